@@ -1,0 +1,191 @@
+//! The messages between the control thread and the workers, and between workers.
+//!
+//! A worker's inbox is FIFO: an [`ToWorker::Install`] pushed before a [`ToWorker::Send`] is in force when
+//! the response leaves. Queues are bounded ([`crate::limits`]); the control thread never blocks on them.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use codec::esp::EspSpi;
+
+use crate::types::{ChildInstall, CloseReason, ConnId, Path, SessionId, WorkerId};
+
+/// To a worker.
+pub enum ToWorker {
+    /// Adds a Child SA (and the session with it, on its first).
+    Install(Box<ChildInstall>),
+    /// Removes a Child SA by its inbound SPI.
+    RemoveChild {
+        /// Its session.
+        session: SessionId,
+        /// Its inbound SPI.
+        spi_in: EspSpi,
+    },
+    /// A fresh authentic IKE message arrived on `conn`: send there from now on.
+    Bind {
+        /// The session.
+        session: SessionId,
+        /// Its current connection, on this worker.
+        conn: ConnId,
+    },
+    /// Removes the session with all its Child SAs; its connections linger a few seconds for reuse.
+    CloseSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// The connection carries a half-open IKE SA: it gets the half-open time instead of the first-message time.
+    HalfOpen {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Sends an IKE message on `conn`; dropped and counted when it is gone.
+    Send {
+        /// The connection.
+        conn: ConnId,
+        /// The IKE message, without marker and Length.
+        message: Bytes,
+    },
+    /// An IKE message of this connection could not be used: counts towards the bound of consecutive bad messages.
+    BadMessage {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A usable IKE message arrived on this connection: resets that count.
+    GoodMessage {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Closes the connection once what is queued has been sent; SAs stay.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Hands the connection over to `to`, which owns the session it belongs to.
+    Move {
+        /// The connection, on this worker.
+        conn: ConnId,
+        /// The owner of the session.
+        to: WorkerId,
+        /// Bind it there on arrival.
+        session: SessionId,
+    },
+    /// A connection arriving from another worker: its descriptor follows through the ring under `token`.
+    Adopt(Box<Adopted>),
+    /// `addr` is served by `worker` from now on; `None` forgets it. Sent to every worker.
+    Route {
+        /// The inner address.
+        addr: IpAddr,
+        /// Its worker.
+        worker: Option<WorkerId>,
+    },
+    /// An inner packet that another worker's queue of the device yielded; bounded, dropped when full.
+    Downlink(Box<[u8]>),
+    /// Answer with [`ToControl::FenceReached`] when all earlier messages are in force.
+    Fence(u64),
+    /// Replace the table of the host's own addresses (packets to them are dropped).
+    LocalAddrs(std::sync::Arc<[IpAddr]>),
+    /// Report the traffic counters of every Child SA with [`ToControl::ChildCounters`].
+    ReportChildren,
+    /// Stop accepting connections.
+    StopAccepting,
+    /// Flush what is queued, then leave the loop.
+    Stop,
+}
+
+/// State that travels with a connection from worker to worker.
+pub struct Adopted {
+    /// Pairs this message with the descriptor that comes through the ring.
+    pub token: u64,
+    /// Its id on the old worker.
+    pub old: ConnId,
+    /// Addresses.
+    pub path: Path,
+    /// The deframer in the middle of the stream.
+    pub deframer: codec::stream::Deframer,
+    /// Octets of an unfinished frame.
+    pub carry: Vec<u8>,
+    /// Octets received but not yet parsed.
+    pub unread: Vec<u8>,
+    /// Octets queued but not yet sent.
+    pub unsent: Vec<u8>,
+    /// The session to bind it to on arrival; `None` when only an SPI named the owner, and a fresh packet
+    /// must prove it.
+    pub session: Option<SessionId>,
+}
+
+/// Traffic counters of one Child SA.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChildCounters {
+    /// Packets received and accepted.
+    pub packets_in: u64,
+    /// Octets of inner packets received and accepted.
+    pub bytes_in: u64,
+    /// Packets sent.
+    pub packets_out: u64,
+    /// Octets of inner packets sent.
+    pub bytes_out: u64,
+    /// Packets dropped as replays or left of the window.
+    pub replay_drops: u64,
+}
+
+/// From a worker to the control thread.
+pub enum ToControl {
+    /// An IKE message without its marker.
+    Ike {
+        /// Where it came in.
+        conn: ConnId,
+        /// Addresses of that connection.
+        path: Path,
+        /// The message, copied out of the receive buffer.
+        message: Vec<u8>,
+    },
+    /// A fresh authentic ESP packet moved the session to `conn` (RFC 9329 §6.1).
+    Bound {
+        /// The session.
+        session: SessionId,
+        /// Its connection now.
+        conn: ConnId,
+        /// Addresses of that connection.
+        path: Path,
+    },
+    /// The connection is gone; its sessions stay.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection changed worker.
+    Moved {
+        /// Its id until now.
+        old: ConnId,
+        /// Its id from now on.
+        new: ConnId,
+    },
+    /// Authentic ESP arrived for the session since the last report; at most one per second and session.
+    EspActivity {
+        /// The session.
+        session: SessionId,
+    },
+    /// The outbound sequence numbers of a Child SA run out: it must be replaced.
+    SequenceHigh {
+        /// The session.
+        session: SessionId,
+        /// Inbound SPI of the pair.
+        spi_in: EspSpi,
+    },
+    /// All messages before the fence are in force.
+    FenceReached {
+        /// The worker.
+        worker: WorkerId,
+        /// The fence's number.
+        fence: u64,
+    },
+    /// Counters of the Child SAs of one worker.
+    ChildCounters {
+        /// The worker.
+        worker: WorkerId,
+        /// Inbound SPI and counters.
+        children: Vec<(EspSpi, ChildCounters)>,
+    },
+}
