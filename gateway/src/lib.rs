@@ -1,7 +1,6 @@
 //! swugate: an RFC 9329 TCP Responder and IKEv2/IPsec gateway.
 
+#[allow(unsafe_code)]
+pub mod io;
 pub mod types;
-pub mod worker {
-    //! The packet path.
-    pub mod inbox;
-}
+pub mod worker;

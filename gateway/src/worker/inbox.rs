@@ -45,15 +45,14 @@ pub enum ToWorker {
         /// The IKE message, without marker and Length.
         message: Bytes,
     },
-    /// An IKE message of this connection could not be used: counts towards the bound of consecutive bad messages.
-    BadMessage {
+    /// The control thread is done with one [`ToControl::Ike`] of this connection; it sends exactly one of
+    /// these for each, so that the worker can bound how many a connection has waiting.
+    Handled {
         /// The connection.
         conn: ConnId,
-    },
-    /// A usable IKE message arrived on this connection: resets that count.
-    GoodMessage {
-        /// The connection.
-        conn: ConnId,
+        /// Whether the message could be used; bad ones in a row count towards the bound that closes the
+        /// connection (RFC 9329 §6.1), a good one resets it.
+        good: bool,
     },
     /// Closes the connection once what is queued has been sent; SAs stay.
     Close {

@@ -1,0 +1,149 @@
+//! Listening sockets and the options of accepted connections.
+
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use super::check;
+
+/// Connections the kernel holds for us before accept.
+const BACKLOG: libc::c_int = 4096;
+
+/// Unsent octets in the socket above which the kernel stops calling it writable.
+const NOTSENT_LOWAT: libc::c_int = 256 * 1024;
+
+/// `IPV6_AUTOFLOWLABEL` of linux/in6.h.
+const IPV6_AUTOFLOWLABEL: libc::c_int = 70;
+
+/// Opens one accept queue of `addr`: every worker calls this with the same address (SO_REUSEPORT), and the
+/// kernel spreads connections over the queues. An IPv6 socket serves IPv6 only.
+///
+/// # Errors
+/// Whatever the kernel answers to socket, bind and listen.
+pub fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: socket takes no pointers; the descriptor it returns belongs to nobody else yet.
+    let fd = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?)
+    };
+    set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    if addr.is_ipv6() {
+        set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+        // RFC 9329 §6.1: the flow label stays constant when a connection is made again. The kernel would
+        // derive it from the ports; accepted sockets inherit this and send label 0 throughout.
+        set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)?;
+    }
+    let (raw, len) = to_raw(addr);
+    // SAFETY: `raw` is a sockaddr of `len` octets that outlives the call.
+    unsafe {
+        check(libc::bind(fd.as_raw_fd(), (&raw const raw).cast(), len))?;
+        check(libc::listen(fd.as_raw_fd(), BACKLOG))?;
+    }
+    Ok(TcpListener::from(fd))
+}
+
+/// Prepares an accepted connection for framed traffic and returns its (local, remote) addresses.
+///
+/// # Errors
+/// When the peer is already gone.
+pub fn prepare_accepted(fd: BorrowedFd<'_>) -> io::Result<(SocketAddr, SocketAddr)> {
+    let raw = fd.as_raw_fd();
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)?;
+    let local = address(raw, libc::getsockname)?;
+    let remote = address(raw, libc::getpeername)?;
+    Ok((local, remote))
+}
+
+fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let len = mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the kernel reads `len` octets of `value`, which outlives the call.
+    unsafe { check(libc::setsockopt(fd, level, name, (&raw const value).cast(), len))? };
+    Ok(())
+}
+
+type AddressCall = unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address(fd: RawFd, call: AddressCall) -> io::Result<SocketAddr> {
+    // SAFETY: sockaddr_storage holds any address and may be all zero; `len` tells the kernel its size; both
+    // outlive the call.
+    let storage = unsafe {
+        let mut storage: libc::sockaddr_storage = mem::zeroed();
+        let mut len = mem::size_of_val(&storage) as libc::socklen_t;
+        check(call(fd, (&raw mut storage).cast(), &mut len))?;
+        storage
+    };
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the kernel wrote a sockaddr_in, which fits into and is aligned for the storage.
+            let v4 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
+            let ip = u32::from_be(v4.sin_addr.s_addr).into();
+            Ok(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the kernel wrote a sockaddr_in6, which fits into and is aligned for the storage.
+            let v6 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
+            let port = u16::from_be(v6.sin6_port);
+            Ok(SocketAddrV6::new(v6.sin6_addr.s6_addr.into(), port, 0, v6.sin6_scope_id).into())
+        }
+        _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+    }
+}
+
+fn to_raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: all-zero is a valid sockaddr_storage; both casts write a smaller struct into it, for which it
+    // is aligned.
+    unsafe {
+        let mut storage: libc::sockaddr_storage = mem::zeroed();
+        let len = match addr {
+            SocketAddr::V4(v4) => {
+                let raw = (&raw mut storage).cast::<libc::sockaddr_in>();
+                (*raw).sin_family = libc::AF_INET as libc::sa_family_t;
+                (*raw).sin_port = v4.port().to_be();
+                (*raw).sin_addr.s_addr = u32::from(*v4.ip()).to_be();
+                mem::size_of::<libc::sockaddr_in>()
+            }
+            SocketAddr::V6(v6) => {
+                let raw = (&raw mut storage).cast::<libc::sockaddr_in6>();
+                (*raw).sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                (*raw).sin6_port = v6.port().to_be();
+                (*raw).sin6_addr.s6_addr = v6.ip().octets();
+                (*raw).sin6_scope_id = v6.scope_id();
+                mem::size_of::<libc::sockaddr_in6>()
+            }
+        };
+        (storage, len as libc::socklen_t)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn two_queues_share_one_port_and_addresses_are_read_back() {
+        let first = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
+        let addr = first.local_addr().expect("bound");
+        let second = listen_tcp(addr).expect("SO_REUSEPORT allows a second queue");
+        drop(second);
+        let client = TcpStream::connect(addr).expect("connect");
+        first.set_nonblocking(false).expect("blocking");
+        let (accepted, _) = first.accept().expect("accept");
+        let (local, remote) = prepare_accepted(accepted.as_fd()).expect("prepared");
+        assert_eq!(local, addr);
+        assert_eq!(remote, client.local_addr().expect("bound"));
+    }
+
+    #[test]
+    fn an_ipv6_listener_leaves_ipv4_alone() {
+        let Ok(v6) = listen_tcp("[::]:0".parse().expect("address")) else { return };
+        let port = v6.local_addr().expect("bound").port();
+        assert!(listen_tcp(SocketAddr::from(([0, 0, 0, 0], port))).is_ok());
+    }
+}

@@ -1,0 +1,311 @@
+//! What a worker counts, readable by any thread at any time without stopping it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Why the packet path dropped something; the label of `swugate_drops_total{reason}`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum DropReason {
+    /// The stream did not start with the prefix (RFC 9329 §4); the connection was closed.
+    PrefixMismatch,
+    /// A Length of 0 or 1 (RFC 9329 §3.1); the connection was closed.
+    BadLength,
+    /// A frame that is neither IKE, ESP nor keepalive.
+    Unparseable,
+    /// ESP with an SPI no SA has.
+    UnknownSpi,
+    /// ESP with an SPI whose SA was removed in the last seconds.
+    RetiredSpi,
+    /// ESP of another session's SA on a connection that carries a session (RFC 9329 §6.1).
+    ForeignSpi,
+    /// ESP too short for its algorithms.
+    EspTooShort,
+    /// A sequence number seen before (RFC 4303 §3.4.3).
+    Replayed,
+    /// A sequence number left of the replay window.
+    LeftOfWindow,
+    /// The ICV of a known SPI did not verify; the connection was closed.
+    BadIcv,
+    /// Padding other than 1, 2, 3, …
+    BadPadding,
+    /// A Next Header other than IPv4, IPv6 and the dummy 59.
+    BadNextHeader,
+    /// An inner packet shorter than its own header says, or malformed.
+    BadInnerPacket,
+    /// A dummy packet (RFC 4303 §2.6): expected, never delivered.
+    Dummy,
+    /// An uplink packet outside the Child SA's selectors.
+    UplinkSelector,
+    /// An uplink packet to an address of the gateway itself.
+    ToGateway,
+    /// A packet from one UE to another while hairpin is off.
+    UeToUe,
+    /// The inner device did not take the packet.
+    DeviceWrite,
+    /// Too many packets wait for the inner device.
+    DeviceBacklog,
+    /// A downlink packet for an address no session has.
+    NoSession,
+    /// A downlink packet outside the Child SA's selectors.
+    DownlinkSelector,
+    /// A downlink packet larger than the inner MTU; the sender was told.
+    TooBig,
+    /// A downlink packet for a session whose connection is gone.
+    NoConnection,
+    /// The connection's send queue is full.
+    SendQueueFull,
+    /// All send blocks of the worker are in use.
+    SendMemory,
+    /// The outbound sequence numbers of the SA are used up.
+    SequenceExhausted,
+    /// Another worker's inbox is full.
+    HandoffFull,
+    /// The control thread's queue is full.
+    ControlQueueFull,
+    /// More IKE messages on one connection than may be unanswered; the connection was closed.
+    IkeFlood,
+    /// An IKE message for a connection that is gone.
+    IkeNoConnection,
+    /// The backlog of IKE messages to a peer that does not read; the connection was closed.
+    IkeBacklog,
+}
+
+impl DropReason {
+    /// Every reason, in the order of their discriminants.
+    pub const ALL: [Self; 31] = [
+        Self::PrefixMismatch,
+        Self::BadLength,
+        Self::Unparseable,
+        Self::UnknownSpi,
+        Self::RetiredSpi,
+        Self::ForeignSpi,
+        Self::EspTooShort,
+        Self::Replayed,
+        Self::LeftOfWindow,
+        Self::BadIcv,
+        Self::BadPadding,
+        Self::BadNextHeader,
+        Self::BadInnerPacket,
+        Self::Dummy,
+        Self::UplinkSelector,
+        Self::ToGateway,
+        Self::UeToUe,
+        Self::DeviceWrite,
+        Self::DeviceBacklog,
+        Self::NoSession,
+        Self::DownlinkSelector,
+        Self::TooBig,
+        Self::NoConnection,
+        Self::SendQueueFull,
+        Self::SendMemory,
+        Self::SequenceExhausted,
+        Self::HandoffFull,
+        Self::ControlQueueFull,
+        Self::IkeFlood,
+        Self::IkeNoConnection,
+        Self::IkeBacklog,
+    ];
+
+    /// The label in metrics and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PrefixMismatch => "prefix_mismatch",
+            Self::BadLength => "bad_length",
+            Self::Unparseable => "unparseable",
+            Self::UnknownSpi => "unknown_spi",
+            Self::RetiredSpi => "retired_spi",
+            Self::ForeignSpi => "foreign_spi",
+            Self::EspTooShort => "esp_too_short",
+            Self::Replayed => "replayed",
+            Self::LeftOfWindow => "left_of_window",
+            Self::BadIcv => "bad_icv",
+            Self::BadPadding => "bad_padding",
+            Self::BadNextHeader => "bad_next_header",
+            Self::BadInnerPacket => "bad_inner_packet",
+            Self::Dummy => "dummy",
+            Self::UplinkSelector => "uplink_selector",
+            Self::ToGateway => "to_gateway",
+            Self::UeToUe => "ue_to_ue",
+            Self::DeviceWrite => "device_write",
+            Self::DeviceBacklog => "device_backlog",
+            Self::NoSession => "no_session",
+            Self::DownlinkSelector => "downlink_selector",
+            Self::TooBig => "too_big",
+            Self::NoConnection => "no_connection",
+            Self::SendQueueFull => "send_queue_full",
+            Self::SendMemory => "send_memory",
+            Self::SequenceExhausted => "sequence_exhausted",
+            Self::HandoffFull => "handoff_full",
+            Self::ControlQueueFull => "control_queue_full",
+            Self::IkeFlood => "ike_flood",
+            Self::IkeNoConnection => "ike_no_connection",
+            Self::IkeBacklog => "ike_backlog",
+        }
+    }
+}
+
+/// Why a worker closed a connection or refused it; the label of `swugate_connections_closed_total{cause}`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum CloseCause {
+    /// The peer closed or reset it.
+    Peer,
+    /// A wrong prefix, a Length of 0 or 1.
+    Framing,
+    /// The prefix did not arrive in time (D1).
+    PrefixTimeout,
+    /// No usable message arrived in time (D2).
+    FirstMessageTimeout,
+    /// Too many bad messages in a row (D5).
+    Corrupted,
+    /// An ICV of a known SPI failed (D6).
+    AuthFailed,
+    /// Its session is over and the peer did not reuse it.
+    SessionOver,
+    /// Idle after its session moved to another connection.
+    Replaced,
+    /// Too many messages unanswered, or unread by the peer.
+    Backlog,
+    /// The worker's, or the source's, limit of connections was reached: refused at accept.
+    Limit,
+    /// The control thread asked for it.
+    Control,
+    /// It moved to another worker.
+    Moved,
+}
+
+impl CloseCause {
+    /// Every cause, in the order of their discriminants.
+    pub const ALL: [Self; 12] = [
+        Self::Peer,
+        Self::Framing,
+        Self::PrefixTimeout,
+        Self::FirstMessageTimeout,
+        Self::Corrupted,
+        Self::AuthFailed,
+        Self::SessionOver,
+        Self::Replaced,
+        Self::Backlog,
+        Self::Limit,
+        Self::Control,
+        Self::Moved,
+    ];
+
+    /// The label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Framing => "framing",
+            Self::PrefixTimeout => "prefix_timeout",
+            Self::FirstMessageTimeout => "first_message_timeout",
+            Self::Corrupted => "corrupted",
+            Self::AuthFailed => "auth_failed",
+            Self::SessionOver => "session_over",
+            Self::Replaced => "replaced",
+            Self::Backlog => "backlog",
+            Self::Limit => "limit",
+            Self::Control => "control",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+/// A number one thread writes and any thread reads.
+#[derive(Default, Debug)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker calls this: a plain load and store, no locked instruction.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Replaces the value; for gauges.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value, possibly a moment old.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The counters of one worker. Aligned so that no two workers share a cache line.
+#[derive(Default, Debug)]
+#[repr(align(128))]
+pub struct WorkerCounters {
+    /// Connections open now.
+    pub connections: Counter,
+    /// Connections accepted since start.
+    pub accepted: Counter,
+    /// Child SAs installed now.
+    pub sas: Counter,
+    /// Inner packets delivered to the core.
+    pub uplink_packets: Counter,
+    /// Their octets.
+    pub uplink_bytes: Counter,
+    /// Inner packets sealed towards UEs.
+    pub downlink_packets: Counter,
+    /// Their octets.
+    pub downlink_bytes: Counter,
+    /// IKE messages received.
+    pub ike_received: Counter,
+    /// IKE messages sent.
+    pub ike_sent: Counter,
+    /// Times the receive buffers ran out and reading paused.
+    pub receive_starved: Counter,
+    /// Connections handed to another worker.
+    pub handed_over: Counter,
+    /// CPU time of the worker thread in nanoseconds, refreshed about once a second.
+    pub cpu_ns: Counter,
+    drops: [Counter; DropReason::ALL.len()],
+    closes: [Counter; CloseCause::ALL.len()],
+}
+
+impl WorkerCounters {
+    /// Counts one drop.
+    pub fn drop(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// Counts one closed or refused connection.
+    pub fn close(&self, cause: CloseCause) {
+        self.closes[cause as usize].add(1);
+    }
+
+    /// Every drop reason with its count.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DropReason::ALL.iter().map(|&reason| (reason.as_str(), self.drops[reason as usize].get()))
+    }
+
+    /// Every close cause with its count.
+    pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        CloseCause::ALL.iter().map(|&cause| (cause.as_str(), self.closes[cause as usize].get()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_and_cause_stands_at_its_discriminant_under_its_own_name() {
+        let mut names = std::collections::HashSet::new();
+        for (index, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(names.insert(reason.as_str()));
+        }
+        for (index, cause) in CloseCause::ALL.iter().enumerate() {
+            assert_eq!(*cause as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_drop_is_counted_once_under_its_reason() {
+        let counters = WorkerCounters::default();
+        counters.drop(DropReason::Replayed);
+        assert_eq!(counters.drops().map(|(_, n)| n).sum::<u64>(), 1);
+        assert!(counters.drops().any(|drop| drop == ("replayed", 1)));
+    }
+}
