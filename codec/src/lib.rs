@@ -5,10 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod esp;
+pub mod ip;
+mod random;
 pub mod stream;
 
-/// Randomness as an argument: the operating system in production, a seed in simulation.
-pub trait Random {
-    /// Fills `out` with random octets.
-    fn fill(&mut self, out: &mut [u8]);
-}
+pub use random::{OsRandom, Random, SeededRandom};
