@@ -1,0 +1,149 @@
+//! The sending side of one flow: how many packets may leave now.
+
+/// Most data packets a receiver lets pass before it acknowledges.
+pub const ACK_EVERY_MAX: u64 = 32;
+
+/// Admission of one flow's data packets: a window of unacknowledged packets, or packets granted by a pacer.
+#[derive(Debug)]
+pub struct SendFlow {
+    /// Sequence number of the next packet, equal to the packets sent.
+    next: u64,
+    mode: Mode,
+}
+
+#[derive(Debug)]
+enum Mode {
+    /// At most `window` packets beyond `acked`.
+    Closed { window: u64, acked: u64, ack_wanted: bool },
+    /// `granted` packets may still leave.
+    Paced { granted: u64 },
+}
+
+impl SendFlow {
+    /// Creates a closed-loop flow of at most `window` (at least 1) packets in flight.
+    pub fn closed(window: u32) -> Self {
+        Self { next: 0, mode: Mode::Closed { window: u64::from(window.max(1)), acked: 0, ack_wanted: false } }
+    }
+
+    /// Creates a flow that sends only what [`SendFlow::grant`] allows.
+    pub fn paced() -> Self {
+        Self { next: 0, mode: Mode::Paced { granted: 0 } }
+    }
+
+    /// Returns after how many packets the receiver of a flow with this window must acknowledge, so that a full window
+    /// always holds at least two acknowledgements.
+    pub fn ack_every(window: u32) -> u64 {
+        (u64::from(window) / 2).clamp(1, ACK_EVERY_MAX)
+    }
+
+    /// Returns how many packets may leave now.
+    pub fn allowance(&self) -> u64 {
+        match &self.mode {
+            Mode::Closed { window, acked, ack_wanted } => {
+                let open = (acked + window).saturating_sub(self.next);
+                if *ack_wanted { open.max(1) } else { open }
+            }
+            Mode::Paced { granted } => *granted,
+        }
+    }
+
+    /// Takes the next sequence number; the flag says that the receiver must acknowledge at once.
+    pub fn take(&mut self) -> (u64, bool) {
+        let seq = self.next;
+        self.next += 1;
+        match &mut self.mode {
+            Mode::Closed { ack_wanted, .. } => (seq, std::mem::take(ack_wanted)),
+            Mode::Paced { granted } => {
+                *granted = granted.saturating_sub(1);
+                (seq, false)
+            }
+        }
+    }
+
+    /// Notes that everything below `next_seq` has left the path; lost packets do not shrink the window.
+    ///
+    /// Returns whether the window moved.
+    pub fn on_ack(&mut self, next_seq: u64) -> bool {
+        match &mut self.mode {
+            Mode::Closed { acked, .. } if next_seq > *acked && next_seq <= self.next => {
+                *acked = next_seq;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Admits one packet beyond a full window whose acknowledgement was lost; it asks for an answer at once.
+    pub fn on_stall(&mut self) {
+        if let Mode::Closed { ack_wanted, .. } = &mut self.mode {
+            *ack_wanted = true;
+        }
+    }
+
+    /// Lets a paced flow send `packets` more; at most 64 wait, so that a stalled path does not cause a burst later.
+    pub fn grant(&mut self, packets: u64) {
+        if let Mode::Paced { granted } = &mut self.mode {
+            *granted = (*granted + packets).min(64);
+        }
+    }
+
+    /// Returns the packets sent so far.
+    pub fn sent(&self) -> u64 {
+        self.next
+    }
+
+    /// Returns whether the flow runs on acknowledgements.
+    pub fn is_closed_loop(&self) -> bool {
+        matches!(self.mode, Mode::Closed { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closed_loop_stops_at_the_window_and_goes_on_with_the_ack() {
+        let mut flow = SendFlow::closed(4);
+        for seq in 0..4 {
+            assert_eq!(flow.take(), (seq, false));
+        }
+        assert_eq!(flow.allowance(), 0);
+        assert!(flow.on_ack(2));
+        assert_eq!(flow.allowance(), 2);
+        assert!(!flow.on_ack(1), "an old acknowledgement changes nothing");
+        assert!(!flow.on_ack(99), "nor does one for packets never sent");
+        assert_eq!(flow.allowance(), 2);
+    }
+
+    #[test]
+    fn a_stalled_window_asks_for_an_answer_with_one_packet() {
+        let mut flow = SendFlow::closed(1);
+        flow.take();
+        assert_eq!(flow.allowance(), 0);
+        flow.on_stall();
+        assert_eq!(flow.allowance(), 1);
+        assert_eq!(flow.take(), (1, true));
+        assert_eq!(flow.allowance(), 0);
+        assert!(flow.on_ack(2), "both are off the path");
+        assert_eq!(flow.allowance(), 1);
+    }
+
+    #[test]
+    fn paced_flow_sends_what_was_granted_and_hoards_little() {
+        let mut flow = SendFlow::paced();
+        assert_eq!(flow.allowance(), 0);
+        flow.grant(2);
+        assert_eq!(flow.take(), (0, false));
+        assert_eq!(flow.allowance(), 1);
+        flow.grant(1_000_000);
+        assert_eq!(flow.allowance(), 64);
+    }
+
+    #[test]
+    fn acknowledgements_fit_into_every_window() {
+        for window in 1..200 {
+            assert!(SendFlow::ack_every(window) <= u64::from(window));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The test traffic itself: what one probe packet looks like, how it is built, and how the far end judges it.
+//!
+//! A probe is a UDP packet inside an inner IP packet. Its payload starts with a [`ProbeHeader`] (who, which way, which
+//! sequence number, when sent) under a checksum; the rest is a stretch of a known [`Pattern`] chosen by the sequence
+//! number. The receiving end therefore *knows* every octet it should see: loss, reordering, duplication and corruption
+//! are counted, never assumed away. This module does no I/O and reads no clock.
+
+mod checker;
+mod flow;
+mod header;
+mod packet;
+mod pattern;
+mod size;
+
+pub use checker::{Arrival, Checker, Tally};
+pub use flow::{SendFlow, ACK_EVERY_MAX};
+pub use header::{HeaderError, ProbeHeader, ProbeKind, FLAG_ACK_NOW, FLAG_DOWNLINK, PROBE_HEADER_LEN};
+pub use packet::{parse_udp, PacketBuilder, UdpView};
+pub use pattern::{Pattern, PATTERN_LEN_MAX};
+pub use size::SizePlan;
