@@ -60,6 +60,14 @@ impl SendFlow {
         }
     }
 
+    /// Takes back the last `packets` sequence numbers: they never left.
+    pub fn untake(&mut self, packets: u64) {
+        self.next = self.next.saturating_sub(packets);
+        if let Mode::Paced { granted } = &mut self.mode {
+            *granted += packets;
+        }
+    }
+
     /// Notes that everything below `next_seq` has left the path; lost packets do not shrink the window.
     ///
     /// Returns whether the window moved.

@@ -1,0 +1,7 @@
+//! What loadgen reads from, and asks of, the machine it runs on: clocks, cores, namespaces, process accounting.
+
+pub mod affinity;
+pub mod clock;
+pub mod netns;
+pub mod privilege;
+pub mod process;

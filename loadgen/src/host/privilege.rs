@@ -1,0 +1,33 @@
+//! Checks made before the first thing fails half-way.
+
+use crate::error::Failure;
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
+
+/// Refuses to go on without root.
+///
+/// # Errors
+/// [`Failure::Environment`] naming what the privilege is needed for.
+pub fn require_root(purpose: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::Environment(format!("{purpose} needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN); run it with sudo")))
+}
+
+/// Raises the soft limit on open files to the hard one and checks that `wanted` more fit.
+///
+/// # Errors
+/// [`Failure::Environment`] naming the limit.
+pub fn require_files(wanted: u64) -> Result<(), Failure> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_err(|error| Failure::Environment(format!("reading RLIMIT_NOFILE: {error}")))?;
+    if soft < hard {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    if wanted + 64 > hard {
+        return Err(Failure::Environment(format!(
+            "{wanted} connections need more open files than RLIMIT_NOFILE allows ({hard}); raise it (ulimit -Hn) or use fewer --ues"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Plays thousands of RFC 9329 UEs against any IKEv2 responder and measures what they see.
+//!
+//! `ue` is the sans-IO IKEv2 initiator, `engine` runs many of them on one io_uring, `probe` is the test traffic and its
+//! checks, `sink` the far end behind the gateway, `demo` a whole network on one machine. Nothing here knows the gateway's
+//! code: a fault in its view of the protocol cannot hide behind the same fault here.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod host;
+pub mod probe;
+pub mod report;
+pub mod sink;

@@ -1,0 +1,252 @@
+//! The JSON report; key names are fixed by the contract, a figure that was not measured is null.
+
+use super::LatencySummary;
+use crate::error::Failure;
+use crate::probe::Tally;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One command's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The command: `attach`, `traffic`, `demo`, `sink`.
+    pub command: &'static str,
+    /// What it was asked to do.
+    pub config: serde_json::Value,
+    /// Where it ran.
+    pub environment: serde_json::Value,
+    /// The attach phase.
+    pub attach: Option<AttachSection>,
+    /// Uplink, null when not run.
+    pub uplink: Option<DirectionSection>,
+    /// Downlink, null when not run.
+    pub downlink: Option<DirectionSection>,
+    /// One-way latency of the inner packets (of both directions when both ran), null when the clocks differ.
+    pub latency_us: Option<LatencySection>,
+    /// What the gateway process used, nulls when it is not on this host.
+    pub gateway: GatewaySection,
+    /// Plain TCP on the same path in the same run (`demo`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain_tcp: Option<SinkSection>,
+}
+
+/// How the UEs got on.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttachSection {
+    /// UEs with an IKE SA and a Child SA.
+    pub ok: u64,
+    /// The others by cause.
+    pub failed: BTreeMap<String, u64>,
+    /// Attaches per second over the attach phase.
+    pub per_s: f64,
+    /// From the first octet of the TCP connection to the Child SA.
+    pub latency_us: Option<LatencySection>,
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LatencySection {
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// One direction of traffic; octets and packets are inner IP.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct DirectionSection {
+    /// Inner bits per second at the receiving end (at the sending end without a far end).
+    pub bits_per_s: Option<f64>,
+    /// Inner packets per second, counted likewise.
+    pub packets_per_s: Option<f64>,
+    /// Inner octets, counted likewise.
+    pub bytes: Option<u64>,
+    /// Packets sent.
+    pub sent: Option<u64>,
+    /// Distinct intact packets received.
+    pub received: Option<u64>,
+    /// Sent and not received one second after the end.
+    pub lost: Option<u64>,
+    /// Received after a later one.
+    pub reordered: Option<u64>,
+    /// Received again.
+    pub duplicated: Option<u64>,
+    /// Received with other octets than were sent.
+    pub corrupted: Option<u64>,
+    /// CPU seconds of the gateway process per 10^9 inner octets of this direction.
+    pub cpu_s_per_gb: Option<f64>,
+    /// One-way latency of this direction.
+    pub latency_us: Option<LatencySection>,
+}
+
+/// What the gateway process used.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct GatewaySection {
+    /// utime + stime over the traffic phase.
+    pub cpu_s: Option<f64>,
+    /// That plus softirq of its cores.
+    pub core_s: Option<f64>,
+    /// `cpu_s` per 10^9 inner octets of all directions run.
+    pub cpu_s_per_gb: Option<f64>,
+    /// Resident octets with all sessions up.
+    pub rss_bytes: Option<u64>,
+    /// Resident octets before the first attach.
+    pub rss_before_bytes: Option<u64>,
+    /// Growth of the resident octets per session.
+    pub user_bytes_per_session: Option<f64>,
+    /// Growth of kernel TCP buffer octets (both ends, when both are on this host) per connection.
+    pub kernel_tcp_bytes_per_connection: Option<f64>,
+    /// Growth of kernel slab octets (both ends, whole host) per connection.
+    pub kernel_slab_bytes_per_connection: Option<f64>,
+    /// CPU seconds per attach.
+    pub attach_cpu_s: Option<f64>,
+}
+
+/// Plain TCP on the same path.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SinkSection {
+    /// Bits per second received.
+    pub bits_per_s: f64,
+    /// CPU seconds of the receiving thread per 10^9 octets.
+    pub cpu_s_per_gb: f64,
+}
+
+impl LatencySection {
+    /// Converts percentiles; `None` when nothing was recorded.
+    pub fn from_summary(summary: &LatencySummary) -> Option<Self> {
+        let us = |ns: u64| ns as f64 / 1_000.0;
+        (summary.count > 0).then(|| Self {
+            p50: us(summary.p50),
+            p90: us(summary.p90),
+            p99: us(summary.p99),
+            p999: us(summary.p999),
+            max: us(summary.max),
+        })
+    }
+}
+
+impl DirectionSection {
+    /// A direction whose receiving end reported: `sent` packets left, `tally` arrived within `span_s` seconds.
+    pub fn checked(sent: u64, tally: &Tally, span_s: f64) -> Self {
+        let per_s = |amount: u64| (span_s > 0.0).then(|| amount as f64 / span_s);
+        Self {
+            bits_per_s: per_s(tally.bytes * 8),
+            packets_per_s: per_s(tally.received),
+            bytes: Some(tally.bytes),
+            sent: Some(sent),
+            received: Some(tally.received),
+            lost: Some(sent.saturating_sub(tally.received)),
+            reordered: Some(tally.reordered),
+            duplicated: Some(tally.duplicated),
+            corrupted: Some(tally.corrupted),
+            ..Self::default()
+        }
+    }
+
+    /// An uplink without far end: only what left is known.
+    pub fn unchecked(sent: u64, bytes: u64, span_s: f64) -> Self {
+        let per_s = |amount: u64| (span_s > 0.0).then(|| amount as f64 / span_s);
+        Self {
+            bits_per_s: per_s(bytes * 8),
+            packets_per_s: per_s(sent),
+            bytes: Some(bytes),
+            sent: Some(sent),
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether packets were lost, repeated or damaged.
+    pub fn is_damaged(&self) -> bool {
+        [self.lost, self.duplicated, self.corrupted].iter().any(|count| count.is_some_and(|count| count > 0))
+    }
+}
+
+/// Adds up equal causes.
+pub fn failure_counts<'a>(causes: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for cause in causes {
+        *counts.entry(cause.to_owned()).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// Builds the attach section.
+pub fn attach_section(ok: u64, failed: BTreeMap<String, u64>, span_s: f64, latency: &LatencySummary) -> AttachSection {
+    let per_s = if span_s > 0.0 { ok as f64 / span_s } else { 0.0 };
+    AttachSection { ok, failed, per_s, latency_us: LatencySection::from_summary(latency) }
+}
+
+/// Writes the report to `path`.
+///
+/// # Errors
+/// [`Failure::Environment`] when the file cannot be written.
+pub fn write_json(path: &Path, report: &Report) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(report).expect("the report holds only numbers, strings and nulls");
+    std::fs::write(path, text + "\n").map_err(|error| {
+        Failure::Environment(format!("cannot write {}: {error}; give another place with --json", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            command: "traffic",
+            config: serde_json::json!({"ues": 3}),
+            environment: serde_json::json!({"cores": 2}),
+            attach: Some(attach_section(
+                2,
+                failure_counts(["connect-refused"].into_iter()),
+                0.5,
+                &LatencySummary { count: 2, p50: 1_500, p90: 2_000, p99: 2_000, p999: 2_000, max: 2_000 },
+            )),
+            uplink: Some(DirectionSection::checked(
+                10,
+                &Tally { received: 9, bytes: 12_600, ..Tally::default() },
+                2.0,
+            )),
+            downlink: None,
+            latency_us: None,
+            gateway: GatewaySection::default(),
+            plain_tcp: None,
+        }
+    }
+
+    #[test]
+    fn keys_of_the_contract_are_there_and_unmeasured_ones_are_null() {
+        let json = serde_json::to_value(report()).unwrap();
+        for key in ["command", "config", "environment", "attach", "uplink", "downlink", "latency_us", "gateway"] {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        assert!(json["downlink"].is_null() && json["latency_us"].is_null());
+        for key in ["cpu_s", "core_s", "cpu_s_per_gb", "rss_bytes"] {
+            assert!(json["gateway"].get(key).unwrap().is_null(), "{key}");
+        }
+        let uplink = &json["uplink"];
+        for key in ["bits_per_s", "packets_per_s", "bytes", "lost", "reordered", "duplicated", "cpu_s_per_gb"] {
+            assert!(uplink.get(key).is_some(), "{key}");
+        }
+        assert_eq!((uplink["lost"].as_u64(), uplink["bits_per_s"].as_f64()), (Some(1), Some(50_400.0)));
+        assert_eq!(json["attach"]["ok"], 2);
+        assert_eq!(json["attach"]["per_s"], 4.0);
+        assert_eq!(json["attach"]["failed"]["connect-refused"], 1);
+        assert_eq!(json["attach"]["latency_us"]["p50"], 1.5);
+    }
+
+    #[test]
+    fn without_far_end_loss_is_unknown_not_zero() {
+        let json = serde_json::to_value(DirectionSection::unchecked(5, 7_000, 1.0)).unwrap();
+        assert!(json["lost"].is_null() && json["reordered"].is_null() && json["duplicated"].is_null());
+        assert_eq!(json["bytes"], 7_000);
+        assert!(!DirectionSection::unchecked(5, 7_000, 1.0).is_damaged());
+    }
+}

@@ -1,0 +1,14 @@
+//! What a command tells: progress while it runs, a table at the end, and the JSON of the contract.
+
+mod json;
+mod latency;
+mod progress;
+mod table;
+
+pub use json::{
+    attach_section, failure_counts, AttachSection, DirectionSection, GatewaySection, LatencySection, Report, SinkSection,
+    write_json,
+};
+pub use latency::{Latencies, LatencySummary};
+pub use progress::Progress;
+pub use table::Table;

@@ -1,0 +1,336 @@
+//! The sink's flows and runs: who sends, what arrived, what has to be answered.
+
+use super::downlink::DownFlow;
+use super::protocol::{Report, Start, Started};
+use super::socket::{Sent, SinkSocket};
+use crate::error::Failure;
+use crate::host::clock;
+use crate::probe::{
+    Arrival, Checker, HeaderError, Pattern, ProbeHeader, ProbeKind, SendFlow, FLAG_ACK_NOW, FLAG_DOWNLINK,
+    PROBE_HEADER_LEN,
+};
+use crate::report::Latencies;
+use ahash::AHashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+/// Most flows at once; a flow costs about 1 KiB.
+const FLOWS_MAX: usize = 1_000_000;
+/// Most runs at once; a run's latency histogram costs about 250 KiB.
+const RUNS_MAX: usize = 16;
+/// Replies waiting for the socket; the asker repeats what is dropped here.
+const REPLIES_MAX: usize = 65_536;
+
+/// One UE in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FlowId {
+    pub(super) run: u32,
+    pub(super) ue: u32,
+}
+
+/// State of one UE at the sink.
+struct Flow {
+    peer: SocketAddr,
+    up: Checker,
+    /// Packets since the last acknowledgement, and after how many one is due (0: paced, never).
+    unacked: u64,
+    ack_every: u64,
+    down: Option<DownFlow>,
+}
+
+/// What all flows of one run share.
+struct Run {
+    latencies: Latencies,
+    first_ns: u64,
+    last_ns: u64,
+}
+
+/// All flows, the replies that wait and the downlink flows that may send.
+pub(super) struct Flows {
+    flows: AHashMap<FlowId, Flow>,
+    runs: AHashMap<u32, Run>,
+    replies: VecDeque<(SocketAddr, ProbeHeader, Vec<u8>)>,
+    /// Downlink flows with something to send; each is in here at most once.
+    ready: VecDeque<FlowId>,
+    pattern: Pattern,
+    clock_id: u64,
+    corrupt_headers: u64,
+    packets: u64,
+    scratch: Vec<u8>,
+}
+
+impl Flows {
+    pub(super) fn new() -> Self {
+        Self {
+            flows: AHashMap::new(),
+            runs: AHashMap::new(),
+            replies: VecDeque::new(),
+            ready: VecDeque::new(),
+            pattern: Pattern::new(),
+            clock_id: clock::clock_id(),
+            corrupt_headers: 0,
+            packets: 0,
+            scratch: Vec::with_capacity(65_536),
+        }
+    }
+
+    /// Returns the data packets received so far.
+    pub(super) fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// Returns whether something waits to be sent.
+    pub(super) fn has_work(&self) -> bool {
+        !self.replies.is_empty() || !self.ready.is_empty()
+    }
+
+    /// Takes one datagram.
+    pub(super) fn on_payload(&mut self, now_ns: u64, peer: SocketAddr, payload: &[u8]) {
+        let (header, body) = match ProbeHeader::decode(payload) {
+            Ok(decoded) => decoded,
+            Err(HeaderError::Corrupt) => {
+                self.corrupt_headers += 1;
+                return;
+            }
+            Err(HeaderError::Foreign) => return,
+        };
+        match header.kind {
+            ProbeKind::Data => self.on_data(now_ns, &header, body, payload.len(), peer),
+            ProbeKind::Ack => self.on_ack(now_ns, &header),
+            ProbeKind::Start => self.on_start(now_ns, peer, &header, body),
+            ProbeKind::Stop => self.on_stop(&header),
+            ProbeKind::Started | ProbeKind::Report => {}
+        }
+    }
+
+    fn on_data(&mut self, now_ns: u64, header: &ProbeHeader, body: &[u8], payload_len: usize, peer: SocketAddr) {
+        let id = FlowId { run: header.run, ue: header.ue };
+        let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
+        self.packets += 1;
+        if !self.pattern.matches(header.seq, body) {
+            flow.up.on_corrupt();
+            return;
+        }
+        let ip_overhead = if peer.is_ipv4() { 28 } else { 48 };
+        if flow.up.on_packet(header.seq, payload_len + ip_overhead) != Arrival::Duplicate {
+            run.latencies.record(now_ns.saturating_sub(header.sent_ns));
+            if run.first_ns == 0 {
+                run.first_ns = now_ns;
+            }
+            run.last_ns = now_ns;
+        }
+        flow.unacked += 1;
+        let due = flow.ack_every > 0 && flow.unacked >= flow.ack_every;
+        if due || header.flags & FLAG_ACK_NOW != 0 {
+            flow.unacked = 0;
+            let answer = ProbeHeader { kind: ProbeKind::Ack, flags: 0, seq: flow.up.next_seq(), ..*header };
+            let to = flow.peer;
+            self.reply(to, answer, Vec::new());
+        }
+    }
+
+    fn on_ack(&mut self, now_ns: u64, header: &ProbeHeader) {
+        let id = FlowId { run: header.run, ue: header.ue };
+        let Some(down) = self.flows.get_mut(&id).and_then(|flow| flow.down.as_mut()) else { return };
+        if down.on_ack(now_ns, header.seq) {
+            self.ready.push_back(id);
+        }
+    }
+
+    fn on_start(&mut self, now_ns: u64, peer: SocketAddr, header: &ProbeHeader, body: &[u8]) {
+        let id = FlowId { run: header.run, ue: header.ue };
+        let Some(start) = Start::decode(body) else { return };
+        if !self.flows.contains_key(&id) && !self.make_room(header.run) {
+            return;
+        }
+        self.runs.entry(id.run).or_insert_with(|| Run { latencies: Latencies::new(), first_ns: 0, last_ns: 0 });
+        let flow = self.flows.entry(id).or_insert_with(|| Flow {
+            peer,
+            up: Checker::new(),
+            unacked: 0,
+            ack_every: 0,
+            down: None,
+        });
+        flow.peer = peer;
+        if header.flags & FLAG_DOWNLINK != 0 {
+            flow.down.get_or_insert_with(|| DownFlow::new(start, now_ns));
+        } else if start.window > 0 {
+            flow.ack_every = SendFlow::ack_every(start.window);
+        }
+        let answer = ProbeHeader { kind: ProbeKind::Started, ..*header };
+        let body = Started { clock_id: self.clock_id }.encode();
+        self.reply(peer, answer, body);
+    }
+
+    fn on_stop(&mut self, header: &ProbeHeader) {
+        let id = FlowId { run: header.run, ue: header.ue };
+        let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get(&id.run)) else { return };
+        if header.flags & FLAG_DOWNLINK != 0 {
+            if let Some(down) = &mut flow.down {
+                down.stop();
+            }
+        }
+        let report = Report {
+            sent: flow.down.as_ref().map_or(0, DownFlow::sent),
+            tally: *flow.up.tally(),
+            corrupt_headers: self.corrupt_headers,
+            first_ns: run.first_ns,
+            last_ns: run.last_ns,
+            latency: run.latencies.summary(),
+        };
+        let peer = flow.peer;
+        self.reply(peer, ProbeHeader { kind: ProbeKind::Report, ..*header }, report.encode());
+    }
+
+    /// Forgets the runs before `run` when there are too many; returns whether a flow may be added.
+    fn make_room(&mut self, run: u32) -> bool {
+        if !self.runs.contains_key(&run) && self.runs.len() >= RUNS_MAX {
+            let oldest = self.runs.iter().min_by_key(|(_, known)| known.last_ns).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                self.runs.remove(&oldest);
+                self.flows.retain(|id, _| id.run != oldest);
+            }
+        }
+        self.flows.len() < FLOWS_MAX
+    }
+
+    fn reply(&mut self, peer: SocketAddr, header: ProbeHeader, body: Vec<u8>) {
+        if self.replies.len() < REPLIES_MAX {
+            self.replies.push_back((peer, header, body));
+        }
+    }
+
+    /// Sends what has to be answered; returns whether the socket is full.
+    pub(super) fn send_replies(&mut self, socket: &SinkSocket) -> Result<bool, Failure> {
+        let mut octets = [0; PROBE_HEADER_LEN + super::protocol::BODY_LEN_MAX];
+        while let Some((peer, header, body)) = self.replies.front() {
+            header.encode(&mut octets);
+            let len = PROBE_HEADER_LEN + body.len();
+            octets[PROBE_HEADER_LEN..len].copy_from_slice(body);
+            if socket.send(*peer, &octets[..len], len)? == Sent::Blocked {
+                return Ok(true);
+            }
+            self.replies.pop_front();
+        }
+        Ok(false)
+    }
+
+    /// Lets every ready downlink flow send one burst; returns whether the socket is full.
+    pub(super) fn pump(&mut self, now_ns: u64, socket: &SinkSocket) -> Result<bool, Failure> {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.front().copied() else { break };
+            let Some(flow) = self.flows.get_mut(&id) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let Some(down) = &mut flow.down else {
+                self.ready.pop_front();
+                continue;
+            };
+            let burst = down.burst(id, now_ns, flow.peer, &self.pattern, socket.segments(), &mut self.scratch);
+            if burst.segment_len > 0 && socket.send(flow.peer, &self.scratch, burst.segment_len)? == Sent::Blocked {
+                down.unsend(burst.packets);
+                return Ok(true);
+            }
+            self.ready.pop_front();
+            if down.requeue() {
+                self.ready.push_back(id);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Grants paced flows what is due and wakes flows whose acknowledgement got lost.
+    pub(super) fn tick(&mut self, now_ns: u64) {
+        for (id, flow) in &mut self.flows {
+            if flow.down.as_mut().is_some_and(|down| down.tick(now_ns)) {
+                self.ready.push_back(*id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::SizePlan;
+
+    fn start(flows: &mut Flows, peer: SocketAddr, flags: u8) {
+        let header = ProbeHeader { kind: ProbeKind::Start, flags, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let mut octets = vec![0; PROBE_HEADER_LEN];
+        header.encode(&mut octets);
+        octets.extend(Start { size: SizePlan::Fixed(1400), window: 8, interval_ns: 0 }.encode());
+        flows.on_payload(1, peer, &octets);
+    }
+
+    fn data(flows: &mut Flows, peer: SocketAddr, seq: u64, damage: bool) {
+        let header = ProbeHeader { kind: ProbeKind::Data, flags: 0, ue: 1, run: 2, seq, sent_ns: 10 };
+        let mut octets = vec![0; PROBE_HEADER_LEN + 100];
+        header.encode(&mut octets);
+        octets[PROBE_HEADER_LEN..].copy_from_slice(flows.pattern.stretch(seq, 100));
+        if damage {
+            octets[PROBE_HEADER_LEN + 50] ^= 1;
+        }
+        flows.on_payload(20, peer, &octets);
+    }
+
+    fn stop_report(flows: &mut Flows, peer: SocketAddr, flags: u8) -> Report {
+        flows.replies.clear();
+        let header = ProbeHeader { kind: ProbeKind::Stop, flags, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let mut octets = vec![0; PROBE_HEADER_LEN];
+        header.encode(&mut octets);
+        flows.on_payload(30, peer, &octets);
+        Report::decode(&flows.replies.pop_front().unwrap().2).unwrap()
+    }
+
+    #[test]
+    fn report_counts_reorder_duplicate_and_corruption_apart() {
+        let peer = "10.64.0.1:9".parse().unwrap();
+        let mut flows = Flows::new();
+        start(&mut flows, peer, 0);
+        for (seq, damage) in [(0, false), (2, false), (1, false), (1, false), (3, true), (9, false)] {
+            data(&mut flows, peer, seq, damage);
+        }
+        let report = stop_report(&mut flows, peer, 0);
+        let tally = report.tally;
+        assert_eq!((tally.received, tally.reordered, tally.duplicated, tally.corrupted), (4, 1, 1, 1));
+        assert_eq!(tally.bytes, 4 * (28 + 36 + 100));
+        assert_eq!(report.latency.count, 4);
+    }
+
+    #[test]
+    fn closed_loop_uplink_is_acknowledged_in_time() {
+        let peer = "10.64.0.1:9".parse().unwrap();
+        let mut flows = Flows::new();
+        start(&mut flows, peer, 0);
+        flows.replies.clear();
+        for seq in 0..8 {
+            data(&mut flows, peer, seq, false);
+        }
+        let acks: Vec<u64> = flows.replies.iter().map(|(_, header, _)| header.seq).collect();
+        assert_eq!(acks, [4, 8], "two per window of eight");
+    }
+
+    #[test]
+    fn downlink_waits_for_the_first_credit() {
+        let peer = "10.64.0.1:9".parse().unwrap();
+        let mut flows = Flows::new();
+        start(&mut flows, peer, FLAG_DOWNLINK);
+        flows.tick(1);
+        assert!(flows.ready.is_empty());
+        let go = ProbeHeader { kind: ProbeKind::Ack, flags: FLAG_DOWNLINK, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let mut octets = vec![0; PROBE_HEADER_LEN];
+        go.encode(&mut octets);
+        flows.on_payload(2, peer, &octets);
+        flows.on_payload(3, peer, &octets);
+        assert_eq!(flows.ready.len(), 1, "queued once however often it is told to go");
+    }
+
+    #[test]
+    fn packets_of_unknown_flows_are_ignored() {
+        let mut flows = Flows::new();
+        data(&mut flows, "10.64.0.1:9".parse().unwrap(), 0, false);
+        assert_eq!(flows.packets(), 0);
+        assert!(!flows.has_work());
+    }
+}

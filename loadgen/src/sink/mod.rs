@@ -1,0 +1,80 @@
+//! The far end on the core side: receives what UEs send through the gateway, judges it, and sends for the downlink.
+//!
+//! One thread, one UDP socket. Flows open with [`ProbeKind::Start`], which comes through the tunnel like all else, so the
+//! sink learns each UE's inner address from the packet and needs no other channel. Control messages are answered every
+//! time they arrive; the asking side repeats them until answered.
+//!
+//! [`ProbeKind::Start`]: crate::probe::ProbeKind::Start
+
+mod downlink;
+mod flows;
+pub mod protocol;
+mod socket;
+
+use crate::error::Failure;
+use crate::host::clock;
+use flows::Flows;
+use socket::SinkSocket;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Receive batches handled before the downlink gets its turn.
+const BATCHES_PER_TURN: usize = 4;
+/// Longest sleep: bounds how late a stop request, a pacing tick or a stall is noticed.
+const TICK: Duration = Duration::from_millis(2);
+
+/// A bound sink, not yet running.
+pub struct Sink {
+    socket: SinkSocket,
+    flows: Flows,
+}
+
+impl Sink {
+    /// Binds the UDP socket.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] when the address cannot be bound.
+    pub fn bind(listen: SocketAddr) -> Result<Self, Failure> {
+        Ok(Self { socket: SinkSocket::bind(listen)?, flows: Flows::new() })
+    }
+
+    /// Returns the bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
+    /// Serves until `stop` is set; returns the number of data packets received.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] when the socket breaks.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<u64, Failure> {
+        let mut next_tick_ns = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let more_waits = self.receive()?;
+            let now_ns = clock::monotonic_ns();
+            if now_ns >= next_tick_ns {
+                self.flows.tick(now_ns);
+                next_tick_ns = now_ns + TICK.as_nanos() as u64;
+            }
+            let blocked = self.flows.send_replies(&self.socket)? | self.flows.pump(now_ns, &self.socket)?;
+            if !more_waits && (blocked || !self.flows.has_work()) {
+                self.socket.wait(TICK)?;
+            }
+        }
+        Ok(self.flows.packets())
+    }
+
+    /// Takes a few batches; returns whether more may wait.
+    fn receive(&mut self) -> Result<bool, Failure> {
+        for _ in 0..BATCHES_PER_TURN {
+            let now_ns = clock::monotonic_ns();
+            let flows = &mut self.flows;
+            let full = self.socket.receive(|peer, payload| flows.on_payload(now_ns, peer, payload))?;
+            if !full {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,184 @@
+//! The sink's UDP socket: batched receive with segment coalescing, burst send with segmentation.
+
+use crate::error::Failure;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{
+    recvmmsg, sendmsg, setsockopt, sockopt, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders,
+    SockaddrStorage,
+};
+use std::cell::Cell;
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// Datagrams (or coalesced trains of them) per receive call.
+const BATCH: usize = 32;
+/// Room of one receive slot: the longest train.
+const SLOT_LEN: usize = 65_536;
+/// Kernel buffer asked for in each direction, in octets.
+const SOCKET_BUFFER_LEN: usize = 32 << 20;
+
+/// What became of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The kernel took it.
+    Done,
+    /// The socket buffer is full: try again after [`SinkSocket::wait`].
+    Blocked,
+}
+
+/// A non-blocking UDP socket for batches.
+pub struct SinkSocket {
+    socket: UdpSocket,
+    local: SocketAddr,
+    slots: Vec<Vec<u8>>,
+    segmentation: Cell<bool>,
+}
+
+impl SinkSocket {
+    /// Binds to `listen`.
+    pub fn bind(listen: SocketAddr) -> Result<Self, Failure> {
+        let explain = |error: std::io::Error| {
+            Failure::Environment(format!(
+                "cannot listen on UDP {listen}: {error}; give an address of this host with --listen"
+            ))
+        };
+        let socket = UdpSocket::bind(listen).map_err(explain)?;
+        socket.set_nonblocking(true).map_err(explain)?;
+        let local = socket.local_addr().map_err(explain)?;
+        // Larger buffers and coalescing save work; without the privilege or the kernel feature the sink still counts right.
+        if setsockopt(&socket, sockopt::RcvBufForce, &SOCKET_BUFFER_LEN).is_err() {
+            let _ = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER_LEN);
+        }
+        let _ = setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER_LEN);
+        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
+        let slots = (0..BATCH).map(|_| vec![0; SLOT_LEN]).collect();
+        Ok(Self { socket, local, slots, segmentation: Cell::new(true) })
+    }
+
+    /// Returns the bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Hands every waiting datagram of one batch to `each`; returns whether the batch was full.
+    pub fn receive(&mut self, mut each: impl FnMut(SocketAddr, &[u8])) -> Result<bool, Failure> {
+        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
+            self.slots.iter_mut().map(|slot| [IoSliceMut::new(slot)]).collect();
+        // Fresh headers per call: the kernel overwrites the control length of used ones.
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(cmsg_space!(i32)));
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let results = match recvmmsg(self.socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
+            Ok(results) => results,
+            // ECONNREFUSED and the like report an earlier send to a UE that is gone.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(Failure::Environment(format!("receiving on UDP {}: {error}", self.local))),
+        };
+        let mut count = 0;
+        for message in results {
+            count += 1;
+            let Some(peer) = message.address.as_ref().and_then(to_std) else { continue };
+            let segment_len = segment_len(&message);
+            for octets in message.iovs() {
+                for datagram in octets.chunks(segment_len.unwrap_or(octets.len()).max(1)) {
+                    each(peer, datagram);
+                }
+            }
+        }
+        Ok(count == BATCH)
+    }
+
+    /// Returns whether bursts leave as one segmented datagram.
+    pub fn segments(&self) -> bool {
+        self.segmentation.get()
+    }
+
+    /// Sends `octets` as datagrams of `segment_len` each (the last may be shorter).
+    ///
+    /// Falls back to single datagrams when the path cannot segment; then a burst may leave in part, and the rest counts as
+    /// lost on the way like any other UDP loss.
+    pub fn send(&self, peer: SocketAddr, octets: &[u8], segment_len: usize) -> Result<Sent, Failure> {
+        if octets.len() > segment_len && self.segmentation.get() {
+            let gso = u16::try_from(segment_len).expect("segments are at most 1400 octets");
+            match self.send_once(peer, octets, &[ControlMessage::UdpGsoSegments(&gso)]) {
+                Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) => self.segmentation.set(false),
+                other => return self.outcome(other),
+            }
+        }
+        for (index, datagram) in octets.chunks(segment_len).enumerate() {
+            let sent = self.outcome(self.send_once(peer, datagram, &[]))?;
+            if index == 0 && sent == Sent::Blocked {
+                return Ok(Sent::Blocked);
+            }
+        }
+        Ok(Sent::Done)
+    }
+
+    /// Sleeps until a datagram waits, at most `limit`.
+    pub fn wait(&self, limit: Duration) -> Result<(), Failure> {
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(Failure::Environment(format!("waiting on UDP {}: {error}", self.local))),
+        }
+    }
+
+    fn send_once(&self, peer: SocketAddr, octets: &[u8], control: &[ControlMessage<'_>]) -> nix::Result<usize> {
+        let peer = SockaddrStorage::from(peer);
+        sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(octets)], control, MsgFlags::MSG_DONTWAIT, Some(&peer))
+    }
+
+    fn outcome(&self, result: nix::Result<usize>) -> Result<Sent, Failure> {
+        match result {
+            Ok(_) => Ok(Sent::Done),
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(Sent::Blocked),
+            // The UE or its route is gone: what is not delivered shows as loss.
+            Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EPERM | Errno::EINTR) => {
+                Ok(Sent::Done)
+            }
+            Err(error) => Err(Failure::Environment(format!("sending from UDP {}: {error}", self.local))),
+        }
+    }
+}
+
+fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from(*v4));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from(*v6)))
+}
+
+fn segment_len(message: &nix::sys::socket::RecvMsg<'_, '_, SockaddrStorage>) -> Option<usize> {
+    message.cmsgs().ok()?.find_map(|control| match control {
+        ControlMessageOwned::UdpGroSegments(len) => usize::try_from(len).ok(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(socket: &mut SinkSocket) -> Vec<Vec<u8>> {
+        let mut got = Vec::new();
+        for _ in 0..50 {
+            socket.receive(|_, octets| got.push(octets.to_vec())).unwrap();
+            socket.wait(Duration::from_millis(2)).unwrap();
+        }
+        got
+    }
+
+    #[test]
+    fn a_segmented_burst_arrives_as_its_datagrams() {
+        let sender = SinkSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut receiver = SinkSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let burst: Vec<u8> = (0..2_500).map(|n| (n % 251) as u8).collect();
+        assert_eq!(sender.send(receiver.local_addr(), &burst, 1_000).unwrap(), Sent::Done);
+        let got = drain(&mut receiver);
+        assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
+        assert_eq!(got.concat(), burst);
+    }
+}
