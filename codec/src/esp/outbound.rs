@@ -126,3 +126,178 @@ impl OutboundSa {
         Ok(frame_len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::suite::tests::all_suites;
+    use super::super::{EspCipher, EspError, InboundSa, OpenedKind};
+    use super::*;
+    use crate::SeededRandom;
+
+    fn pair(suite: EspSuite) -> (OutboundSa, InboundSa) {
+        let keymat: Vec<u8> = (0..suite.keymat_len() as u8).collect();
+        let keys = || EspKeys::new(&suite, &keymat).unwrap();
+        let spi = EspSpi(0x1234_5678);
+        let outbound = OutboundSa::new(spi, suite, keys(), &mut SeededRandom::new(1));
+        (outbound, InboundSa::new(spi, suite, keys(), 128))
+    }
+
+    fn ipv4(len: usize) -> Vec<u8> {
+        let mut packet = vec![0x5a; len];
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        packet
+    }
+
+    fn seal(outbound: &mut OutboundSa, inner: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; outbound.frame_len(inner.len())];
+        assert_eq!(outbound.seal_frame(inner, &mut frame), Ok(frame.len()));
+        frame
+    }
+
+    #[test]
+    fn r4303_2_2_the_first_packet_has_number_one() {
+        for suite in all_suites() {
+            let (mut outbound, _) = pair(suite);
+            assert_eq!(outbound.sequence(), 0);
+            for sequence in 1..=3u32 {
+                let frame = seal(&mut outbound, &ipv4(40));
+                assert_eq!(frame[6..10], sequence.to_be_bytes(), "{suite}");
+            }
+            assert_eq!((outbound.packets(), outbound.bytes()), (3, 120));
+        }
+    }
+
+    #[test]
+    fn r4303_3_3_3_numbers_never_wrap() {
+        for suite in all_suites() {
+            let (mut outbound, _) = pair(suite);
+            outbound.sequence = outbound.sequence_max() - 1;
+            seal(&mut outbound, &ipv4(40));
+            let mut out = vec![0; 200];
+            assert_eq!(outbound.seal_frame(&ipv4(40), &mut out), Err(SealError::SequenceExhausted));
+            assert_eq!(outbound.sequence(), outbound.sequence_max());
+            assert_eq!(out, [0; 200], "{suite}");
+        }
+    }
+
+    #[test]
+    fn r4303_2_2_1_extended_numbers_cross_two_to_the_32() {
+        for suite in all_suites().into_iter().filter(|suite| suite.esn) {
+            let (mut outbound, mut inbound) = pair(suite);
+            let mut open = |frame: &[u8]| inbound.open(&mut frame[2..].to_vec());
+            outbound.sequence = (1 << 31) - 1;
+            assert!(open(&seal(&mut outbound, &ipv4(60))).is_ok(), "{suite}: half a subspace ahead");
+            outbound.sequence = (1 << 32) - 3;
+            let frames: Vec<_> = (0..6).map(|_| seal(&mut outbound, &ipv4(60))).collect();
+            assert_eq!(frames[2][6..10], [0; 4], "low half of 2^32");
+            for at in [0, 3, 1, 5, 2, 4] {
+                assert!(open(&frames[at]).is_ok(), "{suite}: frame {at}");
+                assert_eq!(open(&frames[at]), Err(EspError::Replayed), "{suite}: frame {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn r4303_a2_2_a_very_old_packet_is_left_of_the_window_not_a_bad_icv() {
+        for suite in all_suites() {
+            let (mut outbound, mut inbound) = pair(suite);
+            let old = seal(&mut outbound, &ipv4(60));
+            outbound.sequence = 100_000;
+            let new = seal(&mut outbound, &ipv4(60));
+            assert!(inbound.open(&mut new[2..].to_vec()).is_ok());
+            assert_eq!(inbound.open(&mut old[2..].to_vec()), Err(EspError::LeftOfWindow), "{suite}");
+            assert_eq!(inbound.replay_drops(), 1);
+            let mut forged = seal(&mut outbound, &ipv4(60));
+            *forged.last_mut().unwrap() ^= 1;
+            assert_eq!(inbound.open(&mut forged[2..]), Err(EspError::BadIcv), "{suite}");
+            assert_eq!(inbound.replay_drops(), 1);
+        }
+    }
+
+    #[test]
+    fn r3602_3_cbc_vectors_neither_repeat_nor_follow_from_one_another() {
+        for suite in all_suites().into_iter().filter(|suite| !suite.cipher.is_aead()) {
+            let (mut outbound, _) = pair(suite);
+            let ivs: Vec<[u8; 16]> =
+                (0..50).map(|_| seal(&mut outbound, &ipv4(40))[10..26].try_into().unwrap()).collect();
+            for (at, iv) in ivs.iter().enumerate() {
+                assert!(!ivs[..at].contains(iv));
+                let same = ivs[0].iter().zip(iv).filter(|(a, b)| a == b).count();
+                assert!(at == 0 || same < 8, "{suite}: vectors resemble a counter");
+            }
+        }
+    }
+
+    #[test]
+    fn r4106_3_1_explicit_ivs_of_an_aead_never_repeat() {
+        for suite in all_suites().into_iter().filter(|suite| suite.cipher.is_aead()) {
+            let (mut outbound, _) = pair(suite);
+            outbound.sequence = u64::from(u32::MAX) - 2;
+            let last = |outbound: &mut OutboundSa| seal(outbound, &ipv4(40))[10..18].to_vec();
+            let ivs = [last(&mut outbound), last(&mut outbound)];
+            assert_ne!(ivs[0], ivs[1]);
+            assert_eq!(ivs[1], u64::from(u32::MAX).to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn r9329_3_the_longest_frame_is_sealed_and_one_octet_more_is_refused() {
+        for suite in all_suites() {
+            let (mut outbound, mut inbound) = pair(suite);
+            let mut out = vec![0; 70_000];
+            let longest = (0..=65535).rev().find(|len| outbound.frame_len(*len) <= 65535).unwrap();
+            assert_eq!(outbound.seal_frame(&ipv4(longest + 1), &mut out), Err(SealError::TooLong));
+            let len = outbound.seal_frame(&ipv4(longest), &mut out).unwrap();
+            assert_eq!(out[..2], (len as u16).to_be_bytes());
+            assert_eq!(inbound.open(&mut out[2..len]).unwrap().payload.len(), longest, "{suite}");
+            assert_eq!(outbound.seal_frame(&[0x45; 100_000], &mut out), Err(SealError::TooLong));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sealed_uses_no_number() {
+        let suite = EspSuite { cipher: EspCipher::Aes128Gcm16, integ: None, esn: false };
+        let (mut outbound, _) = pair(suite);
+        let frame_len = outbound.frame_len(40);
+        let mut out = vec![0; frame_len - 1];
+        assert_eq!(outbound.seal_frame(&ipv4(40), &mut out), Err(SealError::OutputTooSmall));
+        for inner in [[].as_slice(), &[0; 40], &[0x55; 40]] {
+            assert_eq!(outbound.seal_frame(inner, &mut [0; 200]), Err(SealError::NotIp));
+        }
+        assert_eq!(outbound.sequence(), 0);
+    }
+
+    #[test]
+    fn overhead_max_bounds_every_length_and_is_reached() {
+        for suite in all_suites() {
+            let (outbound, _) = pair(suite);
+            let overheads: Vec<_> = (20..100).map(|len| outbound.frame_len(len) - len - LENGTH_LEN).collect();
+            assert_eq!(overheads.iter().max(), Some(&suite.overhead_max()), "{suite}");
+        }
+    }
+
+    #[test]
+    fn cooling_changes_nothing_but_memory() {
+        for suite in all_suites() {
+            let (mut outbound, mut inbound) = pair(suite);
+            for _ in 0..3 {
+                let frame = seal(&mut outbound, &ipv4(77));
+                let mut packet = frame[2..].to_vec();
+                let opened = inbound.open(&mut packet).unwrap();
+                assert_eq!(opened.kind, OpenedKind::Inner4);
+                assert_eq!(packet[opened.payload], ipv4(77));
+                outbound.cool();
+                inbound.cool();
+            }
+            assert_eq!((inbound.packets(), inbound.bytes()), (3, 231));
+        }
+    }
+
+    #[test]
+    fn sas_move_between_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<OutboundSa>();
+        is_send::<InboundSa>();
+    }
+}

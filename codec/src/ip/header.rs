@@ -198,3 +198,157 @@ pub(crate) fn total_len_v6(packet: &[u8]) -> Option<usize> {
     let total_len = V6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
     (header[0] >> 4 == 6 && total_len <= packet.len()).then_some(total_len)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn v4(proto: u8, flags_and_offset: u16, options: usize, data: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; V4_HEADER_LEN + options];
+        packet[0] = 0x40 | ((V4_HEADER_LEN + options) / 4) as u8;
+        packet[1] = 46 << 2;
+        packet[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
+        packet[9] = proto;
+        packet[12..16].copy_from_slice(&[10, 0, 0, 1]);
+        packet[16..20].copy_from_slice(&[192, 0, 2, 9]);
+        packet.extend_from_slice(data);
+        let total_len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&total_len.to_be_bytes());
+        packet
+    }
+
+    fn v6(first: u8, rest: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; V6_HEADER_LEN];
+        packet[0] = 0x6b;
+        packet[1] = 0x80;
+        packet[4..6].copy_from_slice(&(rest.len() as u16).to_be_bytes());
+        packet[6] = first;
+        packet[8] = 0xfd;
+        packet[23] = 1;
+        packet[24] = 0xfd;
+        packet[39] = 2;
+        packet.extend_from_slice(rest);
+        packet
+    }
+
+    const PORTS: [u8; 8] = [0x30, 0x39, 0x00, 0x35, 0, 8, 0, 0];
+
+    #[test]
+    fn r791_3_1_addresses_ports_and_dscp_behind_options() {
+        for options in [0, 4, 40] {
+            let mut packet = v4(17, 0, options, &PORTS);
+            packet.extend_from_slice(&[0xaa; 9]);
+            let header = InnerHeader::parse(&packet).unwrap();
+            assert_eq!(header.src, IpAddr::from([10, 0, 0, 1]));
+            assert_eq!(header.dst, IpAddr::from([192, 0, 2, 9]));
+            assert_eq!((header.version, header.proto, header.dscp), (4, 17, 46));
+            assert_eq!((header.src_port, header.dst_port), (Some(12345), Some(53)));
+            assert_eq!(header.total_len, 28 + options);
+            assert_eq!(header.transport_at, 20 + options);
+        }
+    }
+
+    #[test]
+    fn r791_3_1_only_the_first_fragment_has_ports() {
+        for (flags, fragment, port) in [
+            (0x4000, Fragment::No, Some(53)),
+            (0x2000, Fragment::First, Some(53)),
+            (0x2001, Fragment::Later, None),
+            (0x0001, Fragment::Later, None),
+            (0x1fff, Fragment::Later, None),
+        ] {
+            let header = InnerHeader::parse(&v4(17, flags, 0, &PORTS)).unwrap();
+            assert_eq!((header.fragment, header.dst_port), (fragment, port), "{flags:#06x}");
+        }
+    }
+
+    #[test]
+    fn protocols_without_ports_and_short_transports_have_none() {
+        assert_eq!(InnerHeader::parse(&v4(1, 0, 0, &PORTS)).unwrap().src_port, None);
+        assert_eq!(InnerHeader::parse(&v4(6, 0, 0, &PORTS[..3])).unwrap().src_port, None);
+        for proto in [6, 17, 33, 132, 136] {
+            assert_eq!(InnerHeader::parse(&v4(proto, 0, 0, &PORTS)).unwrap().src_port, Some(12345));
+        }
+    }
+
+    #[test]
+    fn lengths_that_contradict_are_refused() {
+        let good = v4(17, 0, 0, &PORTS);
+        let with = |at: usize, value: u8| {
+            let mut bad = good.clone();
+            bad[at] = value;
+            InnerHeader::parse(&bad)
+        };
+        assert_eq!(with(0, 0x44), Err(IpError::HeaderLength));
+        assert_eq!(with(0, 0x4f), Err(IpError::HeaderLength));
+        assert_eq!(with(3, 19), Err(IpError::HeaderLength));
+        assert_eq!(with(3, 29), Err(IpError::Truncated));
+        assert_eq!(with(0, 0x50), Err(IpError::Version(5)));
+        for cut in 0..good.len() {
+            assert_eq!(InnerHeader::parse(&good[..cut]), Err(IpError::Truncated), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn r8200_4_extension_headers_are_walked_to_the_transport() {
+        let hop = [43, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let routing = [60, 0, 0, 0, 0, 0, 0, 0];
+        let options = [17, 0, 0, 0, 0, 0, 0, 0];
+        let packet = v6(0, &[&hop[..], &routing, &options, &PORTS].concat());
+        let header = InnerHeader::parse(&packet).unwrap();
+        assert_eq!((header.version, header.proto, header.transport_at), (6, 17, 72));
+        assert_eq!((header.src_port, header.dst_port), (Some(12345), Some(53)));
+        assert_eq!(header.dscp, 46);
+        assert_eq!(header.src, "fd00::1".parse::<IpAddr>().unwrap());
+        assert_eq!(header.dst, "fd00::2".parse::<IpAddr>().unwrap());
+        for cut in 0..packet.len() {
+            assert_eq!(InnerHeader::parse(&packet[..cut]), Err(IpError::Truncated), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn r8200_4_5_fragments_and_atomic_fragments() {
+        let parse = |offset: u16| {
+            let [a, b] = offset.to_be_bytes();
+            InnerHeader::parse(&v6(44, &[&[17, 0, a, b, 0, 0, 0, 1], &PORTS[..]].concat())).unwrap()
+        };
+        assert_eq!((parse(0).fragment, parse(0).dst_port), (Fragment::No, Some(53)));
+        assert_eq!((parse(1).fragment, parse(1).dst_port), (Fragment::First, Some(53)));
+        assert_eq!((parse(0x6).fragment, parse(0x6).dst_port), (Fragment::No, Some(53)), "reserved bits");
+        for later in [8, 9, 0xfff8] {
+            assert_eq!((parse(later).fragment, parse(later).dst_port), (Fragment::Later, None));
+        }
+    }
+
+    #[test]
+    fn the_walk_is_bounded_and_stays_inside_the_packet() {
+        let chain = [60, 0, 0, 0, 0, 0, 0, 0].repeat(200);
+        assert_eq!(InnerHeader::parse(&v6(60, &chain)), Err(IpError::Extensions));
+        let mut eight = [60, 0, 0, 0, 0, 0, 0, 0].repeat(EXTENSIONS_MAX);
+        eight[(EXTENSIONS_MAX - 1) * 8] = 17;
+        eight.extend_from_slice(&PORTS);
+        assert_eq!(InnerHeader::parse(&v6(60, &eight)).unwrap().src_port, Some(12345));
+        assert_eq!(InnerHeader::parse(&v6(60, &[17, 255, 0, 0, 0, 0, 0, 0])), Err(IpError::Truncated));
+        // RFC 8200 §3: no next header.
+        assert_eq!(InnerHeader::parse(&v6(59, &[])).unwrap().src_port, None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_octets_never_panic_and_lengths_stay_inside(
+            version in prop_oneof![Just(4u8), Just(6), any::<u8>()],
+            mut packet in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            if let Some(first) = packet.first_mut() {
+                *first = version << 4 | *first & 0xf;
+            }
+            if let Ok(header) = InnerHeader::parse(&packet) {
+                prop_assert!(header.transport_at <= header.total_len && header.total_len <= packet.len());
+                let own = if header.version == 4 { total_len_v4(&packet) } else { total_len_v6(&packet) };
+                prop_assert_eq!(own, Some(header.total_len));
+            }
+        }
+    }
+}

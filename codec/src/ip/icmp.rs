@@ -109,3 +109,122 @@ fn write_v6(packet: &[u8], mtu: u16, gateway: Ipv6Addr, to: Ipv6Addr, out: &mut 
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
     Some(V6_HEADER_LEN + icmp_len)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn udp_v4(len: usize) -> Vec<u8> {
+        let mut packet = vec![0x77; len];
+        packet[..20].fill(0);
+        packet[0] = 0x45;
+        packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        packet[6] = 0x40;
+        packet[9] = 17;
+        packet[12..20].copy_from_slice(&[10, 0, 0, 1, 192, 0, 2, 1]);
+        packet
+    }
+
+    fn udp_v6(len: usize) -> Vec<u8> {
+        let mut packet = vec![0x77; len];
+        packet[..40].fill(0);
+        packet[0] = 0x60;
+        packet[4..6].copy_from_slice(&(len as u16 - 40).to_be_bytes());
+        packet[6] = 17;
+        packet[8] = 0xfd;
+        packet[24] = 0xfd;
+        packet[39] = 9;
+        packet
+    }
+
+    fn answer(packet: &[u8], gateway: &str) -> Option<Vec<u8>> {
+        let mut out = vec![0; PACKET_TOO_BIG_LEN_MAX];
+        let len = packet_too_big(packet, 1280, gateway.parse().unwrap(), &mut out)?;
+        out.truncate(len);
+        Some(out)
+    }
+
+    #[test]
+    fn r1191_4_fragmentation_needed_carries_the_mtu() {
+        for len in [100, 1400, 9000] {
+            let packet = udp_v4(len);
+            let message = answer(&packet, "10.64.0.1").unwrap();
+            let header = InnerHeader::parse(&message).unwrap();
+            assert_eq!(header.total_len, message.len());
+            assert_eq!(message.len(), (len + 28).min(576));
+            assert_eq!((header.src, header.dst), ("10.64.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()));
+            assert_eq!(message[20..22], [3, 4]);
+            assert_eq!(message[26..28], 1280u16.to_be_bytes());
+            assert_eq!(message[28..], packet[..message.len() - 28]);
+            assert_eq!(Checksum::new().with(&message[..20]).finish(), 0);
+            assert_eq!(Checksum::new().with(&message[20..]).finish(), 0);
+        }
+    }
+
+    #[test]
+    fn r4443_3_2_packet_too_big_carries_the_mtu() {
+        for len in [100, 1400, 9000] {
+            let packet = udp_v6(len);
+            let message = answer(&packet, "fd64::1").unwrap();
+            let header = InnerHeader::parse(&message).unwrap();
+            assert_eq!(message.len(), (len + 48).min(1280));
+            assert_eq!(message[40..42], [2, 0]);
+            assert_eq!(message[44..48], 1280u32.to_be_bytes());
+            assert_eq!(message[48..], packet[..message.len() - 48]);
+            let sum =
+                Checksum::new().with_pseudo_header(header.src, header.dst, 58, (message.len() - 40) as u32);
+            assert_eq!(sum.with(&message[40..]).finish(), 0);
+        }
+    }
+
+    #[test]
+    fn r1122_3_2_2_no_error_about_errors_fragments_or_groups() {
+        let with = |at: usize, octets: &[u8]| {
+            let mut packet = udp_v4(1400);
+            packet[at..at + octets.len()].copy_from_slice(octets);
+            answer(&packet, "10.64.0.1")
+        };
+        assert!(with(6, &[0]).is_none(), "no DF: the packet may be fragmented");
+        assert!(with(6, &[0x40, 1]).is_none(), "later fragment");
+        assert!(with(12, &[0; 4]).is_none(), "unspecified source");
+        assert!(with(12, &[224]).is_none(), "group as source");
+        assert!(with(16, &[239]).is_none(), "group as destination");
+        assert!(with(16, &[255; 4]).is_none(), "broadcast");
+        for (kind, answered) in
+            [(3, false), (4, false), (5, false), (11, false), (12, false), (0, true), (8, true)]
+        {
+            let mut packet = udp_v4(1400);
+            packet[9] = 1;
+            packet[20] = kind;
+            assert_eq!(answer(&packet, "10.64.0.1").is_some(), answered, "ICMP type {kind}");
+        }
+    }
+
+    #[test]
+    fn r4443_2_4_e_no_error_about_errors_or_without_a_source() {
+        for (kind, answered) in [(1, false), (2, false), (127, false), (137, false), (128, true), (129, true)]
+        {
+            let mut packet = udp_v6(1400);
+            packet[6] = 58;
+            packet[40] = kind;
+            assert_eq!(answer(&packet, "fd64::1").is_some(), answered, "ICMPv6 type {kind}");
+        }
+        let mut packet = udp_v6(1400);
+        packet[8] = 0;
+        assert!(answer(&packet, "fd64::1").is_none());
+        packet[8] = 0xff;
+        assert!(answer(&packet, "fd64::1").is_none());
+        let mut to_group = udp_v6(1400);
+        to_group[24] = 0xff;
+        assert!(answer(&to_group, "fd64::1").is_some(), "Packet Too Big is the exception");
+    }
+
+    #[test]
+    fn no_answer_across_families_or_into_too_little_room() {
+        assert!(answer(&udp_v4(1400), "fd64::1").is_none());
+        assert!(answer(&udp_v6(1400), "10.64.0.1").is_none());
+        let gateway = "10.64.0.1".parse().unwrap();
+        assert_eq!(packet_too_big(&udp_v4(1400), 1280, gateway, &mut [0; 575]), None);
+        assert_eq!(packet_too_big(&[], 1280, gateway, &mut [0; 600]), None);
+    }
+}

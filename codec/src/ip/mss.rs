@@ -78,3 +78,115 @@ fn mss_option(tcp: &[u8]) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::checksum::Checksum;
+    use super::*;
+
+    /// A TCP packet with correct checksum.
+    fn tcp(version: u8, flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
+        assert_eq!(options.len() % 4, 0);
+        let mut segment = vec![0; TCP_HEADER_LEN];
+        segment[..4].copy_from_slice(&[0x30, 0x39, 0, 80]);
+        segment[12] = ((TCP_HEADER_LEN + options.len()) / 4 << 4) as u8;
+        segment[13] = flags;
+        segment.extend_from_slice(options);
+        segment.extend_from_slice(data);
+        let mut packet = if version == 4 { vec![0; 20] } else { vec![0; 40] };
+        if version == 4 {
+            packet[0] = 0x45;
+            packet[2..4].copy_from_slice(&(20 + segment.len() as u16).to_be_bytes());
+            packet[9] = 6;
+            packet[12..20].copy_from_slice(&[10, 0, 0, 1, 192, 0, 2, 1]);
+        } else {
+            packet[0] = 0x60;
+            packet[4..6].copy_from_slice(&(segment.len() as u16).to_be_bytes());
+            packet[6] = 6;
+            packet[8..40].copy_from_slice(&[0xfd; 32]);
+        }
+        packet.extend_from_slice(&segment);
+        let at = packet.len() - segment.len() + 16;
+        let checksum = sum(&packet).finish();
+        packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        packet
+    }
+
+    fn sum(packet: &[u8]) -> Checksum {
+        let header = InnerHeader::parse(packet).unwrap();
+        let segment = &packet[header.transport_at..];
+        Checksum::new().with_pseudo_header(header.src, header.dst, 6, segment.len() as u32).with(segment)
+    }
+
+    #[test]
+    fn a_syn_is_clamped_to_the_mtu_and_its_checksum_holds() {
+        for (version, want) in [(4u8, 1240u16), (6, 1220)] {
+            for flags in [0x02, 0x12] {
+                let mut packet = tcp(version, flags, &[2, 4, 0x05, 0xb4], &[]);
+                assert!(clamp_mss(&mut packet, 1280));
+                assert_eq!(packet[packet.len() - 2..], want.to_be_bytes());
+                assert_eq!(sum(&packet).finish(), 0);
+                assert!(!clamp_mss(&mut packet, 1280), "a second pass finds nothing");
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_at_an_odd_offset_is_clamped_too() {
+        let mut packet = tcp(4, 2, &[1, 2, 4, 0x23, 0x28, 1, 1, 0], &[9; 5]);
+        assert!(clamp_mss(&mut packet, 1280));
+        assert_eq!(packet[43..45], 1240u16.to_be_bytes());
+        assert_eq!(sum(&packet).finish(), 0);
+    }
+
+    #[test]
+    fn a_partial_checksum_is_left_alone() {
+        let mut packet = tcp(4, 2, &[2, 4, 0x05, 0xb4], &[]);
+        let before = packet[36..38].to_vec();
+        assert!(clamp_mss_unsummed(&mut packet, 1280));
+        assert_eq!(packet[36..38], before);
+        assert_eq!(packet[42..44], 1240u16.to_be_bytes());
+    }
+
+    #[test]
+    fn everything_else_passes_unchanged() {
+        let syn = |options: &[u8]| tcp(4, 2, options, &[]);
+        let mut later = syn(&[2, 4, 0x05, 0xb4]);
+        later[7] = 1;
+        let mut not_tcp = syn(&[2, 4, 0x05, 0xb4]);
+        not_tcp[9] = 17;
+        for packet in [
+            tcp(4, 0x10, &[2, 4, 0x05, 0xb4], &[]),
+            syn(&[2, 4, 0x04, 0xd8]),
+            syn(&[2, 4, 0, 100]),
+            syn(&[]),
+            syn(&[0, 0, 2, 4, 0x05, 0xb4, 0, 0]),
+            syn(&[2, 3, 0x05, 0xb4]),
+            syn(&[3, 0, 2, 4]),
+            syn(&[1, 1, 1, 2]),
+            syn(&[1, 1, 2, 4]),
+            later,
+            not_tcp,
+        ] {
+            let mut same = packet.clone();
+            assert!(!clamp_mss(&mut same, 1280));
+            assert_eq!(same, packet);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_options_never_panic_and_keep_the_checksum(
+            mut options in prop::collection::vec(0u8..8, 0..40),
+            flags: u8,
+            mtu: u16,
+        ) {
+            options.truncate(options.len() / 4 * 4);
+            let mut packet = tcp(4, flags, &options, &[1, 2, 3]);
+            clamp_mss(&mut packet, mtu);
+            prop_assert_eq!(sum(&packet).finish(), 0);
+        }
+    }
+}
