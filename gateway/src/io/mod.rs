@@ -4,6 +4,9 @@
 //! It offers operations that own their memory until the completion arrives, so that the workers, which
 //! hold all protocol state, are plain safe Rust.
 
+pub mod block;
+pub mod recv_pool;
+pub mod ring;
 pub mod sockets;
 pub mod steering;
 pub mod thread;

@@ -265,12 +265,17 @@ pub struct WorkerCounters {
 
 impl WorkerCounters {
     /// Counts one drop.
-    pub fn drop(&self, reason: DropReason) {
+    pub fn dropped(&self, reason: DropReason) {
         self.drops[reason as usize].add(1);
     }
 
+    /// Counts `n` drops of one reason.
+    pub fn dropped_many(&self, reason: DropReason, n: u64) {
+        self.drops[reason as usize].add(n);
+    }
+
     /// Counts one closed or refused connection.
-    pub fn close(&self, cause: CloseCause) {
+    pub fn closed(&self, cause: CloseCause) {
         self.closes[cause as usize].add(1);
     }
 
@@ -304,7 +309,7 @@ mod tests {
     #[test]
     fn a_drop_is_counted_once_under_its_reason() {
         let counters = WorkerCounters::default();
-        counters.drop(DropReason::Replayed);
+        counters.dropped(DropReason::Replayed);
         assert_eq!(counters.drops().map(|(_, n)| n).sum::<u64>(), 1);
         assert!(counters.drops().any(|drop| drop == ("replayed", 1)));
     }

@@ -4,6 +4,7 @@
 //! the response leaves. Queues are bounded ([`crate::limits`]); the control thread never blocks on them.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
 use codec::esp::EspSpi;
@@ -70,7 +71,7 @@ pub enum ToWorker {
         /// Bind it there on arrival.
         session: SessionId,
     },
-    /// A connection arriving from another worker: its descriptor follows through the ring under `token`.
+    /// A connection arriving from another worker.
     Adopt(Box<Adopted>),
     /// `addr` is served by `worker` from now on; `None` forgets it. Sent to every worker.
     Route {
@@ -95,8 +96,8 @@ pub enum ToWorker {
 
 /// State that travels with a connection from worker to worker.
 pub struct Adopted {
-    /// Pairs this message with the descriptor that comes through the ring.
-    pub token: u64,
+    /// The connection.
+    pub socket: OwnedFd,
     /// Its id on the old worker.
     pub old: ConnId,
     /// Addresses.

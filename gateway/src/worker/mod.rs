@@ -4,22 +4,50 @@
 //! A worker shares nothing that is written per packet. It takes orders from its inbox ([`inbox::ToWorker`])
 //! and reports to the control thread ([`inbox::ToControl`]); its counters are read without stopping it.
 
+mod conn;
 pub mod counters;
+mod downlink;
 pub mod inbox;
+mod lifecycle;
+mod orders;
+mod sad;
+mod uplink;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ahash::{AHashMap, AHashSet};
+use codec::OsRandom;
 use crossbeam::channel::{Receiver, Sender};
 
+use crate::io::block::BlockPool;
+use crate::io::ring::{Completion, Ring, RingParams};
+use crate::io::thread;
 use crate::io::wake::Wake;
 use crate::types::WorkerId;
-use counters::WorkerCounters;
+use conn::ConnTable;
+use counters::{DropReason, WorkerCounters};
 use inbox::{ToControl, ToWorker};
+use sad::Sad;
+
+/// Longest sleep of an idle worker; deadlines are kept to about this.
+const TICK: Duration = Duration::from_millis(1000);
+
+/// Idle seconds after which an SA gives up its cipher contexts.
+const COOL_EVERY_S: u64 = 10;
+
+/// Writes to the inner device in flight.
+const TUN_WRITES: u32 = 4096;
+
+/// Room in a packet buffer beyond the inner MTU: the virtio-net header, and a device whose MTU an operator
+/// raised a little.
+const TUN_PACKET_ROOM: usize = 648;
 
 /// The way into a worker's inbox. Cheap to clone through `Arc`.
 pub struct InboxHandle {
@@ -99,11 +127,249 @@ pub struct WorkerParams {
     pub inner: InnerConfig,
 }
 
+impl InnerConfig {
+    /// Whether `addr` is a UE's, or would be if assigned.
+    fn in_a_pool(&self, addr: IpAddr) -> bool {
+        self.pools.iter().any(|&(prefix, len)| match (prefix, addr) {
+            (IpAddr::V4(prefix), IpAddr::V4(addr)) => {
+                let host_bits = 32 - u32::from(len.min(32));
+                u64::from(prefix.to_bits() ^ addr.to_bits()) >> host_bits == 0
+            }
+            (IpAddr::V6(prefix), IpAddr::V6(addr)) => {
+                let differ = prefix.to_bits() ^ addr.to_bits();
+                differ.leading_zeros() >= u32::from(len.min(128))
+            }
+            _ => false,
+        })
+    }
+}
+
 /// Starts the worker's thread. It leaves its loop on [`ToWorker::Stop`].
 ///
 /// # Errors
 /// When the thread, its ring or its buffers cannot be made; the message names the missing kernel feature.
 pub fn start(params: WorkerParams) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", params.id.0);
-    std::thread::Builder::new().name(name).spawn(move || drop(params))
+    let (ready, started) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // The ring must be made by the only thread that uses it.
+        match Worker::new(params) {
+            Ok(worker) => {
+                let _ = ready.send(Ok(()));
+                worker.run();
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    })?;
+    started.recv().map_err(|_| io::Error::other("the worker ended before it was ready"))??;
+    Ok(thread)
+}
+
+/// Everything one worker owns.
+struct Worker {
+    id: WorkerId,
+    ring: Ring,
+    conns: ConnTable,
+    sad: Sad,
+    blocks: BlockPool,
+    /// Connections with something to send.
+    dirty: Vec<u32>,
+    /// Connections whose receive waits for a free buffer.
+    starved: Vec<u32>,
+    deadlines: BinaryHeap<Reverse<(Instant, u32)>>,
+    /// Which worker serves an inner address.
+    routes: AHashMap<IpAddr, WorkerId>,
+    /// The host's own addresses.
+    local_addrs: AHashSet<IpAddr>,
+    inbox: Receiver<ToWorker>,
+    control: Sender<ToControl>,
+    control_wake: Wake,
+    control_dirty: bool,
+    peers: Vec<Arc<InboxHandle>>,
+    limits: WorkerLimits,
+    counters: Arc<WorkerCounters>,
+    inner: InnerConfig,
+    random: OsRandom,
+    started: Instant,
+    /// Read once per turn.
+    now: Instant,
+    /// Whole seconds since the start, read once per turn.
+    now_s: u64,
+    accept_stopped: Vec<usize>,
+    stopping: Option<Instant>,
+}
+
+impl Worker {
+    fn new(params: WorkerParams) -> io::Result<Self> {
+        if let Some(core) = params.core {
+            thread::pin_to_core(core)?;
+        }
+        let now = Instant::now();
+        let WorkerParams { id, limits, inner, .. } = params;
+        let ring = Ring::new(RingParams {
+            connections: limits.connections,
+            receive_memory: limits.receive_memory,
+            tun_packet_len: TUN_PACKET_ROOM + usize::from(inner.mtu),
+            tun_writes: TUN_WRITES,
+            listeners: params.listeners,
+            tun: params.tun,
+            wake: params.inbox_wake,
+        })?;
+        Ok(Self {
+            id,
+            ring,
+            conns: ConnTable::new(id, limits.connections, limits.connections_per_source),
+            sad: Sad::default(),
+            blocks: BlockPool::new(limits.send_memory),
+            dirty: Vec::new(),
+            starved: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            routes: AHashMap::new(),
+            local_addrs: inner.local_addrs.iter().copied().collect(),
+            inbox: params.inbox,
+            control: params.control,
+            control_wake: params.control_wake,
+            control_dirty: false,
+            peers: params.peers,
+            limits,
+            counters: params.counters,
+            inner,
+            random: OsRandom,
+            started: now,
+            now,
+            now_s: 0,
+            accept_stopped: Vec::new(),
+            stopping: None,
+        })
+    }
+
+    /// The loop: wait, handle the batch of completions that is there, then flush what it caused.
+    fn run(mut self) {
+        let mut housekeeping_s = 0;
+        loop {
+            if let Err(error) = self.ring.wait(TICK) {
+                tracing::error!(worker = self.id.0, %error, "the ring failed; the worker ends");
+                return;
+            }
+            self.now = Instant::now();
+            self.now_s = self.now.duration_since(self.started).as_secs();
+            for _ in 0..self.ring.ready() {
+                let Some(completion) = self.ring.next() else { break };
+                self.on_completion(completion);
+            }
+            self.rearm_starved();
+            self.flush();
+            if std::mem::take(&mut self.control_dirty) {
+                self.control_wake.wake();
+            }
+            if housekeeping_s != self.now_s {
+                housekeeping_s = self.now_s;
+                self.housekeeping();
+            }
+            if self.stopping.is_some_and(|until| self.now >= until || self.all_sent()) {
+                return;
+            }
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Received { slot, outcome, armed } => self.on_received(slot, outcome, armed),
+            Completion::TunRead(packet) => self.on_tun_read(packet),
+            Completion::Sent { slot, block, ok } => self.on_sent(slot, block, ok),
+            Completion::TunWriteFailed => self.counters.dropped(DropReason::DeviceWrite),
+            Completion::Woken => self.on_woken(),
+            Completion::Accepted { socket, .. } => self.on_accepted(socket),
+            Completion::AcceptStopped { listener } => self.accept_stopped.push(listener),
+            Completion::SocketTaken { slot, socket } => self.on_socket_taken(slot, socket),
+            Completion::Nothing => {}
+        }
+    }
+
+    /// Reads again on connections that found no buffer, once there is one.
+    fn rearm_starved(&mut self) {
+        if self.starved.is_empty() || !self.ring.can_receive() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.starved) {
+            if let Some(conn) = self.conns.get_mut(slot)
+                && conn.is_open()
+                && !conn.receive_armed
+            {
+                conn.receive_armed = true;
+                self.ring.arm_receive(slot);
+            }
+        }
+    }
+
+    /// Once a second.
+    fn housekeeping(&mut self) {
+        self.expire();
+        self.sad.forget_retired(self.now);
+        if self.now_s.is_multiple_of(COOL_EVERY_S) {
+            self.sad.cool_idle(self.now_s.saturating_sub(COOL_EVERY_S));
+        }
+        for listener in std::mem::take(&mut self.accept_stopped) {
+            self.ring.arm_accept(listener);
+        }
+        self.counters.cpu_ns.set(thread::cpu_time().as_nanos() as u64);
+    }
+
+    /// Tells the control thread; false when its queue is full, which is counted.
+    fn report(&mut self, message: ToControl) -> bool {
+        self.control_dirty = true;
+        let sent = self.control.try_send(message).is_ok();
+        if !sent {
+            self.counters.dropped(DropReason::ControlQueueFull);
+        }
+        sent
+    }
+
+    /// Passes a message to another worker; false when its inbox is full, which is counted.
+    fn pass_to(&mut self, worker: WorkerId, message: ToWorker) -> bool {
+        let Some(peer) = self.peers.get(worker.index()) else { return false };
+        let passed = peer.queue.try_send(message).is_ok();
+        if passed {
+            peer.wake.wake();
+        } else {
+            self.counters.dropped(DropReason::HandoffFull);
+        }
+        passed
+    }
+
+    fn all_sent(&mut self) -> bool {
+        let slots: Vec<u32> = self.conns.slots().collect();
+        slots
+            .into_iter()
+            .all(|slot| self.conns.get_mut(slot).is_none_or(|conn| conn.queue.is_empty() && !conn.sending))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pool_membership_follows_the_prefix_length() {
+        let config = InnerConfig {
+            pools: vec![
+                ("10.64.0.0".parse().expect("address"), 16),
+                ("fd64::".parse().expect("address"), 112),
+            ],
+            mtu: 1400,
+            hairpin: false,
+            local_addrs: Arc::new([]),
+        };
+        for (addr, inside) in [
+            ("10.64.255.255", true),
+            ("10.65.0.0", false),
+            ("fd64::ffff", true),
+            ("fd64::1:0", false),
+            ("::10.64.0.1", false),
+        ] {
+            assert_eq!(config.in_a_pool(addr.parse().expect("address")), inside, "{addr}");
+        }
+    }
 }

@@ -1,0 +1,103 @@
+//! Send blocks: pooled memory that collects frames until one send takes them all.
+
+/// Octets of a block: room for the largest frame and for a good run of small ones.
+pub const BLOCK_LEN: usize = 128 * 1024;
+
+/// Frames collected for one send.
+#[derive(Debug)]
+pub struct Block {
+    octets: Box<[u8]>,
+    used: usize,
+    frames: u32,
+}
+
+impl Block {
+    fn new() -> Self {
+        Self { octets: vec![0; BLOCK_LEN].into_boxed_slice(), used: 0, frames: 0 }
+    }
+
+    /// Room behind what is used.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.octets[self.used..]
+    }
+
+    /// Adds the first `len` octets of [`Block::room`] as one frame.
+    pub fn commit(&mut self, len: usize) {
+        self.used = (self.used + len).min(self.octets.len());
+        self.frames += 1;
+    }
+
+    /// The frames.
+    pub fn bytes(&self) -> &[u8] {
+        &self.octets[..self.used]
+    }
+
+    /// How many frames it holds.
+    pub fn frames(&self) -> u32 {
+        self.frames
+    }
+}
+
+/// The blocks of one worker.
+pub struct BlockPool {
+    free: Vec<Block>,
+    lent: usize,
+    max: usize,
+}
+
+impl BlockPool {
+    /// A pool that lends at most `memory` octets, and keeps as much of it as has been needed at once.
+    pub fn new(memory: usize) -> Self {
+        Self { free: Vec::new(), lent: 0, max: (memory / BLOCK_LEN).max(2) }
+    }
+
+    /// An empty block, or `None` when all are lent.
+    pub fn take(&mut self) -> Option<Block> {
+        (self.lent < self.max).then(|| self.take_regardless())
+    }
+
+    /// An empty block even when all are lent: for IKE, whose backlog is bounded per connection.
+    pub fn take_regardless(&mut self) -> Block {
+        self.lent += 1;
+        self.free.pop().unwrap_or_else(Block::new)
+    }
+
+    /// Takes a block back.
+    pub fn give_back(&mut self, mut block: Block) {
+        self.lent = self.lent.saturating_sub(1);
+        if self.free.len() + self.lent < self.max {
+            block.used = 0;
+            block.frames = 0;
+            self.free.push(block);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lends_no_more_than_its_memory_but_always_serves_ike() {
+        let mut pool = BlockPool::new(2 * BLOCK_LEN);
+        let first = pool.take().expect("within the bound");
+        let _second = pool.take().expect("within the bound");
+        assert!(pool.take().is_none());
+        let ike = pool.take_regardless();
+        pool.give_back(first);
+        assert!(pool.take().is_none(), "the extra block still counts");
+        pool.give_back(ike);
+        assert!(pool.take().is_some());
+    }
+
+    #[test]
+    fn a_block_given_back_is_empty() {
+        let mut pool = BlockPool::new(BLOCK_LEN);
+        let mut block = pool.take().expect("free");
+        block.room()[..3].copy_from_slice(b"abc");
+        block.commit(3);
+        assert_eq!((block.bytes(), block.frames()), (&b"abc"[..], 1));
+        pool.give_back(block);
+        assert_eq!(pool.take().expect("free").bytes(), b"");
+    }
+}

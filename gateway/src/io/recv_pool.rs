@@ -1,0 +1,223 @@
+//! Buffers the kernel picks from: a provided-buffer ring over one arena.
+//!
+//! With `IOU_PBUF_RING_INC` (Linux 6.12) one large buffer takes the octets of many completions, one behind
+//! the other, so an idle connection holds no buffer and a busy one gets long runs. Older kernels use up a
+//! buffer per completion; the arena is then cut into smaller ones.
+
+use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+use io_uring::{Submitter, cqueue};
+
+use super::check;
+
+/// `IOU_PBUF_RING_INC`: completions consume a buffer piece by piece.
+const INCREMENTAL: u16 = 2;
+
+/// Octets of one buffer when completions consume it piece by piece.
+const BUFFER_LEN_INCREMENTAL: usize = 1 << 20;
+
+/// Octets of one buffer when each completion uses one up.
+const BUFFER_LEN_WHOLE: usize = 64 << 10;
+
+/// Anonymous memory that is never unmapped: a cancelled operation may still complete after its ring is
+/// closed, and a worker lives as long as the process.
+struct Arena {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the arena is plain memory owned by one value; the pointer has no thread affinity.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory;
+        // madvise is a hint over exactly that mapping.
+        let base = unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let base = libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0);
+            if base == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            // Without huge pages the arena works as well, a little slower.
+            let _ = check(libc::madvise(base, len, libc::MADV_HUGEPAGE));
+            base
+        };
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap returned null"))?;
+        Ok(Self { base, len })
+    }
+}
+
+/// The right to a run of received octets. Give it back with [`RecvPool::release`].
+#[must_use = "its buffer is not refilled until it is released"]
+#[derive(Debug)]
+pub struct Incoming {
+    buffer: u16,
+    offset: u32,
+    len: u32,
+}
+
+impl Incoming {
+    /// Octets received.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether nothing was received.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Octets on loan to an operation in flight: their buffer is not refilled until it comes back.
+#[derive(Debug)]
+pub(super) struct Loan {
+    buffer: u16,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Buffer {
+    /// Octets the kernel has filled since it was last published.
+    filled: u32,
+    /// Runs and loans not yet released.
+    users: u32,
+    /// The kernel is done with it.
+    finished: bool,
+}
+
+/// A provided-buffer ring and its arena.
+pub struct RecvPool {
+    entries: Arena,
+    data: Arena,
+    buffers: Vec<Buffer>,
+    buffer_len: usize,
+    group: u16,
+    tail: u16,
+    published: usize,
+}
+
+impl RecvPool {
+    /// Registers `group` with about `memory` octets of stream buffers, consumed piece by piece where the
+    /// kernel can.
+    pub(super) fn for_stream(submitter: &Submitter<'_>, group: u16, memory: usize) -> io::Result<Self> {
+        let count = |len: usize| (memory / len).next_power_of_two().clamp(2, 32768) as u16;
+        let incremental =
+            Self::new(submitter, group, count(BUFFER_LEN_INCREMENTAL), BUFFER_LEN_INCREMENTAL, INCREMENTAL);
+        incremental.or_else(|_| Self::new(submitter, group, count(BUFFER_LEN_WHOLE), BUFFER_LEN_WHOLE, 0))
+    }
+
+    /// Registers `group` with `count` buffers (a power of two) of `buffer_len` octets, one per completion.
+    pub(super) fn for_packets(
+        submitter: &Submitter<'_>,
+        group: u16,
+        count: u16,
+        buffer_len: usize,
+    ) -> io::Result<Self> {
+        Self::new(submitter, group, count, buffer_len, 0)
+    }
+
+    fn new(
+        submitter: &Submitter<'_>,
+        group: u16,
+        count: u16,
+        buffer_len: usize,
+        flags: u16,
+    ) -> io::Result<Self> {
+        let entries = Arena::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let data = Arena::new(usize::from(count) * buffer_len)?;
+        // SAFETY: `entries` holds `count` entries, is page-aligned and never unmapped.
+        unsafe { submitter.register_buf_ring_with_flags(entries.base.as_ptr() as u64, count, group, flags)? };
+        let buffers = vec![Buffer::default(); usize::from(count)];
+        let mut pool = Self { entries, data, buffers, buffer_len, group, tail: 0, published: 0 };
+        for buffer in 0..count {
+            pool.publish(buffer);
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// Whether the kernel has a buffer to fill.
+    pub(super) fn has_published(&self) -> bool {
+        self.published > 0
+    }
+
+    /// Claims what a completion with these flags and length filled.
+    pub(super) fn claim(&mut self, flags: u32, len: u32) -> Option<Incoming> {
+        let index = cqueue::buffer_select(flags)?;
+        let buffer_len = self.buffer_len as u32;
+        let buffer = self.buffers.get_mut(usize::from(index))?;
+        let offset = buffer.filled;
+        buffer.filled = buffer_len.min(offset.saturating_add(len));
+        buffer.users += 1;
+        if !cqueue::buffer_more(flags) {
+            buffer.finished = true;
+            self.published -= 1;
+        }
+        Some(Incoming { buffer: index, offset, len: self.buffers[usize::from(index)].filled - offset })
+    }
+
+    /// The octets, writable in place.
+    pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
+        let start = usize::from(incoming.buffer) * self.buffer_len + incoming.offset as usize;
+        // SAFETY: `claim` made the run inside its buffer, and so inside the arena; runs never overlap, the
+        // kernel writes only behind what it has filled, and the borrow of `self` keeps others away.
+        unsafe { std::slice::from_raw_parts_mut(self.data.base.as_ptr().add(start), incoming.len as usize) }
+    }
+
+    /// Lends part of a run to an operation in flight: its address, and the loan to give back afterwards.
+    pub(super) fn lend(
+        &mut self,
+        incoming: &Incoming,
+        range: Range<usize>,
+    ) -> Option<(Loan, *const u8, u32)> {
+        let bytes = self.bytes_mut(incoming).get(range)?;
+        let (address, len) = (bytes.as_ptr(), bytes.len() as u32);
+        self.buffers[usize::from(incoming.buffer)].users += 1;
+        Some((Loan { buffer: incoming.buffer }, address, len))
+    }
+
+    pub(super) fn take_back(&mut self, loan: Loan) {
+        self.drop_user(loan.buffer);
+    }
+
+    /// Gives a run back; its buffer goes to the kernel again once nobody uses it.
+    pub fn release(&mut self, incoming: Incoming) {
+        self.drop_user(incoming.buffer);
+    }
+
+    fn drop_user(&mut self, index: u16) {
+        let buffer = &mut self.buffers[usize::from(index)];
+        buffer.users -= 1;
+        if buffer.users == 0 && buffer.finished {
+            self.publish(index);
+        }
+    }
+
+    fn publish(&mut self, index: u16) {
+        self.buffers[usize::from(index)] = Buffer::default();
+        let count = self.buffers.len();
+        debug_assert!(usize::from(index) < count && count * self.buffer_len <= self.data.len);
+        let ring = self.entries.base.as_ptr().cast::<BufRingEntry>();
+        // SAFETY: the slot index is below `count`; the address lies in the data arena; the tail field is the
+        // 16 bits the kernel defines at `BufRingEntry::tail`, written only here and read by the kernel, and
+        // the release store orders the entry before it.
+        unsafe {
+            let entry = &mut *ring.add(usize::from(self.tail) & (count - 1));
+            entry.set_addr(self.data.base.as_ptr().add(usize::from(index) * self.buffer_len) as u64);
+            entry.set_len(self.buffer_len as u32);
+            entry.set_bid(index);
+            self.tail = self.tail.wrapping_add(1);
+            let tail = BufRingEntry::tail(ring).cast_mut().cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
+        self.published += 1;
+    }
+}

@@ -1,0 +1,221 @@
+//! Connections of one worker.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ahash::AHashMap;
+use bytes::Bytes;
+use codec::stream::Deframer;
+
+use super::counters::CloseCause;
+use crate::io::block::Block;
+use crate::types::{ConnId, Path, SessionId, WorkerId};
+
+/// Where a connection is in its life.
+pub(super) enum State {
+    /// Reading and writing.
+    Open,
+    /// Closes once what is queued has been sent.
+    Draining(CloseCause),
+    /// Shut down; waits for its operations to end.
+    Closing,
+    /// On its way to another worker; waits for its operations to end.
+    Moving(Box<Move>),
+}
+
+/// A hand-over that has begun.
+pub(super) struct Move {
+    /// The new worker.
+    pub to: WorkerId,
+    /// The session to bind there.
+    pub session: Option<SessionId>,
+    /// Octets received but not parsed here.
+    pub unread: Vec<u8>,
+    /// The descriptor has been asked for.
+    pub taking: bool,
+}
+
+/// What waits to be sent on a connection, beyond the block in flight.
+#[derive(Default)]
+pub(super) struct SendQueue {
+    /// IKE messages: they go first.
+    pub ike: VecDeque<Bytes>,
+    /// Octets of `ike`.
+    pub ike_octets: usize,
+    /// Blocks of sealed ESP frames; the last one is still being filled.
+    pub blocks: VecDeque<Block>,
+    /// Octets of `blocks`.
+    pub octets: usize,
+}
+
+impl SendQueue {
+    pub fn is_empty(&self) -> bool {
+        self.ike.is_empty() && self.blocks.is_empty()
+    }
+}
+
+/// One TCP connection.
+pub(super) struct Conn {
+    pub generation: u32,
+    pub path: Path,
+    pub state: State,
+    pub deframer: Deframer,
+    /// The frame that straddles receive buffers; empty while none does.
+    pub carry: Vec<u8>,
+    pub receive_armed: bool,
+    pub sending: bool,
+    /// Waits in the flush list.
+    pub dirty: bool,
+    /// The session whose messages this connection may carry (RFC 9329 §6.1: one IKE SA per connection).
+    pub session: Option<SessionId>,
+    /// When it is closed unless something happens; `None` with an active session (D12).
+    pub deadline: Option<(Instant, CloseCause)>,
+    /// Bad messages since the last good one (D5).
+    pub bad_in_a_row: u32,
+    /// IKE messages the control thread has not handled yet.
+    pub ike_waiting: u32,
+    /// It has come from, or asked for, another worker before: it does not move twice by an SPI.
+    pub moved: bool,
+    pub last_received: Instant,
+    pub queue: SendQueue,
+}
+
+impl Conn {
+    pub fn new(generation: u32, path: Path, now: Instant) -> Self {
+        Self {
+            generation,
+            path,
+            state: State::Open,
+            deframer: Deframer::responder(),
+            carry: Vec::new(),
+            receive_armed: false,
+            sending: false,
+            dirty: false,
+            session: None,
+            deadline: None,
+            bad_in_a_row: 0,
+            ike_waiting: 0,
+            moved: false,
+            last_received: now,
+            queue: SendQueue::default(),
+        }
+    }
+
+    /// Whether frames of it are still processed.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Whether frames may still be queued on it.
+    pub fn can_send(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+}
+
+/// The connections by slot.
+pub(super) struct ConnTable {
+    worker: WorkerId,
+    slots: Vec<Option<Box<Conn>>>,
+    generations: Vec<u32>,
+    free: Vec<u32>,
+    per_source: AHashMap<IpAddr, u32>,
+    per_source_max: u32,
+    open: usize,
+}
+
+impl ConnTable {
+    pub fn new(worker: WorkerId, capacity: u32, per_source_max: u32) -> Self {
+        Self {
+            worker,
+            slots: std::iter::repeat_with(|| None).take(capacity as usize).collect(),
+            generations: vec![0; capacity as usize],
+            free: (0..capacity).rev().collect(),
+            per_source: AHashMap::new(),
+            per_source_max,
+            open: 0,
+        }
+    }
+
+    /// Reserves a slot for a connection from `source`: its slot and generation, or `None` at a limit.
+    pub fn reserve(&mut self, source: IpAddr) -> Option<(u32, u32)> {
+        let from_source = self.per_source.entry(source).or_insert(0);
+        if *from_source >= self.per_source_max || self.free.is_empty() {
+            if *from_source == 0 {
+                self.per_source.remove(&source);
+            }
+            return None;
+        }
+        *from_source += 1;
+        let slot = self.free.pop()?;
+        let generation = self.generations.get_mut(slot as usize)?;
+        *generation = generation.wrapping_add(1) & 0xff_ffff;
+        self.open += 1;
+        Some((slot, *generation))
+    }
+
+    /// Gives a slot back, with the connection in it if there was one.
+    pub fn free(&mut self, slot: u32, source: IpAddr) -> Option<Box<Conn>> {
+        if let Some(from_source) = self.per_source.get_mut(&source) {
+            *from_source -= 1;
+            if *from_source == 0 {
+                self.per_source.remove(&source);
+            }
+        }
+        self.free.push(slot);
+        self.open -= 1;
+        self.slots.get_mut(slot as usize)?.take()
+    }
+
+    pub fn insert(&mut self, slot: u32, conn: Conn) {
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            *entry = Some(Box::new(conn));
+        }
+    }
+
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Conn> {
+        self.slots.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The connection, unless its slot has a new user.
+    pub fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.get_mut(id.slot).filter(|conn| conn.generation == id.generation)
+    }
+
+    pub fn id(&self, slot: u32) -> Option<ConnId> {
+        let conn = self.slots.get(slot as usize)?.as_ref()?;
+        Some(ConnId { worker: self.worker, slot, generation: conn.generation })
+    }
+
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Slots in use, for the occasional sweep.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.slots.iter().enumerate().filter(|(_, conn)| conn.is_some()).map(|(slot, _)| slot as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    #[test]
+    fn slots_and_sources_are_bounded_and_come_back() {
+        let mut table = ConnTable::new(WorkerId(0), 3, 2);
+        let (first, generation) = table.reserve(SOURCE).expect("free");
+        table.reserve(SOURCE).expect("second of two");
+        assert!(table.reserve(SOURCE).is_none(), "per source");
+        table.reserve(OTHER).expect("another source");
+        assert!(table.reserve(OTHER).is_none(), "table full");
+        table.free(first, SOURCE);
+        let (again, next) = table.reserve(SOURCE).expect("free again");
+        assert_eq!(again, first);
+        assert_ne!(next, generation, "an old id must not name the new connection");
+        assert_eq!(table.len(), 3);
+    }
+}

@@ -1,0 +1,269 @@
+//! Connections come, are bound to sessions, move between workers and go.
+
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use super::Worker;
+use super::conn::{Conn, Move, State};
+use super::counters::{CloseCause, DropReason};
+use super::inbox::{Adopted, ToControl, ToWorker};
+use crate::io::sockets;
+use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
+
+impl Worker {
+    /// A new connection.
+    pub(super) fn on_accepted(&mut self, socket: OwnedFd) {
+        let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd()) else {
+            return self.counters.closed(CloseCause::Peer);
+        };
+        let path = Path { transport: Transport::Tcp, local, remote };
+        if let Some(slot) = self.open(path, socket) {
+            self.counters.accepted.add(1);
+            self.set_deadline(slot, self.now + self.limits.prefix_timeout, CloseCause::PrefixTimeout);
+        }
+    }
+
+    /// Takes a connection into the table and starts receiving.
+    fn open(&mut self, path: Path, socket: OwnedFd) -> Option<u32> {
+        let Some((slot, generation)) = self.conns.reserve(path.remote.ip()) else {
+            self.counters.closed(CloseCause::Limit);
+            return None;
+        };
+        if self.ring.open(slot, generation, socket).is_err() {
+            self.conns.free(slot, path.remote.ip());
+            self.counters.closed(CloseCause::Limit);
+            return None;
+        }
+        let mut conn = Conn::new(generation, path, self.now);
+        conn.receive_armed = true;
+        self.conns.insert(slot, conn);
+        self.ring.arm_receive(slot);
+        self.counters.connections.set(self.conns.len() as u64);
+        Some(slot)
+    }
+
+    pub(super) fn set_deadline(&mut self, slot: u32, at: Instant, cause: CloseCause) {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.deadline = Some((at, cause));
+            self.deadlines.push(std::cmp::Reverse((at, slot)));
+        }
+    }
+
+    /// Closes connections whose time is over.
+    pub(super) fn expire(&mut self) {
+        while let Some(&std::cmp::Reverse((at, slot))) = self.deadlines.peek() {
+            if at > self.now {
+                break;
+            }
+            self.deadlines.pop();
+            let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { continue };
+            match conn.deadline {
+                Some((due, CloseCause::PrefixTimeout))
+                    if due <= self.now && conn.deframer.prefix_complete() =>
+                {
+                    // D2 goes on where D1 ends: the prefix came, a usable message has not.
+                    let more = self.limits.first_message_timeout.saturating_sub(self.limits.prefix_timeout);
+                    self.set_deadline(slot, due + more, CloseCause::FirstMessageTimeout);
+                    self.expire_now_if_due(slot);
+                }
+                Some((due, _)) if due <= self.now => self.expire_now_if_due(slot),
+                _ => {}
+            }
+        }
+    }
+
+    fn expire_now_if_due(&mut self, slot: u32) {
+        if let Some((due, cause)) = self.conns.get_mut(slot).and_then(|conn| conn.deadline)
+            && due <= self.now
+        {
+            self.close(slot, cause);
+        }
+    }
+
+    /// The session sends and receives on this connection from now on.
+    pub(super) fn bind(&mut self, id: SessionId, slot: u32) {
+        let Some(session) = self.sad.session_mut(id) else { return };
+        let replaced = session.conn.replace(slot).filter(|&old| old != slot);
+        if !session.bound.contains(&slot) {
+            session.bound.push(slot);
+        }
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.session = Some(id);
+            conn.deadline = None;
+        }
+        // The old connection is still read until the UE closes it (RFC 9329 §6.1); idle, it is closed.
+        if let Some(old) = replaced {
+            self.set_deadline(old, self.now + self.limits.replaced_idle, CloseCause::Replaced);
+        }
+    }
+
+    /// The session is over: its connections may carry another one, for a while.
+    pub(super) fn close_session(&mut self, id: SessionId) {
+        for slot in self.sad.close_session(id, self.now) {
+            if let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.session == Some(id)) {
+                conn.session = None;
+                self.set_deadline(slot, self.now + self.limits.linger, CloseCause::SessionOver);
+            }
+        }
+        self.counters.sas.set(self.sad.len() as u64);
+    }
+
+    /// Closes a connection; sessions on it stay.
+    pub(super) fn close(&mut self, slot: u32, cause: CloseCause) {
+        let Some(id) = self.conns.id(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if matches!(conn.state, State::Closing | State::Moving(_)) {
+            return;
+        }
+        conn.state = State::Closing;
+        let bound = conn.session.take();
+        let queue = mem::take(&mut conn.queue);
+        for block in queue.blocks {
+            self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
+            self.blocks.give_back(block);
+        }
+        if let Some(session) = bound.and_then(|id| self.sad.session_mut(id)) {
+            session.conn.take_if(|current| *current == slot);
+            session.bound.retain(|&other| other != slot);
+        }
+        self.counters.closed(cause);
+        self.ring.shutdown(slot);
+        self.ring.cancel_receive(slot);
+        self.report(ToControl::Closed { conn: id });
+        self.finish_close(slot);
+    }
+
+    /// Closes once what is queued has been sent.
+    pub(super) fn close_when_sent(&mut self, slot: u32, cause: CloseCause) {
+        let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
+        if conn.queue.is_empty() && !conn.sending {
+            self.close(slot, cause);
+        } else {
+            conn.state = State::Draining(cause);
+        }
+    }
+
+    /// Frees a closed connection when its last operation has ended.
+    pub(super) fn finish_close(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.receive_armed || conn.sending {
+            return;
+        }
+        let source = conn.path.remote.ip();
+        self.ring.close(slot);
+        self.conns.free(slot, source);
+        self.counters.connections.set(self.conns.len() as u64);
+    }
+
+    /// Starts handing a connection over: it stops parsing, ends its operations and then travels.
+    pub(super) fn begin_move(&mut self, slot: u32, to: WorkerId, session: Option<SessionId>) {
+        let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
+        conn.state = State::Moving(Box::new(Move { to, session, unread: Vec::new(), taking: false }));
+        debug_assert!(conn.session.is_none(), "a bound connection is with its owner");
+        self.ring.cancel_receive(slot);
+    }
+
+    /// Lets the frame that caused a move travel with the connection, ahead of what follows it.
+    pub(super) fn requeue(&mut self, slot: u32, body: &[u8]) {
+        if let Some(conn) = self.conns.get_mut(slot)
+            && let State::Moving(moving) = &mut conn.state
+        {
+            let length = u16::try_from(body.len() + codec::stream::LENGTH_LEN).unwrap_or(u16::MAX);
+            moving.unread.extend_from_slice(&length.to_be_bytes());
+            moving.unread.extend_from_slice(body);
+        }
+    }
+
+    /// Asks for the descriptor once no operation uses it.
+    pub(super) fn continue_move(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let State::Moving(moving) = &mut conn.state else { return };
+        if conn.receive_armed || conn.sending || mem::replace(&mut moving.taking, true) {
+            return;
+        }
+        if let Some(socket) = self.ring.take_socket(slot) {
+            self.on_socket_taken(slot, Ok(socket));
+        }
+    }
+
+    /// The descriptor is at hand: the connection leaves.
+    pub(super) fn on_socket_taken(&mut self, slot: u32, socket: std::io::Result<OwnedFd>) {
+        let (Some(old), Some(conn)) = (self.conns.id(slot), self.conns.get_mut(slot)) else { return };
+        let source = conn.path.remote.ip();
+        self.ring.close(slot);
+        let Some(conn) = self.conns.free(slot, source) else { return };
+        self.counters.connections.set(self.conns.len() as u64);
+        let Conn { path, state, deframer, carry, queue, .. } = *conn;
+        let (State::Moving(moving), Ok(socket)) = (state, socket) else {
+            self.counters.closed(CloseCause::Peer);
+            self.report(ToControl::Closed { conn: old });
+            return;
+        };
+        let mut unsent = Vec::new();
+        for message in &queue.ike {
+            // Its length was checked when it was queued.
+            let _ = codec::stream::frame_ike(message, &mut unsent);
+        }
+        for block in queue.blocks {
+            unsent.extend_from_slice(block.bytes());
+            self.blocks.give_back(block);
+        }
+        let Move { to, session, unread, .. } = *moving;
+        let adopted = Adopted { socket, old, path, deframer, carry, unread, unsent, session };
+        if self.pass_to(to, ToWorker::Adopt(Box::new(adopted))) {
+            self.counters.handed_over.add(1);
+            self.counters.closed(CloseCause::Moved);
+        } else {
+            self.counters.closed(CloseCause::Limit);
+            self.report(ToControl::Closed { conn: old });
+        }
+    }
+
+    /// A connection arrives from another worker.
+    pub(super) fn on_adopt(&mut self, adopted: Adopted) {
+        let Adopted { socket, old, path, deframer, carry, unread, unsent, session } = adopted;
+        let Some(slot) = self.open(path, socket) else {
+            self.report(ToControl::Closed { conn: old });
+            return;
+        };
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.deframer = deframer;
+            conn.carry = carry;
+            conn.moved = true;
+        }
+        if let Some(new) = self.conns.id(slot) {
+            self.report(ToControl::Moved { old, new });
+        }
+        match session {
+            Some(session) => self.bind(session, slot),
+            None => {
+                let due = self.now + self.limits.first_message_timeout;
+                self.set_deadline(slot, due, CloseCause::FirstMessageTimeout);
+            }
+        }
+        self.queue_raw(slot, &unsent);
+        self.parse_unread(slot, &unread);
+    }
+
+    /// Queues octets that are frames already.
+    fn queue_raw(&mut self, slot: u32, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            let Some(conn) = self.conns.get_mut(slot) else { return };
+            let mut block = self.blocks.take_regardless();
+            let len = octets.len().min(block.room().len());
+            let (now, later) = octets.split_at(len);
+            block.room()[..len].copy_from_slice(now);
+            block.commit(len);
+            conn.queue.octets += len;
+            conn.queue.blocks.push_back(block);
+            octets = later;
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// The slot of a connection of ours.
+    pub(super) fn slot_of(&mut self, id: ConnId) -> Option<u32> {
+        self.conns.find(id).map(|_| id.slot)
+    }
+}

@@ -1,0 +1,100 @@
+//! The inbox: what the control thread and other workers ask for.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::counters::CloseCause;
+use super::inbox::{ToControl, ToWorker};
+use crate::types::{ChildInstall, ConnId, SessionId};
+
+/// Orders handled per turn: packets must not wait longer than that.
+const ORDERS_PER_TURN: usize = 1024;
+
+/// How long a stopping worker waits for peers to take what is queued.
+const STOP_WITHIN: Duration = Duration::from_millis(500);
+
+impl Worker {
+    /// Handles what is in the inbox, bounded; what is left wakes the worker again.
+    pub(super) fn on_woken(&mut self) {
+        for _ in 0..ORDERS_PER_TURN {
+            let Ok(order) = self.inbox.try_recv() else { return };
+            self.on_order(order);
+        }
+        if let Some(own) = self.peers.get(self.id.index()) {
+            own.wake.wake();
+        }
+    }
+
+    fn on_order(&mut self, order: ToWorker) {
+        match order {
+            ToWorker::Install(install) => self.on_install(*install),
+            ToWorker::RemoveChild { spi_in, .. } => {
+                self.sad.remove(spi_in, self.now);
+                self.counters.sas.set(self.sad.len() as u64);
+            }
+            ToWorker::Bind { session, conn } => self.on_bind(session, conn),
+            ToWorker::CloseSession { session } => self.close_session(session),
+            ToWorker::HalfOpen { conn } => {
+                if let Some(slot) = self.slot_of(conn) {
+                    let due = self.now + self.limits.half_open_timeout;
+                    self.set_deadline(slot, due, CloseCause::FirstMessageTimeout);
+                }
+            }
+            ToWorker::Send { conn, message } => self.queue_ike(conn, message),
+            ToWorker::Handled { conn, good } => self.on_handled(conn, good),
+            ToWorker::Close { conn, .. } => {
+                if let Some(slot) = self.slot_of(conn) {
+                    self.close_when_sent(slot, CloseCause::Control);
+                }
+            }
+            ToWorker::Move { conn, to, session } => {
+                if let Some(slot) = self.slot_of(conn)
+                    && to != self.id
+                {
+                    self.begin_move(slot, to, Some(session));
+                    self.continue_move(slot);
+                }
+            }
+            ToWorker::Adopt(adopted) => self.on_adopt(*adopted),
+            ToWorker::Route { addr, worker } => {
+                match worker {
+                    Some(worker) => self.routes.insert(addr, worker),
+                    None => self.routes.remove(&addr),
+                };
+            }
+            ToWorker::Downlink(packet) => self.on_passed_downlink(packet),
+            ToWorker::Fence(fence) => {
+                self.report(ToControl::FenceReached { worker: self.id, fence });
+            }
+            ToWorker::LocalAddrs(addrs) => self.local_addrs = addrs.iter().copied().collect(),
+            ToWorker::ReportChildren => {
+                let children = self.sad.counters();
+                self.report(ToControl::ChildCounters { worker: self.id, children });
+            }
+            ToWorker::StopAccepting => self.ring.stop_accepting(),
+            ToWorker::Stop => self.stopping = Some(self.now + STOP_WITHIN),
+        }
+    }
+
+    fn on_install(&mut self, install: ChildInstall) {
+        self.sad.install(install, &mut self.random);
+        self.counters.sas.set(self.sad.len() as u64);
+    }
+
+    /// A fresh authentic IKE message arrived on `conn`.
+    fn on_bind(&mut self, session: SessionId, conn: ConnId) {
+        if let Some(slot) = self.slot_of(conn) {
+            self.bind(session, slot);
+        }
+    }
+
+    fn on_handled(&mut self, id: ConnId, good: bool) {
+        let Some(conn) = self.conns.find(id) else { return };
+        conn.ike_waiting = conn.ike_waiting.saturating_sub(1);
+        if good {
+            conn.bad_in_a_row = 0;
+        } else {
+            self.bad_in_a_row(id.slot);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Sessions and Child SAs of one worker: its part of the SAD, and who sends where.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ahash::{AHashMap, AHashSet};
+use codec::Random;
+use codec::esp::{EspSpi, InboundSa, OutboundSa};
+use codec::ip::InnerHeader;
+
+use super::inbox::ChildCounters;
+use crate::types::{ChildInstall, SessionId, TsRange};
+
+/// How long packets of a removed SA are told from corruption (D5).
+const RETIRED_FOR: Duration = Duration::from_secs(30);
+
+/// Removed SPIs remembered at once; beyond it the oldest are forgotten early.
+const RETIRED_MAX: usize = 65_536;
+
+/// One Child SA pair.
+pub(super) struct Child {
+    pub session: SessionId,
+    pub inbound: InboundSa,
+    pub outbound: OutboundSa,
+    local_ts: Vec<TsRange>,
+    remote_ts: Vec<TsRange>,
+    /// Set while the downlink still uses the SA this one replaces.
+    standby_for: Option<EspSpi>,
+    pub sequence_reported: bool,
+}
+
+impl Child {
+    /// Whether an uplink packet lies inside the selectors (RFC 4301 §5.2).
+    pub fn admits_uplink(&self, inner: &InnerHeader) -> bool {
+        any(&self.remote_ts, inner.src, inner.proto, inner.src_port)
+            && any(&self.local_ts, inner.dst, inner.proto, inner.dst_port)
+    }
+
+    fn admits_downlink(&self, inner: &InnerHeader) -> bool {
+        any(&self.local_ts, inner.src, inner.proto, inner.src_port)
+            && any(&self.remote_ts, inner.dst, inner.proto, inner.dst_port)
+    }
+}
+
+/// Whether one of the selectors holds the address, protocol and port. A packet without a port (a later
+/// fragment, ICMP) matches only selectors of all ports.
+fn any(selectors: &[TsRange], addr: IpAddr, protocol: u8, port: Option<u16>) -> bool {
+    selectors.iter().any(|ts| {
+        ts.first <= addr
+            && addr <= ts.last
+            && ts.first.is_ipv4() == addr.is_ipv4()
+            && (ts.protocol == 0 || ts.protocol == protocol)
+            && (ts.ports == (0, u16::MAX)
+                || port.is_some_and(|port| ts.ports.0 <= port && port <= ts.ports.1))
+    })
+}
+
+/// One UE.
+#[derive(Default)]
+pub(super) struct Session {
+    /// Slot of the connection that last delivered a fresh authentic message (RFC 9329 §6.1).
+    pub conn: Option<u32>,
+    /// Slots of all connections that may carry it: the current one and those it replaced.
+    pub bound: Vec<u32>,
+    /// Its Child SAs in the order they came.
+    pub children: Vec<EspSpi>,
+    inner: Vec<IpAddr>,
+    /// Second of the worker's clock in which uplink activity was last reported.
+    pub reported_s: u64,
+    /// Second of the worker's clock in which it last moved a packet.
+    pub active_s: u64,
+    cold: bool,
+}
+
+/// The worker's sessions and SAs.
+#[derive(Default)]
+pub(super) struct Sad {
+    children: AHashMap<EspSpi, Box<Child>>,
+    sessions: AHashMap<SessionId, Session>,
+    by_addr: AHashMap<IpAddr, SessionId>,
+    retired: AHashSet<EspSpi>,
+    retired_order: VecDeque<(Instant, EspSpi)>,
+}
+
+impl Sad {
+    /// Adds a Child SA, and its session with the first.
+    pub fn install(&mut self, install: ChildInstall, random: &mut dyn Random) {
+        let session = self.sessions.entry(install.session).or_default();
+        session.children.push(install.spi_in);
+        for addr in install.inner {
+            if !session.inner.contains(&addr) {
+                session.inner.push(addr);
+                self.by_addr.insert(addr, install.session);
+            }
+        }
+        let standby_for = install.replaces.filter(|old| self.children.contains_key(old));
+        let child = Child {
+            session: install.session,
+            inbound: InboundSa::new(install.spi_in, install.suite, install.keys_in, install.replay_window),
+            outbound: OutboundSa::new(install.spi_out, install.suite, install.keys_out, random),
+            local_ts: install.local_ts,
+            remote_ts: install.remote_ts,
+            standby_for,
+            sequence_reported: false,
+        };
+        self.retired.remove(&install.spi_in);
+        self.children.insert(install.spi_in, Box::new(child));
+    }
+
+    /// Removes a Child SA; late packets of it are recognised for a while.
+    pub fn remove(&mut self, spi: EspSpi, now: Instant) {
+        let Some(child) = self.children.remove(&spi) else { return };
+        if let Some(session) = self.sessions.get_mut(&child.session) {
+            session.children.retain(|&other| other != spi);
+            // The downlink of a replacement that waited for this one goes over now.
+            for other in &session.children {
+                if let Some(next) = self.children.get_mut(other) {
+                    next.standby_for.take_if(|old| *old == spi);
+                }
+            }
+        }
+        self.retire(spi, now);
+    }
+
+    /// Removes a session with all its SAs; returns the slots of its connections.
+    pub fn close_session(&mut self, id: SessionId, now: Instant) -> Vec<u32> {
+        let Some(session) = self.sessions.remove(&id) else { return Vec::new() };
+        for addr in &session.inner {
+            if self.by_addr.get(addr) == Some(&id) {
+                self.by_addr.remove(addr);
+            }
+        }
+        for spi in session.children {
+            self.children.remove(&spi);
+            self.retire(spi, now);
+        }
+        session.bound
+    }
+
+    fn retire(&mut self, spi: EspSpi, now: Instant) {
+        if self.retired_order.len() >= RETIRED_MAX
+            && let Some((_, oldest)) = self.retired_order.pop_front()
+        {
+            self.retired.remove(&oldest);
+        }
+        self.retired.insert(spi);
+        self.retired_order.push_back((now, spi));
+    }
+
+    /// Forgets SPIs removed long ago.
+    pub fn forget_retired(&mut self, now: Instant) {
+        while let Some(&(since, spi)) = self.retired_order.front() {
+            if now.duration_since(since) < RETIRED_FOR {
+                break;
+            }
+            self.retired_order.pop_front();
+            self.retired.remove(&spi);
+        }
+    }
+
+    pub fn is_retired(&self, spi: EspSpi) -> bool {
+        self.retired.contains(&spi)
+    }
+
+    pub fn child_mut(&mut self, spi: EspSpi) -> Option<&mut Child> {
+        self.children.get_mut(&spi).map(Box::as_mut)
+    }
+
+    pub fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(&id)
+    }
+
+    /// The UE used the SA: the downlink leaves the one it replaces (RFC 7296 §2.8).
+    pub fn promote(&mut self, spi: EspSpi) {
+        if let Some(child) = self.children.get_mut(&spi) {
+            child.standby_for = None;
+        }
+    }
+
+    /// Whether the downlink waits for the UE's first packet on this SA.
+    pub fn is_standby(&self, spi: EspSpi) -> bool {
+        self.children.get(&spi).is_some_and(|child| child.standby_for.is_some())
+    }
+
+    pub fn session_of(&self, addr: IpAddr) -> Option<SessionId> {
+        self.by_addr.get(&addr).copied()
+    }
+
+    /// The session's Child SA for a downlink packet: the newest in use whose selectors hold it.
+    pub fn downlink(&mut self, id: SessionId, inner: &InnerHeader) -> Option<(EspSpi, &mut Session)> {
+        let session = self.sessions.get_mut(&id)?;
+        let spi = session.children.iter().rev().copied().find(|spi| {
+            let child = self.children.get(spi);
+            child.is_some_and(|child| child.standby_for.is_none() && child.admits_downlink(inner))
+        })?;
+        Some((spi, session))
+    }
+
+    pub fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Traffic counters of every Child SA.
+    pub fn counters(&self) -> Vec<(EspSpi, ChildCounters)> {
+        let counters = |child: &Child| ChildCounters {
+            packets_in: child.inbound.packets(),
+            bytes_in: child.inbound.bytes(),
+            packets_out: child.outbound.packets(),
+            bytes_out: child.outbound.bytes(),
+            replay_drops: child.inbound.replay_drops(),
+        };
+        self.children.iter().map(|(&spi, child)| (spi, counters(child))).collect()
+    }
+
+    /// Drops the cipher contexts of sessions idle since before `since_s`; the next packet builds them anew.
+    pub fn cool_idle(&mut self, since_s: u64) {
+        for session in self.sessions.values_mut() {
+            if session.active_s >= since_s {
+                session.cold = false;
+            } else if !session.cold {
+                session.cold = true;
+                for spi in &session.children {
+                    if let Some(child) = self.children.get_mut(spi) {
+                        child.inbound.cool();
+                        child.outbound.cool();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! UE to core: octets to frames, frames to packets, packets to the inner device.
+
+use std::mem;
+use std::ops::Range;
+
+use codec::esp::{EspError, EspSpi, OpenedKind};
+use codec::ip::{self, InnerHeader};
+use codec::stream::{FrameError, FrameKind, Next, classify};
+
+use super::Worker;
+use super::conn::State;
+use super::counters::{CloseCause, DropReason};
+use super::inbox::ToControl;
+use crate::io::recv_pool::Incoming;
+use crate::io::ring::{Received, Ring};
+use crate::io::tun::{VNET_HDR_LEN, VNET_HDR_NONE};
+use crate::types::{SessionId, WorkerId};
+
+/// Seconds between two activity reports of one session.
+const ACTIVITY_REPORT_S: u64 = 5;
+
+/// Where a frame's body lies.
+pub(super) enum Body<'a> {
+    /// In a receive buffer.
+    Lent(&'a Incoming, Range<usize>),
+    /// It straddled two of them, or came with a connection from another worker.
+    Owned(Vec<u8>),
+}
+
+impl Body<'_> {
+    fn octets<'b>(&'b mut self, ring: &'b mut Ring) -> &'b mut [u8] {
+        match self {
+            Self::Lent(incoming, range) => &mut ring.bytes_mut(incoming)[range.clone()],
+            Self::Owned(octets) => octets,
+        }
+    }
+
+    fn discard(self, ring: &mut Ring) {
+        if let Self::Owned(octets) = self {
+            ring.keep_spare(octets);
+        }
+    }
+}
+
+/// An authenticated inner packet that may go to the core.
+struct Admitted {
+    inner: Range<usize>,
+}
+
+impl Worker {
+    /// One completion of a connection's receive.
+    pub(super) fn on_received(&mut self, slot: u32, outcome: Received, armed: bool) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            if let Received::Octets(incoming) = outcome {
+                self.ring.release(incoming);
+            }
+            return;
+        };
+        conn.receive_armed = armed;
+        match outcome {
+            Received::Octets(incoming) => {
+                conn.last_received = self.now;
+                self.parse(slot, incoming);
+            }
+            Received::Starved => {
+                self.counters.receive_starved.add(1);
+                self.starved.push(slot);
+            }
+            Received::End | Received::Failed => {
+                if conn.is_open() {
+                    self.close(slot, CloseCause::Peer);
+                }
+            }
+        }
+        self.after_receive(slot);
+    }
+
+    /// Arms the receive again where it ended without the connection ending.
+    fn after_receive(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.receive_armed {
+            return;
+        }
+        match conn.state {
+            State::Open | State::Draining(_) => {
+                if !self.starved.contains(&slot) {
+                    conn.receive_armed = true;
+                    self.ring.arm_receive(slot);
+                }
+            }
+            State::Moving(_) => self.continue_move(slot),
+            State::Closing => self.finish_close(slot),
+        }
+    }
+
+    /// Cuts received octets into frames where they lie and handles each.
+    fn parse(&mut self, slot: u32, incoming: Incoming) {
+        let mut at = 0;
+        while let Some(conn) = self.conns.get_mut(slot) {
+            if conn.carry.capacity() == 0 {
+                conn.carry = self.ring.spare_buffer();
+            }
+            let input = self.ring.bytes_mut(&incoming);
+            match &mut conn.state {
+                State::Open => {}
+                State::Moving(moving) => {
+                    moving.unread.extend_from_slice(&input[at..]);
+                    break;
+                }
+                State::Draining(_) | State::Closing => break,
+            }
+            let body = match conn.deframer.next(input, &mut at, &mut conn.carry) {
+                Ok(Next::Pending) => break,
+                Ok(Next::InPlace(range)) => Body::Lent(&incoming, range),
+                Ok(Next::Carried) => Body::Owned(mem::take(&mut conn.carry)),
+                Err(error) => {
+                    self.on_frame_error(slot, error);
+                    break;
+                }
+            };
+            self.on_body(slot, body);
+        }
+        self.settle_carry(slot);
+        self.ring.release(incoming);
+    }
+
+    /// Handles octets that came with a connection from another worker.
+    pub(super) fn parse_unread(&mut self, slot: u32, unread: &[u8]) {
+        let mut at = 0;
+        while let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) {
+            let body = match conn.deframer.next(unread, &mut at, &mut conn.carry) {
+                Ok(Next::Pending) => break,
+                Ok(Next::InPlace(range)) => Body::Owned(unread[range].to_vec()),
+                Ok(Next::Carried) => Body::Owned(mem::take(&mut conn.carry)),
+                Err(error) => return self.on_frame_error(slot, error),
+            };
+            self.on_body(slot, body);
+        }
+    }
+
+    /// A connection keeps a carry buffer only while a frame is unfinished.
+    fn settle_carry(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get_mut(slot)
+            && conn.carry.is_empty()
+        {
+            self.ring.keep_spare(mem::take(&mut conn.carry));
+        }
+    }
+
+    fn on_frame_error(&mut self, slot: u32, error: FrameError) {
+        self.counters.dropped(match error {
+            FrameError::PrefixMismatch => DropReason::PrefixMismatch,
+            FrameError::BadLength(_) => DropReason::BadLength,
+        });
+        self.close(slot, CloseCause::Framing);
+    }
+
+    fn on_body(&mut self, slot: u32, mut body: Body<'_>) {
+        match classify(body.octets(&mut self.ring)) {
+            // RFC 9329 §3 and §6.6: ignored without a trace.
+            FrameKind::Empty | FrameKind::Keepalive => body.discard(&mut self.ring),
+            FrameKind::Unparseable(_) => {
+                body.discard(&mut self.ring);
+                self.bad_message(slot, DropReason::Unparseable);
+            }
+            FrameKind::Ike => self.on_ike(slot, body),
+            FrameKind::Esp(spi) => self.on_esp(slot, spi, body),
+        }
+    }
+
+    /// Counts a message that could not be used; too many in a row close the connection (D5).
+    pub(super) fn bad_message(&mut self, slot: u32, reason: DropReason) {
+        self.counters.dropped(reason);
+        self.bad_in_a_row(slot);
+    }
+
+    /// The count alone, for messages whose reason was counted elsewhere.
+    pub(super) fn bad_in_a_row(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.bad_in_a_row += 1;
+        if conn.bad_in_a_row > self.limits.bad_messages_in_a_row {
+            self.close(slot, CloseCause::Corrupted);
+        }
+    }
+
+    fn on_ike(&mut self, slot: u32, mut body: Body<'_>) {
+        let message = body.octets(&mut self.ring)[codec::stream::NON_ESP_MARKER.len()..].to_vec();
+        body.discard(&mut self.ring);
+        self.counters.ike_received.add(1);
+        let (Some(conn_id), Some(conn)) = (self.conns.id(slot), self.conns.get_mut(slot)) else { return };
+        if conn.ike_waiting >= self.limits.ike_unanswered {
+            self.counters.dropped(DropReason::IkeFlood);
+            return self.close(slot, CloseCause::Backlog);
+        }
+        conn.ike_waiting += 1;
+        let path = conn.path;
+        if !self.report(ToControl::Ike { conn: conn_id, path, message }) {
+            // The peer would not repeat it on this connection, but must on the next (RFC 9329 §6.2).
+            self.close(slot, CloseCause::Backlog);
+        }
+    }
+
+    fn on_esp(&mut self, slot: u32, spi: EspSpi, mut body: Body<'_>) {
+        match self.open_esp(slot, spi, &mut body) {
+            Ok(admitted) => self.deliver(admitted, body),
+            Err(Refused::Drop(reason)) => {
+                self.counters.dropped(reason);
+                body.discard(&mut self.ring);
+            }
+            Err(Refused::Bad(reason)) => {
+                body.discard(&mut self.ring);
+                self.bad_message(slot, reason);
+            }
+            Err(Refused::Close(reason)) => {
+                // D6: this connection alone; the SA and its other connections are untouched.
+                self.counters.dropped(reason);
+                body.discard(&mut self.ring);
+                self.close(slot, CloseCause::AuthFailed);
+            }
+            Err(Refused::Elsewhere(owner)) => {
+                let octets = body.octets(&mut self.ring).to_vec();
+                body.discard(&mut self.ring);
+                self.begin_move(slot, owner, None);
+                self.requeue(slot, &octets);
+            }
+        }
+    }
+
+    /// Everything between an ESP frame and a packet that may go to the core. Nothing of the SA or the
+    /// session changes before the ICV verifies.
+    fn open_esp(&mut self, slot: u32, spi: EspSpi, body: &mut Body<'_>) -> Result<Admitted, Refused> {
+        let conn = self.conns.get_mut(slot).ok_or(Refused::Drop(DropReason::NoConnection))?;
+        let Some(child) = self.sad.child_mut(spi) else {
+            if self.sad.is_retired(spi) {
+                return Err(Refused::Drop(DropReason::RetiredSpi));
+            }
+            let owner = WorkerId::of_spi(spi);
+            let elsewhere = owner != self.id && owner.index() < self.peers.len();
+            if elsewhere && conn.session.is_none() && !conn.moved && conn.ike_waiting == 0 {
+                return Err(Refused::Elsewhere(owner));
+            }
+            return Err(Refused::Bad(DropReason::UnknownSpi));
+        };
+        let session = child.session;
+        if conn.session.is_some_and(|bound| bound != session) {
+            return Err(Refused::Bad(DropReason::ForeignSpi));
+        }
+        let octets = body.octets(&mut self.ring);
+        let opened = child.inbound.open(octets).map_err(refused)?;
+        conn.bad_in_a_row = 0;
+        let inner = opened.payload.clone();
+        let verdict = if opened.kind == OpenedKind::Dummy {
+            Err(DropReason::Dummy)
+        } else {
+            let clamp_to = self.inner.mtu;
+            admit(&self.inner, &self.local_addrs, child, &mut octets[inner.clone()], clamp_to)
+        };
+        self.on_authentic(slot, spi, session);
+        verdict.map_err(Refused::Drop)?;
+        Ok(Admitted { inner })
+    }
+
+    /// A fresh authentic packet arrived: it moves the session to this connection (RFC 9329 §6.1), and the
+    /// downlink to its SA.
+    fn on_authentic(&mut self, slot: u32, spi: EspSpi, id: SessionId) {
+        if self.sad.is_standby(spi) {
+            self.sad.promote(spi);
+        }
+        let Some(session) = self.sad.session_mut(id) else { return };
+        session.active_s = self.now_s;
+        let report = self.now_s.saturating_sub(session.reported_s) >= ACTIVITY_REPORT_S;
+        if report {
+            session.reported_s = self.now_s;
+        }
+        if session.conn != Some(slot) {
+            self.bind(id, slot);
+            if let (Some(conn), Some(path)) =
+                (self.conns.id(slot), self.conns.get_mut(slot).map(|conn| conn.path))
+            {
+                self.report(ToControl::Bound { session: id, conn, path });
+            }
+        }
+        if report {
+            self.report(ToControl::EspActivity { session: id });
+        }
+    }
+
+    /// Hands an inner packet to the device, its virtio-net header in the room the ESP header left.
+    fn deliver(&mut self, admitted: Admitted, mut body: Body<'_>) {
+        let Range { start, end } = admitted.inner;
+        let Some(header) = start.checked_sub(VNET_HDR_LEN) else {
+            return body.discard(&mut self.ring);
+        };
+        body.octets(&mut self.ring)[header..start].copy_from_slice(&VNET_HDR_NONE);
+        let taken = match body {
+            Body::Lent(incoming, range) => {
+                self.ring.tun_write(incoming, range.start + header..range.start + end)
+            }
+            Body::Owned(octets) => match self.ring.tun_write_owned(octets, header..end) {
+                Ok(()) => true,
+                Err(octets) => {
+                    self.ring.keep_spare(octets);
+                    false
+                }
+            },
+        };
+        if taken {
+            self.counters.uplink_packets.add(1);
+            self.counters.uplink_bytes.add((end - start) as u64);
+        } else {
+            self.counters.dropped(DropReason::DeviceBacklog);
+        }
+    }
+}
+
+/// What becomes of an ESP frame that yields no packet.
+enum Refused {
+    /// Dropped, nothing else.
+    Drop(DropReason),
+    /// Dropped, and counted against the connection.
+    Bad(DropReason),
+    /// Dropped, and the connection with it.
+    Close(DropReason),
+    /// The connection belongs to another worker.
+    Elsewhere(WorkerId),
+}
+
+fn refused(error: EspError) -> Refused {
+    match error {
+        EspError::BadIcv => Refused::Close(DropReason::BadIcv),
+        EspError::TooShort => Refused::Bad(DropReason::EspTooShort),
+        EspError::Replayed => Refused::Drop(DropReason::Replayed),
+        EspError::LeftOfWindow => Refused::Drop(DropReason::LeftOfWindow),
+        EspError::BadPadding => Refused::Drop(DropReason::BadPadding),
+        EspError::BadNextHeader => Refused::Drop(DropReason::BadNextHeader),
+        EspError::BadInnerLength => Refused::Drop(DropReason::BadInnerPacket),
+    }
+}
+
+/// Selectors, isolation and MSS clamp of an uplink packet.
+fn admit(
+    config: &super::InnerConfig,
+    local_addrs: &ahash::AHashSet<std::net::IpAddr>,
+    child: &super::sad::Child,
+    packet: &mut [u8],
+    mtu: u16,
+) -> Result<(), DropReason> {
+    let inner = InnerHeader::parse(packet).map_err(|_| DropReason::BadInnerPacket)?;
+    if !child.admits_uplink(&inner) {
+        return Err(DropReason::UplinkSelector);
+    }
+    if !config.hairpin {
+        if local_addrs.contains(&inner.dst) {
+            return Err(DropReason::ToGateway);
+        }
+        if config.in_a_pool(inner.dst) {
+            return Err(DropReason::UeToUe);
+        }
+    }
+    ip::clamp_mss(packet, mtu);
+    Ok(())
+}
