@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod esp;
+pub mod fuzzing;
 pub mod ip;
 mod random;
 pub mod stream;

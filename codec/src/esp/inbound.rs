@@ -140,7 +140,7 @@ impl InboundSa {
 }
 
 /// Checks and removes the trailer of the decrypted `text`, then what exceeds the inner packet's own length.
-fn strip(packet: &[u8], text: Range<usize>) -> Result<Opened, EspError> {
+pub(crate) fn strip(packet: &[u8], text: Range<usize>) -> Result<Opened, EspError> {
     let decrypted = packet.get(text.clone()).ok_or(EspError::TooShort)?;
     let (padded, &[pad_len, next_header]) =
         decrypted.split_last_chunk::<TRAILER_LEN>().ok_or(EspError::TooShort)?;

@@ -22,6 +22,7 @@ mod suite;
 
 use core::fmt;
 
+pub(crate) use inbound::strip;
 pub use inbound::{InboundSa, Opened, OpenedKind};
 pub use outbound::OutboundSa;
 pub use replay::{REPLAY_WINDOW_DEFAULT, REPLAY_WINDOW_MAX, REPLAY_WINDOW_MIN, ReplayError, ReplayWindow};

@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(options.len() % 4, 0);
         let mut segment = vec![0; TCP_HEADER_LEN];
         segment[..4].copy_from_slice(&[0x30, 0x39, 0, 80]);
-        segment[12] = ((TCP_HEADER_LEN + options.len()) / 4 << 4) as u8;
+        segment[12] = ((TCP_HEADER_LEN + options.len()) / 4) as u8 * 16;
         segment[13] = flags;
         segment.extend_from_slice(options);
         segment.extend_from_slice(data);
