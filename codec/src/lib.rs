@@ -4,8 +4,10 @@
 //! [`Random`] come in as arguments.
 #![forbid(unsafe_code)]
 
+pub mod crypto;
 pub mod esp;
 pub mod fuzzing;
+pub mod ike;
 pub mod ip;
 mod random;
 pub mod stream;

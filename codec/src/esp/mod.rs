@@ -26,6 +26,7 @@ pub(crate) use inbound::strip;
 pub use inbound::{InboundSa, Opened, OpenedKind};
 pub use outbound::OutboundSa;
 pub use replay::{REPLAY_WINDOW_DEFAULT, REPLAY_WINDOW_MAX, REPLAY_WINDOW_MIN, ReplayError, ReplayWindow};
+pub(crate) use suite::{AEAD_IV_LEN, SALT_LEN};
 pub use suite::{EspCipher, EspInteg, EspKeys, EspSuite};
 
 /// Octets of SPI and sequence number.

@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 use super::{HEADER_LEN, TRAILER_LEN};
 
 /// Octets of the salt at the end of an AEAD's keying material (RFC 4106 §8.1, RFC 7634 §2).
-pub(super) const SALT_LEN: usize = 4;
+pub(crate) const SALT_LEN: usize = 4;
 
 /// Octets of the explicit IV of an AEAD.
-pub(super) const AEAD_IV_LEN: usize = 8;
+pub(crate) const AEAD_IV_LEN: usize = 8;
 
 /// ESP aligns its trailer to this even when the cipher does not ask for it (RFC 4303 §2.4).
 const ALIGN: usize = 4;
@@ -61,7 +61,7 @@ pub struct EspSuite {
 
 impl EspCipher {
     /// The AEAD behind the cipher, or `None` for CBC.
-    pub(super) fn aead(self) -> Option<AeadAlgorithm> {
+    pub(crate) fn aead(self) -> Option<AeadAlgorithm> {
         match self {
             Self::Aes128Gcm16 => Some(AeadAlgorithm::Aes128Gcm),
             Self::Aes256Gcm16 => Some(AeadAlgorithm::Aes256Gcm),
@@ -84,7 +84,7 @@ impl EspCipher {
         }
     }
 
-    fn keyword(self) -> &'static str {
+    pub(crate) fn keyword(self) -> &'static str {
         match self {
             Self::Aes128Gcm16 => "aes128gcm16",
             Self::Aes256Gcm16 => "aes256gcm16",
@@ -97,7 +97,7 @@ impl EspCipher {
 }
 
 impl EspInteg {
-    pub(super) fn hmac(self) -> HmacAlgorithm {
+    pub(crate) fn hmac(self) -> HmacAlgorithm {
         match self {
             Self::HmacSha1_96 => HmacAlgorithm::Sha1,
             Self::HmacSha2_256_128 => HmacAlgorithm::Sha256,
@@ -121,7 +121,7 @@ impl EspInteg {
         }
     }
 
-    fn keyword(self) -> &'static str {
+    pub(crate) fn keyword(self) -> &'static str {
         match self {
             Self::HmacSha1_96 => "sha1",
             Self::HmacSha2_256_128 => "sha256",

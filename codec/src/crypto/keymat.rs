@@ -1,0 +1,141 @@
+//! Key derivation: SKEYSEED and SK_* (RFC 7296 §2.14, §2.18), KEYMAT (§2.17).
+
+use super::algorithm::Prf;
+use super::dh::SharedSecret;
+use super::proposal::IkeSuite;
+use super::secret::Secret;
+use super::sk::SkKey;
+use crate::esp::{EspKeys, EspSuite};
+use crate::ike::IkeSpi;
+
+/// The nonces of an exchange.
+#[derive(Clone, Copy)]
+pub struct SaNonces<'a> {
+    /// Ni: from the initiator of the exchange.
+    pub initiator: &'a [u8],
+    /// Nr: from its responder.
+    pub responder: &'a [u8],
+}
+
+impl SaNonces<'_> {
+    fn concat(&self) -> Vec<u8> {
+        [self.initiator, self.responder].concat()
+    }
+}
+
+/// The seven secrets of an IKE SA.
+pub struct IkeKeys {
+    /// Source of child keys and of the next IKE SA's.
+    pub sk_d: Secret,
+    /// Integrity key of messages from the initiator; empty under an AEAD.
+    pub sk_ai: Secret,
+    /// Integrity key of messages from the responder; empty under an AEAD.
+    pub sk_ar: Secret,
+    /// Encryption key, with an AEAD's salt, of messages from the initiator.
+    pub sk_ei: Secret,
+    /// Encryption key, with an AEAD's salt, of messages from the responder.
+    pub sk_er: Secret,
+    /// Key that binds the initiator's identity into AUTH.
+    pub sk_pi: Secret,
+    /// Key that binds the responder's identity into AUTH.
+    pub sk_pr: Secret,
+}
+
+impl IkeKeys {
+    /// Keys of a first IKE SA: SKEYSEED = prf(Ni | Nr, g^ir).
+    pub fn derive(
+        suite: &IkeSuite,
+        nonces: SaNonces<'_>,
+        shared: &SharedSecret,
+        spi_i: IkeSpi,
+        spi_r: IkeSpi,
+    ) -> Self {
+        let skeyseed = suite.prf.compute(&nonces.concat(), &[shared.as_bytes()]);
+        Self::expand(suite, &skeyseed, nonces, spi_i, spi_r)
+    }
+
+    /// Keys of an IKE SA that replaces one: SKEYSEED = prf(SK_d of the old, g^ir | Ni | Nr), with the prf of
+    /// the old SA; the rest with that of the new one (RFC 7296 §2.18).
+    pub fn rekey(
+        suite: &IkeSuite,
+        old_prf: Prf,
+        old_sk_d: &Secret,
+        nonces: SaNonces<'_>,
+        shared: &SharedSecret,
+        spi_i: IkeSpi,
+        spi_r: IkeSpi,
+    ) -> Self {
+        let seed = [shared.as_bytes(), nonces.initiator, nonces.responder];
+        let skeyseed = old_prf.compute(old_sk_d.as_bytes(), &seed);
+        Self::expand(suite, &skeyseed, nonces, spi_i, spi_r)
+    }
+
+    /// Key of messages that the original initiator sends.
+    pub fn initiator_key(&self, suite: &IkeSuite) -> SkKey {
+        SkKey::new(suite, &self.sk_ei, &self.sk_ai)
+    }
+
+    /// Key of messages that the original responder sends.
+    pub fn responder_key(&self, suite: &IkeSuite) -> SkKey {
+        SkKey::new(suite, &self.sk_er, &self.sk_ar)
+    }
+
+    fn expand(
+        suite: &IkeSuite,
+        skeyseed: &Secret,
+        nonces: SaNonces<'_>,
+        spi_i: IkeSpi,
+        spi_r: IkeSpi,
+    ) -> Self {
+        let seed = [nonces.initiator, nonces.responder, &spi_i.0, &spi_r.0].concat();
+        let lens = suite.key_lens();
+        let total = 3 * suite.prf.output_len() + 2 * (lens.encr + lens.integ);
+        let keymat = suite.prf.plus(skeyseed.as_bytes(), &seed, total);
+        let mut rest = keymat.as_bytes();
+        let mut take = |len: usize| {
+            let (taken, left) = rest.split_at(len);
+            rest = left;
+            Secret::from(taken)
+        };
+        // RFC 7296 §2.14: {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr}.
+        Self {
+            sk_d: take(suite.prf.output_len()),
+            sk_ai: take(lens.integ),
+            sk_ar: take(lens.integ),
+            sk_ei: take(lens.encr),
+            sk_er: take(lens.encr),
+            sk_pi: take(suite.prf.output_len()),
+            sk_pr: take(suite.prf.output_len()),
+        }
+    }
+}
+
+/// Keys of a Child SA pair by who sends under them.
+pub struct ChildKeymat {
+    /// For packets from the initiator of the exchange to its responder.
+    pub initiator: EspKeys,
+    /// For packets from the responder of the exchange to its initiator.
+    pub responder: EspKeys,
+}
+
+/// KEYMAT = prf+(SK_d, g^ir (new) | Ni | Nr), where `shared` is there with PFS only. Keys of the direction
+/// from the initiator come first, and encryption before integrity.
+///
+/// Source: RFC 7296 §2.17.
+///
+/// # Panics
+/// If `suite` pairs its algorithms wrongly; one that was negotiated never does.
+pub fn child_keymat(
+    prf: Prf,
+    sk_d: &Secret,
+    shared: Option<&SharedSecret>,
+    nonces: SaNonces<'_>,
+    suite: &EspSuite,
+) -> ChildKeymat {
+    let shared = shared.map_or(&[][..], Secret::as_bytes);
+    let seed = Secret::new([shared, nonces.initiator, nonces.responder].concat());
+    let keymat = prf.plus(sk_d.as_bytes(), seed.as_bytes(), 2 * suite.keymat_len());
+    let (initiator, responder) = keymat.as_bytes().split_at(suite.keymat_len());
+    let keys = |keymat| EspKeys::new(suite, keymat).expect("a negotiated suite, and its keymat_len octets");
+    ChildKeymat { initiator: keys(initiator), responder: keys(responder) }
+}
