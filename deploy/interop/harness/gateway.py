@@ -1,0 +1,122 @@
+"""swugate in the lab's gateway namespace, and the configuration it runs with."""
+import json
+import os
+import shutil
+
+from .lab import wait_for
+
+PSK = "interop-psk-0123456789"
+POOLS = ("10.64.0.0/16", "fd64::/112")
+HERE = os.path.dirname(os.path.abspath(__file__))
+TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(HERE, "../../../target")
+BINARY = os.path.realpath(os.environ.get("SWUGATE") or os.path.join(TARGET, "release/swugate"))
+
+_CONFIG = """[gateway]
+identity = "gw.test"
+run_dir = "{run_dir}"
+
+[listen]
+tcp = ["0.0.0.0:4500", "[::]:4500"]
+
+[inner]
+device = "swu0"
+
+[[pool]]
+name = "default"
+prefixes = [{pools}]
+{certificate}
+[debug]
+log = "info"
+keylog = true
+"""
+_CERTIFICATE = """
+[certificate]
+chain = "gw.pem"
+key = "gw.key"
+ca = "ca.pem"
+"""
+_PROFILE = """
+[[profile]]
+name = "{auth}"
+match = {{ idi = "*", idr = "*" }}
+auth = "{auth}"{secrets}
+pool = "default"
+local_ts = ["10.77.0.0/24", "2001:db8:77::/64"]
+ike = ["aes256gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519", "aes256-sha512-ecp384", "aes256-sha256-modp2048"]
+esp = ["aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256"]
+transports = ["tcp"]
+dpd_s = {dpd_s}
+"""
+
+
+def write_config(directory, pki=None, dpd_s=60):
+    """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
+
+    Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
+    that wants them as well.
+    """
+    os.makedirs(directory, exist_ok=True)
+    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, secrets='\nsecrets_file = "secrets.toml"')
+    if pki:
+        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, secrets="")
+        for name in ("gw.pem", "gw.key", "ca.pem"):
+            shutil.copy(pki.file(name), directory)
+    config = os.path.join(directory, "swugate.toml")
+    with open(config, "w") as file:
+        file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in POOLS),
+                                  certificate=_CERTIFICATE if pki else "") + profiles)
+    secrets = os.path.join(directory, "secrets.toml")
+    with open(os.open(secrets, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(f'psk = "{PSK}"\n')
+    return config
+
+
+class GatewayFailed(Exception):
+    """swugate did not start, answer or end as it must."""
+
+
+class Swugate:
+    """One swugate process; fresh for every scenario."""
+
+    def __init__(self, lab, pki=None, dpd_s=60):
+        if not os.access(BINARY, os.X_OK):
+            raise GatewayFailed(f"no {BINARY}: cargo build --release -p gateway")
+        self.lab = lab
+        self.config = write_config(lab.directory("gateway"), pki, dpd_s)
+        self.process = lab.spawn("swugate", [BINARY, "run", "-c", self.config], namespace=lab.gw)
+        wait_for(lambda: not self.process.running() or lab.listening(lab.PORT, 0.1), 10)
+        if not self.process.running() or not lab.listening(lab.PORT, 0.1):
+            raise GatewayFailed("swugate does not listen: " + self.process.text()[-600:])
+
+    def admin(self, *arguments):
+        """Output of one administration command."""
+        return self.lab.exec(self.lab.gw, [BINARY, *arguments, "-c", self.config])[1]
+
+    def sessions(self):
+        return json.loads(self.admin("sessions", "--json"))
+
+    def stats(self):
+        return json.loads(self.admin("stats", "--json"))
+
+    def step_session(self, verdict, addresses, esn):
+        """The administrator's view of the one session that is there."""
+        sessions = self.sessions()
+        verdict.step("one session", len(sessions) == 1, "" if len(sessions) == 1 else f"{len(sessions)} sessions")
+        session = sessions[0]
+        seen = {"state": session["state"], "transport": session["transport"], "inner": sorted(session["inner"]),
+                "esn": [child["esn"] for child in session["children"]]}
+        wanted = {"state": "established", "transport": "tcp", "inner": sorted(addresses), "esn": [esn]}
+        verdict.step("as seen by swugate", seen == wanted, "" if seen == wanted else f"{seen}, wanted {wanted}")
+
+    def step_clean(self, verdict):
+        """After a session without faults: nothing left of it, and no packet failed its checks."""
+        gone = wait_for(lambda: not self.sessions(), 5, 0.2)
+        bad = {reason: count for reason, count in self.stats()["drops"].items()
+               if count and any(word in reason for word in ("icv", "replay", "malformed", "unparseable", "selector"))}
+        verdict.step("clean", gone is not None and not self.sessions() and not bad, f"drops {bad}" if bad else "")
+
+    def stop(self):
+        status = self.process.stop(grace=8)
+        if status != 0:
+            raise GatewayFailed(f"swugate ended with status {status}: {self.process.text()[-600:]}")
+

@@ -1,0 +1,141 @@
+"""libreswan 4.10 with kernel ESP in TCP, in a User-Mode Linux guest."""
+import re
+import shutil
+from dataclasses import dataclass
+
+from .guest import Guest
+from .lab import Lab, wait_for
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What one connection offers, and what the guest's kernel must then show of its SAs."""
+    ike: str
+    esp: str
+    esn: str
+    kernel: str            # algorithm in `ip xfrm state`
+    auth: str = "psk"      # psk, rsa, ecdsa
+
+
+SUITES = {
+    "gcm-esn": Suite("aes_gcm256-sha2_256;dh19", "aes_gcm256", "yes", "rfc4106(gcm(aes))"),
+    "cbc": Suite("aes256-sha2_256;dh14", "aes256-sha2_256", "either", "cbc(aes)"),
+    "no-esn": Suite("aes_gcm128-sha2_256;dh31", "aes_gcm128", "no", "rfc4106(gcm(aes))"),
+    "rsa": Suite("aes_gcm256-sha2_256;dh19", "aes_gcm256", "either", "rfc4106(gcm(aes))", "rsa"),
+    "ecdsa": Suite("aes256-sha2_512;dh20", "aes128-sha2_256", "no", "cbc(aes)", "ecdsa"),
+}
+
+_SETUP = """config setup
+  logtime=yes
+  logfile=/job/pluto.log
+  plutodebug=base
+  listen-tcp=yes
+  listen-udp=yes
+  protostack=xfrm
+"""
+_CONN = """conn {name}
+  ikev2=insist
+  left={ue}
+  leftsubnet=0.0.0.0/0
+  leftmodecfgclient=yes
+  leftid={left_id}
+  right={gateway}
+  rightid=@gw.test
+  rightsubnet=10.77.0.0/24
+  narrowing=yes
+  {auth}
+  ike={suite.ike}
+  esp={suite.esp}
+  esn={suite.esn}
+  enable-tcp=yes
+  tcp-remoteport={port}
+  dpddelay=2
+  retransmit-timeout=10s
+  dpdaction=clear
+  auto=ignore
+"""
+_AUTH = {"psk": "authby=secret",
+         "rsa": "authby=rsasig\n  leftcert=ue-rsa\n  leftsendcert=always\n  rightca=%same",
+         "ecdsa": "authby=ecdsa\n  leftcert=ue-ecdsa\n  leftsendcert=always\n  rightca=%same"}
+
+
+class Libreswan:
+    """pluto in a guest, with one connection for each of SUITES."""
+
+    def __init__(self, lab, psk, pki):
+        self.lab, self.guest = lab, Guest(lab)
+        conns = [_CONN.format(name=name, suite=suite, ue=Lab.UE4, gateway=Lab.GATEWAY4, port=Lab.PORT,
+                              left_id="@ue.test" if suite.auth == "psk" else "%fromcert", auth=_AUTH[suite.auth])
+                 for name, suite in SUITES.items()]
+        self.guest.put("ipsec.conf", _SETUP + "".join(conns))
+        self.guest.put("ipsec.secrets", f'@ue.test @gw.test : PSK "{psk}"\n')
+        imports = []
+        for kind, certificates in pki.items():
+            shutil.copy(certificates.file("ca.pem"), self.guest.file(f"ca-{kind}.pem"))
+            shutil.copy(certificates.file("ue.p12"), self.guest.file(f"ue-{kind}.p12"))
+            imports.append(f"certutil -A -n ca-{kind} -t CT,, -i /job/ca-{kind}.pem -d sql:/run/nss")
+            imports.append(f"pk12util -i /job/ue-{kind}.p12 -d sql:/run/nss -W interop")
+        adds = [f"ipsec auto --add {name}" for name in SUITES]
+        self.guest.sh("\n".join([
+            "set -e", "cp /job/ipsec.conf /job/ipsec.secrets /etc/", "chmod 600 /etc/ipsec.secrets",
+            "ipsec initnss --nssdir /run/nss", *imports,
+            "/usr/libexec/ipsec/pluto --config /etc/ipsec.conf --nssdir /run/nss",
+            "until ipsec whack --status > /dev/null 2>&1; do sleep 0.05; done",
+            "ipsec whack --listen", *adds]), timeout=60, check=True)
+
+    def log(self):
+        return self.guest.get("pluto.log")
+
+    def sas(self):
+        """The kernel's ESP SAs: {SPI: their text in `ip xfrm state`}."""
+        _, text = self.guest.sh("ip xfrm state")
+        return {spi[1]: block for block in re.split(r"(?m)^(?=src )", text)
+                if (spi := re.search(r"proto esp spi (0x\w+)", block))}
+
+    def attach(self, verdict, name, esn):
+        """Brings the connection up, checks the guest's kernel; returns its inner address."""
+        suite = SUITES[name]
+        status, output = self.guest.sh(f"timeout 20 ipsec auto --up {name}", 30)
+        done = status == 0 and "established Child SA" in output
+        verdict.step("attach", done, "" if done else self.reason(output))
+        address = re.search(r"INTERNAL_IP4_ADDRESS (\d[\d.]*)", output)
+        sas = self.sas()
+        verdict.step("kernel SAs", len(sas) == 2 and all(
+            "espintcp" in text and suite.kernel in text and bool(re.search(r"flag .*\besn\b", text)) == esn
+            for text in sas.values()), f"{suite.kernel}{' ESN' if esn else ''}")
+        verdict.step("address", bool(address), address[1] if address else "none given")
+        return address[1]
+
+    def dpd(self, verdict):
+        """A liveness check that pluto starts must have been answered (an unanswered one would block the rekeys)."""
+        before = self.log().count("an INFORMATIONAL liveness check")
+        seen = wait_for(lambda: self.log().count("an INFORMATIONAL liveness check") > before, 10, 0.1)
+        verdict.step("dpd", bool(seen), "" if seen else "pluto sent no liveness check")
+
+    def rekey_child(self, verdict, name):
+        before = self.sas()
+        _, output = self.guest.sh(f"ipsec whack --rekey-ipsec --name {name}", 25)
+        moved = wait_for(lambda: len(now := self.sas()) == 2 and not now.keys() & before.keys(), 5, 0.3)
+        verdict.step("rekey child", "rekeyed Child SA" in output and bool(moved),
+                     "" if moved else self.reason(output))
+
+    def rekey_ike(self, verdict, name):
+        _, output = self.guest.sh(f"ipsec whack --rekey-ike --name {name}", 25)
+        verdict.step("rekey ike", "rekeyed IKE SA" in output, "" if "rekeyed IKE SA" in output else self.reason(output))
+
+    def delete(self, verdict, name):
+        _, output = self.guest.sh(f"timeout 10 ipsec auto --down {name}", 15)
+        gone = wait_for(lambda: not self.sas(), 3, 0.2)
+        verdict.step("delete", bool(gone), "" if gone else self.reason(output))
+
+    def complaints(self):
+        """pluto's own assertions about what it was sent."""
+        return re.findall(r"(?m)^.*(?:ASSERTION|EXPECTATION) FAILED.*$", self.log())
+
+    @staticmethod
+    def reason(output):
+        """The line of pluto's answer that says why."""
+        lines = output.strip().splitlines() or ["no answer"]
+        telling = [line for line in lines if re.search(
+            r"AUTHENTICATION_FAILED|NO_PROPOSAL|TS_UNACCEPT|INVALID|fail|timeout|refused|cannot|unable", line)]
+        return (telling or lines[-1:])[0][:200]

@@ -1,0 +1,264 @@
+"""The scenarios: which peer, which faults, and what must be true afterwards."""
+import ipaddress
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Callable
+
+from . import libreswan, strongswan
+from .gateway import POOLS, PSK, Swugate
+from .lab import Lab, wait_for
+from .pki import Pki
+from .traffic import Iperf, iperf_both_ways, ping
+from .verdict import StepFailed
+from .wire import Capture
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One line of the report; `bench` makes its peer's surroundings, kept from scenario to scenario."""
+    name: str
+    bench: type
+    body: Callable
+    swugate_only: bool = False
+
+
+class Bench:
+    """A lab with one kind of peer and the certificates both ends use."""
+
+    def __init__(self, stock):
+        self.lab, self.stock = Lab(self.label), stock
+        try:
+            self.pki = {"rsa": Pki(self.lab.path("pki-rsa"), "rsa"),
+                        "ecdsa": Pki(self.lab.path("pki-ecdsa"), "ecdsa", intermediate=True)}
+            self.furnish()
+        except BaseException:
+            self.lab.keep = True
+            self.lab.close()
+            raise
+
+    def gateway(self, auth="psk", dpd_s=60):
+        """A fresh gateway: swugate, or the stock responder."""
+        if self.stock:
+            return strongswan.Responder(self.lab, PSK, auth, self.pki.get(auth))
+        return Swugate(self.lab, self.pki.get(auth), dpd_s)
+
+
+class GuestBench(Bench):
+    """libreswan in its guest."""
+
+    label = "guest"
+
+    def furnish(self):
+        self.peer = libreswan.Libreswan(self.lab, PSK, self.pki)
+
+
+class HostBench(Bench):
+    """Namespaces for strongSwan and the shim; both start afresh for each scenario."""
+
+    label = "host"
+
+    def furnish(self):
+        self.network = strongswan.Network(self.lab)
+
+
+def _in_pool(verdict, addresses):
+    pools = [ipaddress.ip_network(pool) for pool in POOLS]
+    verdict.step("from the pool", all(any(ipaddress.ip_address(a) in pool for pool in pools) for a in addresses))
+
+
+def _libreswan(name):
+    """Everything a session does, from attach to delete, with one suite."""
+    suite = libreswan.SUITES[name]
+
+    def body(bench, verdict):
+        peer, run = bench.peer, bench.peer.guest.execute
+        gateway = bench.gateway(suite.auth)
+        esn = suite.esn == "yes" or suite.esn == "either" and not bench.stock      # swugate prefers ESN
+        address = peer.attach(verdict, name, esn)
+        _in_pool(verdict, [address])
+        ping(verdict, "ping", run)
+        iperf_both_ways(verdict, bench.lab, run)
+        if not bench.stock:
+            gateway.step_session(verdict, [address], esn)
+        peer.dpd(verdict)
+        peer.rekey_child(verdict, name)
+        ping(verdict, "ping", run)
+        peer.rekey_ike(verdict, name)
+        ping(verdict, "ping", run)
+        peer.rekey_child(verdict, name)
+        ping(verdict, "ping", run)
+        peer.delete(verdict, name)
+        verdict.step("no complaint", not peer.complaints(), "; ".join(peer.complaints())[:200])
+        if not bench.stock:
+            gateway.step_clean(verdict)
+        gateway.stop()
+    return body
+
+
+def _strongswan(act, auth="psk", dpd_s=60, clean=True, **options):
+    """Attaches, lets act(bench, gateway, peer, verdict) work, deletes."""
+    def body(bench, verdict):
+        gateway = bench.gateway(auth, dpd_s)
+        peer = strongswan.Initiator(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey",
+                                    bench.pki.get(auth), **options)
+        addresses = peer.attach(verdict)
+        _in_pool(verdict, addresses)
+        if not bench.stock:
+            gateway.step_session(verdict, addresses, esn=False)
+        act(bench, gateway, peer, verdict)
+        if peer.ike_sa():
+            peer.delete(verdict)
+        if clean and not bench.stock:
+            gateway.step_clean(verdict)
+        peer.stop()
+        gateway.stop()
+    return body
+
+
+def _whole_session(bench, _gateway, peer, verdict):
+    run = bench.network.execute
+    ping(verdict, "ping", run)
+    ping(verdict, "ping6", run, Lab.CORE6)
+    iperf_both_ways(verdict, bench.lab, run)
+    peer.dpd(verdict)
+    peer.rekey_child(verdict)
+    ping(verdict, "ping", run)
+    peer.rekey_ike(verdict)
+    ping(verdict, "ping", run)
+    peer.rekey_child(verdict)
+    ping(verdict, "ping6", run, Lab.CORE6)
+
+
+def _short_session(bench, _gateway, peer, verdict):
+    run = bench.network.execute
+    ping(verdict, "ping", run)
+    iperf_both_ways(verdict, bench.lab, run, seconds=1)
+    peer.rekey_child(verdict)
+    peer.rekey_ike(verdict)
+    ping(verdict, "ping", run)
+
+
+def _other_group_first(bench, gateway, peer, verdict):
+    log = peer.charon.log()
+    verdict.step("INVALID_KE_PAYLOAD", "peer didn't accept DH group ECP_521, it requested ECP_256" in log)
+    _whole_session(bench, gateway, peer, verdict)
+
+
+def _broken(fault):
+    """The connection breaks three times under traffic both ways; the session must not notice."""
+    def act(bench, _gateway, peer, verdict):
+        before = peer.ike_sa()
+        test = Iperf(bench.lab, 6, "--bidir")
+        client = bench.lab.spawn("iperf3-client", test.argv, namespace=bench.network.ue)
+        for _ in range(3):
+            time.sleep(1.5)
+            peer.shim.do(fault)
+        client.wait(25)
+        test.step(verdict, f"traffic across 3 x {fault}", client.text())
+        connections = peer.shim.stats()["connections"]
+        verdict.step("connections", connections == 4, str(connections))
+        verdict.step("same IKE SA", peer.ike_sa() == before, str(peer.ike_sa()))
+        ping(verdict, "ping", bench.network.execute)
+        peer.dpd(verdict)
+        peer.shim.do(fault)
+        peer.rekey_child(verdict)
+        ping(verdict, "ping", bench.network.execute)
+        peer.shim.do(fault)
+        peer.rekey_ike(verdict)
+        ping(verdict, "ping", bench.network.execute)
+    return act
+
+
+def _broken_downlink(bench, _gateway, peer, verdict):
+    """With traffic downwards only the gateway must wait for the UE; its next message brings the traffic back."""
+    before = peer.ike_sa()
+    test = Iperf(bench.lab, 10, "-R")
+    client = bench.lab.spawn("iperf3-client", test.argv, namespace=bench.network.ue)
+    time.sleep(1.5)
+    peer.shim.do("rst")
+    client.wait(30)
+    test.step(verdict, "download across a reset", client.text())
+    verdict.step("same IKE SA", peer.ike_sa() == before, str(peer.ike_sa()))
+
+
+def _gateway_dpd(bench, gateway, peer, verdict):
+    """A silent UE is asked by the gateway, and answers."""
+    ping(verdict, "ping", bench.network.execute)
+    seen = wait_for(lambda: "generating INFORMATIONAL response 0 [ ]" in peer.charon.log(), 10, 0.2)
+    verdict.step("gateway's DPD answered", bool(seen))
+    time.sleep(3)
+    verdict.step("still one session", len(gateway.sessions()) == 1)
+    ping(verdict, "ping", bench.network.execute)
+
+
+def _terminate(bench, gateway, peer, verdict):
+    """The administrator ends the session: the UE gets a DELETE."""
+    ping(verdict, "ping", bench.network.execute)
+    gateway.admin("terminate", str(gateway.sessions()[0]["id"]))
+    seen = wait_for(lambda: "received DELETE for IKE_SA gw" in peer.charon.log(), 5, 0.1)
+    verdict.step("DELETE reached the UE", bool(seen))
+    verdict.step("session gone", bool(wait_for(lambda: not gateway.sessions(), 5, 0.2)))
+
+
+def _drained(bench, gateway, peer, verdict):
+    """SIGTERM sends DELETE to the UE and ends the process with status 0 within 5 s."""
+    ping(verdict, "ping", bench.network.execute)
+    start = time.monotonic()
+    status = gateway.process.stop(grace=10)
+    seconds = time.monotonic() - start
+    verdict.step("exit on SIGTERM", status == 0 and seconds < 5, f"status {status} after {seconds:.1f}s")
+    verdict.step("DELETE reached the UE", "received DELETE for IKE_SA gw" in peer.charon.log())
+
+
+def _read_by_tshark(bench, verdict):
+    """A capture of a whole session, read by tshark with swugate's key tables."""
+    for label, options in (("gcm", {}), ("cbc", {"ike": "aes256-sha256-modp2048", "esp": "aes256-sha256"})):
+        gateway = bench.gateway()
+        capture = Capture(bench.lab, gateway, label)
+        peer = strongswan.Initiator(bench.lab, bench.network, PSK, **options)
+        peer.attach(verdict)
+        pings = itertools.count(0, 3)
+        for action in (lambda _: None, peer.rekey_child, peer.rekey_ike, peer.rekey_child):
+            action(verdict)
+            ping(verdict, "ping", bench.network.execute)
+            next(pings)
+        peer.delete(verdict)
+        capture.finish()
+        capture.step_decrypted(verdict, next(pings))
+        peer.stop()
+        gateway.stop()
+
+
+SCENARIOS = [
+    *(Scenario(f"libreswan-{name}", GuestBench, _libreswan(name), swugate_only=suite.esn == "yes")
+      for name, suite in libreswan.SUITES.items()),
+    Scenario("strongswan-psk", HostBench, _strongswan(_whole_session)),
+    Scenario("strongswan-cbc", HostBench, _strongswan(
+        _short_session, ike="aes256-sha256-modp2048", esp="aes128-sha256")),
+    Scenario("strongswan-rsa-invalid-ke", HostBench, _strongswan(
+        _other_group_first, auth="rsa", ike="aes256gcm16-prfsha256-ecp521-ecp256")),
+    Scenario("strongswan-ecdsa-outer-ipv6", HostBench, _strongswan(
+        _short_session, auth="ecdsa", outer6=True, ike="aes256-sha512-ecp384"), swugate_only=True),
+    Scenario("strongswan-split-1", HostBench, _strongswan(_short_session, split=1)),
+    Scenario("strongswan-split-7", HostBench, _strongswan(_short_session, split=7)),
+    Scenario("strongswan-coalesced", HostBench, _strongswan(_short_session, coalesce=20)),
+    Scenario("strongswan-fin", HostBench, _strongswan(_broken("fin"), clean=False)),
+    Scenario("strongswan-rst", HostBench, _strongswan(_broken("rst"), clean=False)),
+    Scenario("strongswan-cut-mid-frame", HostBench, _strongswan(_broken("cut"), clean=False)),
+    Scenario("strongswan-rst-downlink", HostBench, _strongswan(_broken_downlink, clean=False)),
+    Scenario("strongswan-gateway-dpd", HostBench, _strongswan(_gateway_dpd, dpd_s=2, dpd=60), swugate_only=True),
+    Scenario("strongswan-terminate", HostBench, _strongswan(_terminate), swugate_only=True),
+    Scenario("strongswan-drain", HostBench, _strongswan(_drained, clean=False), swugate_only=True),
+    Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
+]
+
+
+def judge(scenario, bench, verdict):
+    """Runs one scenario; whatever goes wrong is in its verdict."""
+    try:
+        scenario.body(bench, verdict)
+    except StepFailed:
+        pass                                # already in the verdict
+    except Exception as failure:            # one scenario never ends the run
+        verdict.error(failure)

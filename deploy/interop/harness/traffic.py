@@ -1,0 +1,48 @@
+"""Ping and iperf3 towards the host behind the gateway, whoever runs them."""
+import itertools
+import json
+import re
+
+from .lab import Lab, wait_for
+
+_ports = itertools.count(5201)
+
+
+def ping(verdict, name, execute, address=Lab.CORE4, count=3):
+    """Every echo must be answered; execute(argv, timeout) runs a command where the UE is."""
+    _, output = execute(["ping", "-c", str(count), "-i", "0.2", "-W", "2", address], 10 + count)
+    sent = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+    rtt = re.search(r"= [\d.]+/([\d.]+)/", output)
+    detail = f"{sent[2]}/{sent[1]}" + (f" {float(rtt[1]):.1f}ms" if rtt else "") if sent else output.strip()[-120:]
+    verdict.step(name, bool(sent) and sent[1] == sent[2] == str(count), detail)
+
+
+class Iperf:
+    """One iperf3 test against its own one-shot server in the core namespace."""
+
+    def __init__(self, lab, seconds, *options):
+        port = next(_ports)
+        self.server = lab.spawn("iperf3-server", ["iperf3", "-s", "-1", "-p", str(port)], namespace=lab.core)
+        wait_for(lambda: f":{port} " in lab.exec(lab.core, ["ss", "-Hltn"])[1], 5)
+        self.argv = ["iperf3", "-J", "-c", lab.CORE4, "-p", str(port), "-t", str(seconds), "--connect-timeout", "5000",
+                     *options]
+
+    def step(self, verdict, name, output, least_mbit=0.5):
+        """Judges the JSON report: what arrived, in Mbit/s, for each direction that ran."""
+        self.server.stop()
+        try:
+            end = json.loads(output[output.index("{"):])
+            rates = [end["end"][key]["bits_per_second"] / 1e6
+                     for key in ("sum_received", "sum_received_bidir_reverse") if key in end["end"]]
+        except (ValueError, KeyError):
+            rates = []
+        detail = "+".join(f"{rate:.0f}" for rate in rates) + " Mbit/s" if rates else output.strip()[-200:]
+        verdict.step(name, bool(rates) and min(rates) >= least_mbit, detail)
+
+
+def iperf_both_ways(verdict, lab, execute, seconds=2):
+    """Up, then down, TCP inside the tunnel."""
+    for name, options in (("up", []), ("down", ["-R"])):
+        test = Iperf(lab, seconds, *options)
+        _, output = execute(test.argv, seconds + 20)
+        test.step(verdict, name, output)
