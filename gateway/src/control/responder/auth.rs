@@ -1,0 +1,312 @@
+//! IKE_AUTH: who is it, may it, and its first Child SA (RFC 7296 §1.2, §2.15, §2.19, §2.21.2).
+
+use codec::crypto::{IkeKeys, IkeSuite, SaNonces};
+use codec::ike::payload::{CertView, IdView};
+use codec::ike::{
+    CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType,
+};
+
+use super::authenticate::Authenticated;
+use super::child::ChildRequest;
+use super::config_payload::{self, AddressError};
+use super::inner::Payloads;
+use super::protect::{self, Malformed, OpenError};
+use super::sa::{DerivedKeys, HalfOpen, IkeSa, Secrets, Session, SpiOwner, Wanted};
+use super::window::{self, Window};
+use super::{Arrived, ConnUse, Core, Event, IkeKeyLog, KeyLog, Responder, Transmit, Verdict};
+use crate::types::{CloseReason, SessionId};
+
+/// Message ID of the first IKE_AUTH request.
+const FIRST_AUTH: MessageId = MessageId(1);
+
+impl Responder {
+    pub(super) fn on_ike_auth(&mut self, at: &Arrived, header: &IkeHeader, message: &mut [u8]) -> Verdict {
+        let spi = header.spi_r;
+        let ours = self.half_open.get(&spi).is_some_and(|half| half.spi_i == header.spi_i);
+        if !ours || !header.flags.is_initiator() {
+            return self.core.on_unknown_spi(at, header, message);
+        }
+        // RFC 9329 §6.1: one IKE SA per connection.
+        let busy = self.half_open_on(at.conn).is_some_and(|other| other != spi);
+        let drops = &mut self.core.counters.drops;
+        if header.flags.is_response() {
+            drops.unexpected_response += 1;
+        } else if header.exchange != ExchangeType::IKE_AUTH {
+            drops.bad_header += 1;
+        } else if header.message_id != FIRST_AUTH {
+            drops.out_of_window += 1;
+        } else if busy {
+            drops.half_open_busy += 1;
+        } else if self.session_on(at.conn).is_some() {
+            self.core.counters.drops.foreign_session += 1;
+        } else {
+            return self.open_ike_auth(at, spi, header, message);
+        }
+        Verdict::Bad
+    }
+
+    fn open_ike_auth(
+        &mut self,
+        at: &Arrived,
+        spi: IkeSpi,
+        header: &IkeHeader,
+        message: &mut [u8],
+    ) -> Verdict {
+        let half = self.half_open.get_mut(&spi).expect("the caller found it");
+        let known = matches!(half.secrets, Some(Secrets::Keys(_)));
+        let Some(keys) = half.derive_keys() else {
+            // RFC 6989 §2.5: a forbidden value is never used; there is nothing to answer with.
+            self.core.counters.drops.bad_ke_value += 1;
+            self.remove_half_open(spi);
+            return Verdict::Bad;
+        };
+        let digest = window::digest(&self.core.hasher, message);
+        let max = self.core.config.limits.payloads_max;
+        let opened = protect::open(message, &keys.key_in, max);
+        let payloads = match opened {
+            Ok(payloads) => payloads,
+            Err(OpenError::Unprotected) => {
+                self.core.counters.drops.unprotected += 1;
+                return Verdict::Bad;
+            }
+            Err(OpenError::BadIcv) => {
+                self.core.counters.drops.bad_icv_half_open += 1;
+                // The first failure may be a mere guess; later ones are a broken or hostile connection.
+                if known {
+                    let reason = CloseReason::IkeAuthFailed;
+                    self.core.events.push_back(Event::CloseConn { conn: at.conn, reason });
+                }
+                return Verdict::Bad;
+            }
+        };
+        let half = self.remove_half_open(spi).expect("still there");
+        self.answer_ike_auth(at, header, half, digest, payloads);
+        Verdict::Good
+    }
+
+    /// Answers an authentic IKE_AUTH: the half-open IKE SA becomes a session or is gone.
+    fn answer_ike_auth(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        mut half: HalfOpen,
+        digest: u64,
+        payloads: Result<Payloads<'_>, Malformed>,
+    ) {
+        let Some(Secrets::Keys(mut keys)) = half.secrets.take() else { return };
+        self.core.log_ike_keys(half.spi_i, half.spi_r, &half.suite, &keys.ike);
+        let flags = Flags::new(false, true);
+        let mut builder =
+            MessageBuilder::new(half.spi_i, half.spi_r, header.exchange, flags, header.message_id);
+        let admitted = match &payloads {
+            Ok(payloads) => self.admit_ike_auth(at, &half, &keys.ike, payloads, &mut builder),
+            Err(Malformed) => {
+                self.core.refuse_syntax(&mut builder);
+                None
+            }
+        };
+        let (Some(peer), Ok(payloads)) = (admitted, payloads) else {
+            let response = self.core.seal(builder, &mut keys.key_out);
+            self.core.lingering.keep(at.now, half.spi_r, digest, response.clone());
+            self.core.transmit(at.conn, response);
+            return;
+        };
+        let created = half.created;
+        let mut session = self.new_session(at, &half, *keys, peer);
+        if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
+            self.replace_earlier(at, &session);
+        }
+        let installed = self.core.first_child(at, &mut session, &half, &payloads, &mut builder);
+        let response = self.core.seal(builder, &mut session.ike.key_out);
+        session.ike.window.answered(digest, response.clone());
+        self.core.conns.insert(at.conn, ConnUse { half_open: None, session: Some(session.id) });
+        let (id, worker) = (session.id, session.worker);
+        self.core.events.push_back(Event::Bind { session: id, worker, conn: at.conn });
+        let latency = at.now.saturating_duration_since(created);
+        self.core.events.push_back(Event::Attached { session: id, latency });
+        self.core.transmits.push_back(Transmit {
+            conn: at.conn,
+            message: response,
+            after_install: installed,
+            owner: worker,
+        });
+        self.core.counters.exchanges.attached += 1;
+        self.by_identity.entry(session.idi.key().into()).or_default().push(id);
+        self.core.settle(at.now, &mut session);
+        self.sessions.insert(id, session);
+    }
+
+    /// Authenticates the peer and ourselves and writes our half of that, or why not.
+    fn admit_ike_auth(
+        &mut self,
+        at: &Arrived,
+        half: &HalfOpen,
+        keys: &IkeKeys,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> Option<Authenticated> {
+        if let Some(kind) = payloads.unknown_critical {
+            self.core.counters.drops.unknown_critical_payload += 1;
+            builder.notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, &[kind.0]);
+            return None;
+        }
+        if payloads.id_i.is_none() {
+            self.core.refuse_syntax(builder);
+            return None;
+        }
+        if self.draining || self.sessions.len() >= self.core.config.limits.sessions_max {
+            self.core.counters.drops.session_limit += 1;
+            builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
+            return None;
+        }
+        match self.core.authenticate(at, half, keys, payloads) {
+            Ok(peer) => {
+                let identity = &self.core.config.identity;
+                builder.id_r(&IdView { kind: identity.kind(), data: identity.data() });
+                for certificate in &peer.proof.certificates {
+                    builder.cert(&CertView { encoding: CertEncoding::X509_SIGNATURE, data: certificate });
+                }
+                builder.auth(&peer.proof.auth());
+                Some(peer)
+            }
+            Err(cause) => {
+                *cause(&mut self.core.counters.drops) += 1;
+                builder.notify(NotifyType::AUTHENTICATION_FAILED, &[]);
+                None
+            }
+        }
+    }
+
+    fn new_session(
+        &mut self,
+        at: &Arrived,
+        half: &HalfOpen,
+        keys: DerivedKeys,
+        peer: Authenticated,
+    ) -> Box<Session> {
+        let id = SessionId(self.next_session);
+        self.next_session += 1;
+        self.core.spis.insert(half.spi_r, SpiOwner::Current(id));
+        Box::new(Session {
+            id,
+            worker: at.conn.worker,
+            conn: Some(at.conn),
+            path: at.path,
+            idi: peer.idi,
+            idr: peer.idr,
+            profile: peer.profile,
+            inner: Vec::new(),
+            ike: IkeSa {
+                spi_i: half.spi_i,
+                spi_r: half.spi_r,
+                initiator: false,
+                suite: half.suite,
+                sk_d: keys.ike.sk_d,
+                key_in: keys.key_in,
+                key_out: keys.key_out,
+                window: Window::new(FIRST_AUTH),
+                established: at.now,
+            },
+            old: None,
+            children: Vec::new(),
+            established: at.now,
+            last_inbound: at.now,
+            rekeys: 0,
+            wanted: Wanted::default(),
+        })
+    }
+
+    /// INITIAL_CONTACT: the authenticated identity has no other session any more (RFC 7296 §2.4). Its earlier
+    /// ones end without a Delete, which nobody would answer.
+    fn replace_earlier(&mut self, at: &Arrived, session: &Session) {
+        let earlier = self.by_identity.get(session.idi.key().as_slice()).cloned().unwrap_or_default();
+        for id in earlier {
+            self.core.counters.exchanges.initial_contact_replaced += 1;
+            self.end_session(at.now, id);
+        }
+    }
+}
+
+impl HalfOpen {
+    /// The keys, computed on first use; `None` when the peer's public value is forbidden.
+    fn derive_keys(&mut self) -> Option<&DerivedKeys> {
+        let secrets = match self.secrets.take()? {
+            Secrets::Exchange { own, peer } => {
+                let shared = own.agree(&peer).ok()?;
+                let nonces = SaNonces { initiator: &self.nonce_i, responder: &self.nonce_r };
+                let keys = IkeKeys::derive(&self.suite, nonces, &shared, self.spi_i, self.spi_r);
+                Secrets::Keys(Box::new(DerivedKeys::new(keys, &self.suite)))
+            }
+            keys @ Secrets::Keys(_) => keys,
+        };
+        match self.secrets.insert(secrets) {
+            Secrets::Keys(keys) => Some(keys),
+            Secrets::Exchange { .. } => None,
+        }
+    }
+}
+
+impl Core {
+    /// Gives the session its inner addresses and its first Child SA. A failure of either leaves the IKE SA
+    /// up (RFC 7296 §2.21.2). Returns whether a Child SA was installed.
+    fn first_child(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        half: &HalfOpen,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> bool {
+        // RFC 6023: an IKE_AUTH without SA and selectors wants no Child SA.
+        let (Some(sa), Some(ts_i), Some(ts_r)) = (payloads.sa, payloads.ts_i, payloads.ts_r) else {
+            return false;
+        };
+        let pool = self.pools.iter_mut().find(|pool| pool.name() == session.profile.pool);
+        match config_payload::assign(payloads.config.as_ref(), pool, &session.idi.key()) {
+            Ok(inner) => session.inner = inner,
+            Err(AddressError::NotAsked) => {
+                self.counters.drops.child_no_cp += 1;
+                builder.notify(NotifyType::FAILED_CP_REQUIRED, &[]);
+                return false;
+            }
+            Err(AddressError::Exhausted) => {
+                self.counters.drops.child_no_address += 1;
+                builder.notify(NotifyType::INTERNAL_ADDRESS_FAILURE, &[]);
+                return false;
+            }
+        }
+        if let Some(request) = &payloads.config {
+            let local_ts = &session.profile.local_ts;
+            config_payload::reply(builder, request, &session.inner, &self.config.dns, local_ts);
+        }
+        let (nonce_i, nonce_r) = (&*half.nonce_i, &*half.nonce_r);
+        let request = ChildRequest { sa, ts_i, ts_r, nonce_i, nonce_r, ke: None, replaces: None };
+        match self.make_child(at, session, &request) {
+            Ok(child) => {
+                child.write(builder, None);
+                true
+            }
+            Err(error) => {
+                self.refuse_child(&error, builder);
+                false
+            }
+        }
+    }
+
+    /// Hands the keys of an IKE SA to the key log.
+    pub(super) fn log_ike_keys(&mut self, spi_i: IkeSpi, spi_r: IkeSpi, suite: &IkeSuite, keys: &IkeKeys) {
+        if !self.config.keylog {
+            return;
+        }
+        let copy = |secret: &codec::crypto::Secret| secret.as_bytes().to_vec().into();
+        self.events.push_back(Event::KeyLog(KeyLog::Ike(Box::new(IkeKeyLog {
+            spi_i,
+            spi_r,
+            suite: *suite,
+            sk_ei: copy(&keys.sk_ei),
+            sk_er: copy(&keys.sk_er),
+            sk_ai: copy(&keys.sk_ai),
+            sk_ar: copy(&keys.sk_ar),
+        }))));
+    }
+}

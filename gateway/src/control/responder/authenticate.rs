@@ -1,0 +1,177 @@
+//! Authentication of IKE_AUTH, both ways: profile, proof of the peer, proof of ours (RFC 7296 §2.15).
+
+use std::sync::Arc;
+
+use codec::crypto::{
+    AuthSignature, IkeKeys, PublicKey, RsaScheme, SignaturePolicy, psk_auth, signed_octets, verify_psk_auth,
+};
+use codec::ike::payload::{AuthView, IdView};
+use codec::ike::{AuthMethod, CertEncoding};
+
+use super::config::{AuthKind, Profile};
+use super::counters::DropCounters;
+use super::identity::Identity;
+use super::inner::Payloads;
+use super::sa::HalfOpen;
+use super::{Arrived, Core};
+use crate::control::pki::{CertificateStore, VerifyError};
+
+/// Why authentication failed, as the counter it goes to. The peer learns AUTHENTICATION_FAILED and no more.
+pub(super) type Cause = fn(&mut DropCounters) -> &mut u64;
+
+/// A peer that proved its identity.
+pub(super) struct Authenticated {
+    pub(super) profile: Arc<Profile>,
+    pub(super) idi: Identity,
+    /// What the peer asked for, or ours.
+    pub(super) idr: Identity,
+    pub(super) proof: Proof,
+}
+
+/// Our own proof.
+pub(super) struct Proof {
+    /// DER certificates, leaf first; none with a pre-shared key.
+    pub(super) certificates: Vec<Vec<u8>>,
+    signature: AuthSignature,
+}
+
+impl Proof {
+    /// The AUTH payload.
+    pub(super) fn auth(&self) -> AuthView<'_> {
+        AuthView { method: self.signature.method, data: &self.signature.data }
+    }
+}
+
+impl Core {
+    /// Finds the profile, verifies the peer and makes our proof.
+    pub(super) fn authenticate(
+        &self,
+        at: &Arrived,
+        half: &HalfOpen,
+        keys: &IkeKeys,
+        payloads: &Payloads<'_>,
+    ) -> Result<Authenticated, Cause> {
+        let id_i_body = payloads.id_i.ok_or(no_profile as Cause)?;
+        let idi = identity(id_i_body).ok_or(no_profile as Cause)?;
+        let asked = match payloads.id_r {
+            Some(body) => Some(identity(body).ok_or(no_profile as Cause)?),
+            None => None,
+        };
+        // Without AUTH the peer wants EAP (RFC 7296 §2.16), which no profile here offers.
+        let auth = payloads.auth.ok_or((|drops| &mut drops.auth_profile_kind) as Cause)?;
+        let profile = self.find_profile(at, half, &idi, asked.as_ref(), auth.method)?.clone();
+        let prf = half.suite.prf;
+        let octets_i = signed_octets(prf, &half.request, &half.nonce_r, &keys.sk_pi, id_i_body);
+        let id_r_body = self.config.identity.payload_body();
+        let octets_r = signed_octets(prf, &half.response, &half.nonce_i, &keys.sk_pr, &id_r_body);
+        let proof = match &profile.auth {
+            AuthKind::Psk(secrets) => {
+                let secret = secrets
+                    .find(&idi.to_string())
+                    .ok_or((|drops| &mut drops.auth_no_secret) as Cause)?
+                    .octets();
+                if !verify_psk_auth(prf, secret, &octets_i, auth.data) {
+                    return Err(|drops| &mut drops.auth_psk_mismatch);
+                }
+                let data = psk_auth(prf, secret, &octets_r).as_bytes().to_vec();
+                let signature = AuthSignature { method: AuthMethod::SHARED_KEY, data };
+                Proof { certificates: Vec::new(), signature }
+            }
+            AuthKind::Certificate => {
+                let store = self.config.certificates.as_deref().ok_or(own_failed as Cause)?;
+                self.verify_certificate(at, store, &idi, payloads, &auth, &octets_i)?;
+                prove(store, half, &octets_r)?
+            }
+        };
+        let idr = asked.unwrap_or_else(|| self.config.identity.clone());
+        Ok(Authenticated { profile, idi, idr, proof })
+    }
+
+    /// The first profile that fits identities, algorithms, transport and kind of authentication. When none
+    /// does, the cause is what kept out the first profile whose identities fit.
+    fn find_profile(
+        &self,
+        at: &Arrived,
+        half: &HalfOpen,
+        idi: &Identity,
+        asked: Option<&Identity>,
+        method: AuthMethod,
+    ) -> Result<&Arc<Profile>, Cause> {
+        let idi = idi.to_string();
+        let idr = asked.map(Identity::to_string);
+        let mut cause: Option<Cause> = None;
+        for profile in &self.config.profiles {
+            let fits = profile.idi.matches(&idi)
+                && idr.as_ref().map_or(profile.idr.matches_absent(), |idr| profile.idr.matches(idr));
+            if !fits {
+                continue;
+            }
+            let obstacle: Cause = if !profile.ike.iter().any(|ike| ike.allows(&half.suite)) {
+                |drops| &mut drops.auth_profile_suite
+            } else if !profile.transports.contains(&at.path.transport) {
+                |drops| &mut drops.auth_profile_transport
+            } else if matches!(profile.auth, AuthKind::Psk(_)) != (method == AuthMethod::SHARED_KEY) {
+                |drops| &mut drops.auth_profile_kind
+            } else {
+                return Ok(profile);
+            };
+            cause.get_or_insert(obstacle);
+        }
+        Err(cause.unwrap_or(no_profile))
+    }
+
+    /// Verifies the peer's certificate, that it carries the identity, and the signature made with its key.
+    fn verify_certificate(
+        &self,
+        at: &Arrived,
+        store: &CertificateStore,
+        idi: &Identity,
+        payloads: &Payloads<'_>,
+        auth: &AuthView<'_>,
+        octets: &[u8],
+    ) -> Result<(), Cause> {
+        // RFC 7296 §3.6: the first certificate holds the key, others help to build its path.
+        let certificates: Vec<&[u8]> = payloads
+            .certs
+            .iter()
+            .filter(|cert| cert.encoding == CertEncoding::X509_SIGNATURE)
+            .map(|cert| cert.data)
+            .take(self.config.limits.certificates_max)
+            .collect();
+        let (leaf, intermediates) =
+            certificates.split_first().ok_or((|drops| &mut drops.auth_no_certificate) as Cause)?;
+        let certificate =
+            store.verify(leaf, intermediates, self.unix_time(at.now)).map_err(|error| -> Cause {
+                match error {
+                    VerifyError::Untrusted => |drops| &mut drops.auth_certificate_untrusted,
+                    VerifyError::Revoked => |drops| &mut drops.auth_certificate_revoked,
+                }
+            })?;
+        if !certificate.carries(idi.kind(), idi.data()) {
+            return Err(|drops| &mut drops.auth_identity_mismatch);
+        }
+        let verified = PublicKey::from_spki(certificate.public_key())
+            .and_then(|key| key.verify(auth.method, auth.data, octets, SignaturePolicy::default()));
+        verified.map_err(|_| (|drops| &mut drops.auth_bad_signature) as Cause)
+    }
+}
+
+/// Signs for ourselves: method 14 to a peer that announced hashes, else the older method of the key.
+fn prove(store: &CertificateStore, half: &HalfOpen, octets: &[u8]) -> Result<Proof, Cause> {
+    let signature = store.key().sign(half.peer_hashes, RsaScheme::Pss, octets);
+    let signature = signature.map_err(|_| own_failed as Cause)?;
+    Ok(Proof { certificates: store.chain().map(<[u8]>::to_vec).collect(), signature })
+}
+
+fn identity(body: &[u8]) -> Option<Identity> {
+    let view = IdView::decode(body).ok()?;
+    Identity::new(view.kind, view.data)
+}
+
+fn no_profile(drops: &mut DropCounters) -> &mut u64 {
+    &mut drops.auth_no_profile
+}
+
+fn own_failed(drops: &mut DropCounters) -> &mut u64 {
+    &mut drops.auth_own_failed
+}

@@ -1,0 +1,197 @@
+//! Making a Child SA: the part that IKE_AUTH and CREATE_CHILD_SA have in common.
+
+use std::time::Instant;
+
+use codec::crypto::{ChosenEsp, GroupPolicy, KeError, KeyExchange, SaNonces, child_keymat, select_esp};
+use codec::esp::{EspKeys, EspSpi};
+use codec::ike::payload::{KeView, SaView, TrafficSelector, TsView};
+use codec::ike::{KeGroup, MessageBuilder, NotifyType, PayloadType};
+
+use super::sa::{ChildSa, Session, hard};
+use super::{Arrived, Core, EspKeyLog, Event, KeyLog, ts};
+use crate::types::{ChildInstall, TsRange};
+
+/// What the peer asks for.
+pub(super) struct ChildRequest<'a> {
+    pub(super) sa: SaView<'a>,
+    pub(super) ts_i: TsView<'a>,
+    pub(super) ts_r: TsView<'a>,
+    pub(super) nonce_i: &'a [u8],
+    pub(super) nonce_r: &'a [u8],
+    /// The peer's KE payload, if any; `None` in IKE_AUTH, where groups are ignored (RFC 7296 §1.2).
+    pub(super) ke: Option<Option<KeView<'a>>>,
+    /// Index of the child it replaces.
+    pub(super) replaces: Option<usize>,
+}
+
+/// Why there is no Child SA. The IKE SA stays, except after [`ChildError::BadKeValue`].
+pub(super) enum ChildError {
+    /// NO_PROPOSAL_CHOSEN.
+    NoProposal,
+    /// INVALID_KE_PAYLOAD with the group that is wanted.
+    InvalidKe(KeGroup),
+    /// TS_UNACCEPTABLE.
+    TsUnacceptable,
+    /// A public value that its group forbids.
+    BadKeValue,
+}
+
+/// What the response says of a Child SA that was made.
+pub(super) struct MadeChild {
+    chosen: ChosenEsp,
+    spi_in: EspSpi,
+    ke: Option<(KeGroup, Vec<u8>)>,
+    ts_i: Vec<TrafficSelector>,
+    ts_r: Vec<TrafficSelector>,
+}
+
+impl Core {
+    /// Negotiates a Child SA, derives its keys and queues its installation.
+    pub(super) fn make_child(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        request: &ChildRequest<'_>,
+    ) -> Result<MadeChild, ChildError> {
+        let profile = session.profile.clone();
+        let any: Vec<KeGroup> = profile.ike.iter().flat_map(|ike| ike.groups()).copied().collect();
+        let policy = match &request.ke {
+            None => GroupPolicy::Ignore,
+            Some(ke) => GroupPolicy::Negotiate { any: &any, ke: ke.map(|ke| ke.group) },
+        };
+        let chosen = select_esp(&profile.esp, &request.sa, policy).ok_or(ChildError::NoProposal)?;
+        let peer_ke = request.ke.flatten();
+        if let Some(group) = chosen.group
+            && peer_ke.map(|ke| ke.group) != Some(group)
+        {
+            return Err(ChildError::InvalidKe(group));
+        }
+        let max = self.config.limits.selectors_max;
+        let own: Vec<TsRange> = session.inner.iter().map(|addr| ts::host(*addr)).collect();
+        let remote_ts = ts::narrow(&ts::ranges(&request.ts_i), &own, max);
+        let local_ts = ts::narrow(&ts::ranges(&request.ts_r), &profile.local_ts, max);
+        if remote_ts.is_empty() || local_ts.is_empty() {
+            return Err(ChildError::TsUnacceptable);
+        }
+        let (ke, shared) = match (chosen.group, peer_ke) {
+            (Some(group), Some(peer)) => {
+                let own = KeyExchange::generate(group, &mut *self.random).map_err(ke_error)?;
+                let public = own.public().to_vec();
+                (Some((group, public)), Some(own.agree(peer.data).map_err(ke_error)?))
+            }
+            _ => (None, None),
+        };
+        let nonces = SaNonces { initiator: request.nonce_i, responder: request.nonce_r };
+        let ike = &session.ike;
+        let keymat = child_keymat(ike.suite.prf, &ike.sk_d, shared.as_ref(), nonces, &chosen.suite);
+        let spi_in = self.new_esp_spi(session.worker);
+        self.log_child_keys(at, (spi_in, &keymat.initiator), (chosen.peer_spi, &keymat.responder));
+        let ts_i = remote_ts.iter().map(ts::selector).collect();
+        let ts_r = local_ts.iter().map(ts::selector).collect();
+        let child = ChildSa {
+            spi_in,
+            spi_out: chosen.peer_spi,
+            suite: chosen.suite,
+            rekeys: 0,
+            expires: at.now + hard(profile.rekey_child),
+            replaced: false,
+            deleting: false,
+        };
+        let (keys, selectors) = ((keymat.initiator, keymat.responder), (local_ts, remote_ts));
+        self.install(at.now, session, child, keys, selectors, request.replaces);
+        Ok(MadeChild { chosen, spi_in, ke, ts_i, ts_r })
+    }
+
+    /// Adds the child to the session and queues its installation; the one it replaces waits to be deleted.
+    fn install(
+        &mut self,
+        now: Instant,
+        session: &mut Session,
+        mut child: ChildSa,
+        (keys_in, keys_out): (EspKeys, EspKeys),
+        (local_ts, remote_ts): (Vec<TsRange>, Vec<TsRange>),
+        replaces: Option<usize>,
+    ) {
+        let replaces = replaces.and_then(|index| session.children.get_mut(index)).map(|old| {
+            old.replaced = true;
+            child.rekeys = old.rekeys + 1;
+            // The peer deletes what it replaced (RFC 7296 §2.8); if it does not, we do.
+            old.expires = old.expires.min(now + self.config.limits.replaced_timeout);
+            old.spi_in
+        });
+        self.events.push_back(Event::Install(Box::new(ChildInstall {
+            session: session.id,
+            worker: session.worker,
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            suite: child.suite,
+            keys_in,
+            keys_out,
+            local_ts,
+            remote_ts,
+            inner: session.inner.clone(),
+            replaces,
+            replay_window: session.profile.replay_window,
+        })));
+        session.children.push(child);
+    }
+}
+
+impl Core {
+    /// Writes why there is no Child SA, and counts it.
+    pub(super) fn refuse_child(&mut self, error: &ChildError, builder: &mut MessageBuilder) {
+        let drops = &mut self.counters.drops;
+        match error {
+            ChildError::NoProposal => {
+                drops.child_no_proposal += 1;
+                builder.notify(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+            }
+            ChildError::InvalidKe(group) => {
+                drops.child_invalid_ke += 1;
+                builder.notify(NotifyType::INVALID_KE_PAYLOAD, &group.0.to_be_bytes());
+            }
+            ChildError::TsUnacceptable => {
+                drops.child_ts_unacceptable += 1;
+                builder.notify(NotifyType::TS_UNACCEPTABLE, &[]);
+            }
+            ChildError::BadKeValue => {
+                drops.bad_ke_value += 1;
+                builder.notify(NotifyType::INVALID_SYNTAX, &[]);
+            }
+        }
+    }
+
+    fn log_child_keys(&mut self, at: &Arrived, uplink: (EspSpi, &EspKeys), downlink: (EspSpi, &EspKeys)) {
+        if !self.config.keylog {
+            return;
+        }
+        for ((spi, keys), uplink) in [(uplink, true), (downlink, false)] {
+            self.events.push_back(Event::KeyLog(KeyLog::Esp(Box::new(EspKeyLog {
+                spi,
+                uplink,
+                path: at.path,
+                suite: keys.suite(),
+                encr: keys.encr().to_vec().into(),
+                integ: keys.integ().to_vec().into(),
+            }))));
+        }
+    }
+}
+
+impl MadeChild {
+    /// Writes the payloads of the answer: SAr, then the nonce and KE of CREATE_CHILD_SA, then selectors.
+    pub(super) fn write(&self, builder: &mut MessageBuilder, nonce: Option<&[u8]>) {
+        builder.payload(PayloadType::SA, |out| self.chosen.encode(self.spi_in, out));
+        if let Some(nonce) = nonce {
+            builder.nonce(nonce);
+        }
+        if let Some((group, data)) = &self.ke {
+            builder.ke(&KeView { group: *group, data });
+        }
+        builder.ts_i(&self.ts_i).ts_r(&self.ts_r);
+    }
+}
+
+fn ke_error(_: KeError) -> ChildError {
+    ChildError::BadKeValue
+}

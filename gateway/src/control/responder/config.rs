@@ -1,0 +1,205 @@
+//! What the responder is told: identity, profiles, limits.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use codec::crypto::{EspProposal, IkeProposal};
+use zeroize::Zeroizing;
+
+use super::identity::{Glob, Identity};
+use crate::control::pki::CertificateStore;
+use crate::control::pool::PoolConfig;
+use crate::types::{Transport, TsRange};
+
+/// Everything a [`super::Responder`] follows. Replaced whole on reload; sessions keep the profile they
+/// attached with.
+pub struct ResponderConfig {
+    /// Our identity (IDr).
+    pub identity: Identity,
+    /// Our certificate and the CAs of clients; needed by profiles with [`AuthKind::Certificate`].
+    pub certificates: Option<Arc<CertificateStore>>,
+    /// Profiles, first match wins.
+    pub profiles: Vec<Arc<Profile>>,
+    /// Address pools, named by profiles.
+    pub pools: Vec<PoolConfig>,
+    /// DNS servers given to UEs that ask.
+    pub dns: Vec<IpAddr>,
+    /// Whether keys leave the responder as [`super::Event::KeyLog`].
+    pub keylog: bool,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// A class of subscribers.
+pub struct Profile {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Pattern of the initiator's identity.
+    pub idi: Glob,
+    /// Pattern of the responder's identity that the initiator asks for (an APN); only `*` fits when it
+    /// asks for none.
+    pub idr: Glob,
+    /// How both sides authenticate.
+    pub auth: AuthKind,
+    /// Name of the pool of inner addresses.
+    pub pool: String,
+    /// What UEs may reach.
+    pub local_ts: Vec<TsRange>,
+    /// IKE proposals in order of preference.
+    pub ike: Vec<IkeProposal>,
+    /// ESP proposals in order of preference.
+    pub esp: Vec<EspProposal>,
+    /// Transports it may be used on.
+    pub transports: Vec<Transport>,
+    /// The peer is expected to rekey the IKE SA within this time; it ends at 1.2 times this.
+    pub rekey_ike: Duration,
+    /// The peer is expected to rekey a Child SA within this time; it ends at 1.2 times this.
+    pub rekey_child: Duration,
+    /// A liveness check is sent after this time without any inbound traffic; zero sends none.
+    pub dpd: Duration,
+    /// Replay window of inbound ESP, in packets.
+    pub replay_window: u32,
+}
+
+/// How both sides of a profile authenticate.
+pub enum AuthKind {
+    /// Pre-shared keys.
+    Psk(PskStore),
+    /// Certificates.
+    Certificate,
+}
+
+/// A pre-shared key. Zeroized when dropped, no `Debug`.
+pub struct Psk(Zeroizing<Vec<u8>>);
+
+impl Psk {
+    /// Reads a key from the configuration: text, or octets in hexadecimal behind `0x` (RFC 7296 §2.15).
+    /// `None` when empty or not hexadecimal.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let Some(hex) = text.strip_prefix("0x") else {
+            return (!text.is_empty()).then(|| Self(Zeroizing::new(text.as_bytes().to_vec())));
+        };
+        if hex.is_empty() || hex.len() % 2 != 0 {
+            return None;
+        }
+        let octets = hex.as_bytes().chunks(2).map(|pair| {
+            let digits = std::str::from_utf8(pair).ok()?;
+            digits.chars().all(|c| c.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?
+        });
+        octets.collect::<Option<Vec<u8>>>().map(|octets| Self(Zeroizing::new(octets)))
+    }
+
+    /// The key's octets.
+    pub fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Pre-shared keys of a profile: one for everybody and entries for single identities, which win.
+#[derive(Default)]
+pub struct PskStore {
+    default: Option<Psk>,
+    by_id: AHashMap<String, Psk>,
+}
+
+impl PskStore {
+    /// Makes a store with a key for identities without an entry, or none.
+    pub fn new(default: Option<Psk>) -> Self {
+        Self { default, by_id: AHashMap::new() }
+    }
+
+    /// Adds the key of one identity, given as its text; case is ignored.
+    pub fn insert(&mut self, id: &str, psk: Psk) {
+        self.by_id.insert(id.to_lowercase(), psk);
+    }
+
+    /// The key for an identity's text.
+    pub fn find(&self, id: &str) -> Option<&Psk> {
+        self.by_id.get(&id.to_lowercase()).or(self.default.as_ref())
+    }
+}
+
+/// Bounds of the responder. The worst case of its memory is about
+/// `half_open_max` × 4 KiB + `sessions_max` × (3 KiB + `children_max` × 1 KiB) + `lingering_max` × 1 KiB,
+/// where certificates in a response add their size to a session.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Established sessions.
+    pub sessions_max: usize,
+    /// Half-open IKE SAs in all.
+    pub half_open_max: usize,
+    /// Half-open IKE SAs of one source address; NATs and hotspots put many UEs behind one.
+    pub half_open_per_source_max: usize,
+    /// Life of a half-open IKE SA.
+    pub half_open_timeout: Duration,
+    /// Child SAs of one session, those about to be replaced not counted.
+    pub children_max: usize,
+    /// Longest IKE message handled, in octets.
+    pub message_len_max: usize,
+    /// Payloads of one message, in clear or inside the Encrypted payload.
+    pub payloads_max: usize,
+    /// CERT payloads looked at in one message.
+    pub certificates_max: usize,
+    /// Traffic selectors of one kind kept for a Child SA.
+    pub selectors_max: usize,
+    /// How long the peer may take to answer a request of ours before its session is deleted.
+    pub request_timeout: Duration,
+    /// The same for a request that deletes the session.
+    pub delete_timeout: Duration,
+    /// How long a Child SA that the peer replaced may stay before it is deleted from here.
+    pub replaced_timeout: Duration,
+    /// Unprotected error notifications per second.
+    pub unprotected_replies_per_s: u32,
+    /// Ended IKE SAs whose last response is still repeated on a retransmitted request.
+    pub lingering_max: usize,
+    /// For how long.
+    pub lingering_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions_max: 1_000_000,
+            half_open_max: 32_768,
+            half_open_per_source_max: 8_192,
+            half_open_timeout: Duration::from_secs(30),
+            children_max: 16,
+            message_len_max: 65_529,
+            payloads_max: 64,
+            certificates_max: 8,
+            selectors_max: 32,
+            request_timeout: Duration::from_secs(30),
+            delete_timeout: Duration::from_secs(5),
+            replaced_timeout: Duration::from_secs(60),
+            unprotected_replies_per_s: 100,
+            lingering_max: 16_384,
+            lingering_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r7296_2_15_keys_are_text_or_hexadecimal() {
+        assert_eq!(Psk::from_text("secret").map(|psk| psk.octets().to_vec()), Some(b"secret".to_vec()));
+        assert_eq!(Psk::from_text("0x00fF").map(|psk| psk.octets().to_vec()), Some(vec![0, 0xff]));
+        for bad in ["", "0x", "0x1", "0xzz", "0x+1", "0x\u{e9}"] {
+            assert!(Psk::from_text(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn r7296_2_15_an_entry_wins_over_the_default() {
+        let mut store = PskStore::new(Psk::from_text("default"));
+        store.insert("Alice@Test", Psk::from_text("own").expect("a key"));
+        let key = |id| store.find(id).map(|psk| psk.octets().to_vec());
+        assert_eq!(key("alice@test"), Some(b"own".to_vec()));
+        assert_eq!(key("bob@test"), Some(b"default".to_vec()));
+        assert!(PskStore::default().find("bob@test").is_none());
+    }
+}

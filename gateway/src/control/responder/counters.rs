@@ -1,0 +1,189 @@
+//! What the responder counts, one plain number per cause.
+
+/// Declares the counter struct, its rustdoc and its iterator from one list, so that a counter cannot
+/// exist without a name in the metrics.
+macro_rules! counters {
+    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+        pub struct $name { $($(#[$doc])* pub $field: u64,)* }
+
+        impl $name {
+            /// Every counter with its name, in the order of declaration.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($field), self.$field),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages and exchanges that went through.
+    ExchangeCounters {
+        /// IKE messages handed to the responder.
+        messages,
+        /// IKE_SA_INIT requests answered with a half-open IKE SA.
+        sa_init_accepted,
+        /// Sessions established by IKE_AUTH.
+        attached,
+        /// Sessions that ended, for any reason.
+        detached,
+        /// Additional Child SAs made by CREATE_CHILD_SA.
+        children_created,
+        /// Child SAs rekeyed by the peer.
+        children_rekeyed,
+        /// IKE SAs rekeyed by the peer.
+        ike_rekeyed,
+        /// Child SAs deleted by the peer.
+        children_deleted,
+        /// Empty INFORMATIONAL requests answered (liveness checks of the peer).
+        liveness_answered,
+        /// Requests the gateway started.
+        requests_sent,
+        /// Requests sent again because the session appeared on another connection (RFC 9329 §6.2).
+        requests_resent,
+        /// Retransmitted requests answered from the cache (RFC 7296 §2.1).
+        retransmissions_answered,
+        /// Sessions that moved to another connection (RFC 9329 §6.1).
+        connection_switches,
+        /// Earlier sessions of an identity replaced because of INITIAL_CONTACT.
+        initial_contact_replaced,
+        /// IKE_SA_INIT requests whose NAT detection shows a translated address.
+        behind_nat,
+        /// Unprotected error notifications sent.
+        unprotected_replies,
+        /// Sessions ended because the peer did not answer.
+        peer_dead,
+        /// Sessions ended by their hard lifetime.
+        expired,
+    }
+}
+
+counters! {
+    /// Why an IKE message, or what it asked for, was turned down.
+    DropCounters {
+        /// Shorter than an IKE header.
+        too_short,
+        /// Longer than the configured bound.
+        too_long,
+        /// Length field differs from the message (RFC 7296 §3.1).
+        length_mismatch,
+        /// Major version other than 2 (RFC 7296 §2.5).
+        bad_version,
+        /// Flags or SPIs that the exchange cannot have (RFC 7296 §3.1).
+        bad_header,
+        /// Unknown exchange type.
+        unknown_exchange,
+        /// Request with an IKE SPI that is not ours (RFC 7296 §2.21.4).
+        unknown_ike_spi,
+        /// Response with an IKE SPI that is not ours.
+        unknown_ike_spi_response,
+        /// Response that answers no request of ours.
+        unexpected_response,
+        /// Message ID outside the window (RFC 7296 §2.3).
+        out_of_window,
+        /// Same Message ID as the last request, other octets.
+        altered_retransmission,
+        /// Integrity check failed.
+        bad_icv,
+        /// Integrity check failed on a half-open IKE SA.
+        bad_icv_half_open,
+        /// No Encrypted payload where one must be.
+        unprotected,
+        /// Malformed payloads in an unprotected message.
+        bad_syntax_unprotected,
+        /// Malformed payloads in an authenticated message (RFC 7296 §2.21.3).
+        bad_syntax_protected,
+        /// Unknown critical payload (RFC 7296 §2.5).
+        unknown_critical_payload,
+        /// Unprotected error notification suppressed by the rate limit.
+        reply_rate_limited,
+        /// IKE_SA_INIT while draining.
+        draining,
+        /// IKE_SA_INIT beyond the limit of half-open IKE SAs.
+        half_open_limit,
+        /// IKE_SA_INIT beyond the limit of half-open IKE SAs of one source address.
+        half_open_source_limit,
+        /// A second IKE_SA_INIT on a connection with a half-open IKE SA.
+        half_open_busy,
+        /// IKE_SA_INIT on a connection that carries a session (RFC 9329 §6.1).
+        init_on_active_connection,
+        /// Message of another session than the connection's (RFC 9329 §6.1).
+        foreign_session,
+        /// No configured proposal fits the peer's for the IKE SA.
+        ike_no_proposal,
+        /// Key exchange in a group that was not selected.
+        ike_invalid_ke,
+        /// Key exchange value that the group forbids (RFC 6989).
+        bad_ke_value,
+        /// Half-open IKE SA that saw no IKE_AUTH in time.
+        half_open_expired,
+        /// IKE_AUTH beyond the limit of sessions.
+        session_limit,
+        /// No profile fits the peer's identities.
+        auth_no_profile,
+        /// A profile fits the identities but not the IKE SA's algorithms.
+        auth_profile_suite,
+        /// A profile fits the identities but not the transport.
+        auth_profile_transport,
+        /// A profile fits the identities but not the kind of authentication.
+        auth_profile_kind,
+        /// No shared secret for the identity.
+        auth_no_secret,
+        /// The shared-key AUTH value is wrong.
+        auth_psk_mismatch,
+        /// No usable certificate in the request.
+        auth_no_certificate,
+        /// The certificate does not lead to a configured CA, or is outside its validity.
+        auth_certificate_untrusted,
+        /// The certificate is revoked.
+        auth_certificate_revoked,
+        /// The certificate does not carry the identity.
+        auth_identity_mismatch,
+        /// The signature is wrong or its algorithm is not accepted.
+        auth_bad_signature,
+        /// Our own AUTH value could not be made.
+        auth_own_failed,
+        /// No configuration request where an inner address is needed.
+        child_no_cp,
+        /// The address pool is empty.
+        child_no_address,
+        /// Traffic selectors outside the policy.
+        child_ts_unacceptable,
+        /// No configured proposal fits the peer's for the Child SA.
+        child_no_proposal,
+        /// Key exchange of a Child SA in another group than selected.
+        child_invalid_ke,
+        /// More Child SAs than allowed.
+        child_limit,
+        /// Request about a Child SA that does not exist.
+        child_not_found,
+        /// Request refused because of a collision (RFC 7296 §2.25).
+        temporary_failure,
+    }
+}
+
+counters! {
+    /// Work waiting inside the responder, now.
+    GaugeCounters {
+        /// Established sessions.
+        sessions,
+        /// Half-open IKE SAs.
+        half_open,
+        /// Child SAs.
+        children,
+        /// Inner addresses in use.
+        addresses,
+    }
+}
+
+/// All counters of a responder; see [`ExchangeCounters`], [`DropCounters`] and [`GaugeCounters`].
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct ResponderCounters {
+    /// What went through.
+    pub exchanges: ExchangeCounters,
+    /// What did not, by reason: the `ike` part of `drops` in `stats --json`.
+    pub drops: DropCounters,
+    /// State held now.
+    pub gauges: GaugeCounters,
+}

@@ -1,0 +1,126 @@
+//! CREATE_CHILD_SA exchanges of the peer: additional Child SAs and rekeys (RFC 7296 §1.3, §2.8, §2.25).
+
+use codec::ike::payload::NotifyView;
+use codec::ike::{MessageBuilder, NotifyType, ProtocolId};
+
+use super::child::{ChildError, ChildRequest};
+use super::exchange::After;
+use super::inner::Payloads;
+use super::sa::Session;
+use super::{Arrived, Core};
+
+impl Core {
+    pub(super) fn on_create_child(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        old: bool,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> After {
+        // RFC 7296 §2.25.2: an IKE SA being closed, or one already replaced, makes no further SAs.
+        if old || session.closing() {
+            return self.refuse_for_now(builder);
+        }
+        let Some(sa) = payloads.sa else { return self.refuse_syntax(builder) };
+        if sa.proposals().next().is_some_and(|proposal| proposal.protocol == ProtocolId::IKE) {
+            return self.on_ike_rekey(at, session, &sa, payloads, builder);
+        }
+        let rekeyed = match payloads.notify(NotifyType::REKEY_SA) {
+            None => None,
+            Some(notify) => match self.find_rekeyed(session, notify, builder) {
+                Ok(index) => Some(index),
+                Err(after) => return after,
+            },
+        };
+        let limits = &self.config.limits;
+        let room = match rekeyed {
+            None => session.children.iter().filter(|child| !child.replaced).count() < limits.children_max,
+            Some(_) => session.children.len() < 2 * limits.children_max,
+        };
+        if !room {
+            self.counters.drops.child_limit += 1;
+            builder.notify(NotifyType::NO_ADDITIONAL_SAS, &[]);
+            return After::Stay;
+        }
+        self.create_child(at, session, rekeyed, payloads, builder)
+    }
+
+    /// The child that REKEY_SA names by the SPI its sender expects in inbound packets (RFC 7296 §1.3.3).
+    fn find_rekeyed(
+        &mut self,
+        session: &Session,
+        notify: &NotifyView<'_>,
+        builder: &mut MessageBuilder,
+    ) -> Result<usize, After> {
+        let Some(spi) = notify.esp_spi() else { return Err(self.refuse_syntax(builder)) };
+        let Some(index) = session.child_by_peer_spi(spi) else {
+            self.counters.drops.child_not_found += 1;
+            builder.notify_view(&NotifyView {
+                protocol: ProtocolId::ESP,
+                spi: &spi.0.to_be_bytes(),
+                kind: NotifyType::CHILD_SA_NOT_FOUND,
+                data: &[],
+            });
+            return Err(After::Stay);
+        };
+        // RFC 7296 §2.25.1: a Child SA being closed, or one that has its successor, is not rekeyed.
+        let child = &session.children[index];
+        if child.deleting || child.replaced {
+            return Err(self.refuse_for_now(builder));
+        }
+        Ok(index)
+    }
+
+    fn create_child(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        rekeyed: Option<usize>,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> After {
+        let (Some(sa), Some(nonce), Some(ts_i), Some(ts_r)) =
+            (payloads.sa, payloads.nonce, payloads.ts_i, payloads.ts_r)
+        else {
+            return self.refuse_syntax(builder);
+        };
+        let nonce_r = self.new_nonce();
+        let request = ChildRequest {
+            sa,
+            ts_i,
+            ts_r,
+            nonce_i: nonce.data,
+            nonce_r: &nonce_r,
+            ke: Some(payloads.ke),
+            replaces: rekeyed,
+        };
+        match self.make_child(at, session, &request) {
+            Ok(child) => {
+                if rekeyed.is_some() {
+                    self.counters.exchanges.children_rekeyed += 1;
+                } else {
+                    self.counters.exchanges.children_created += 1;
+                }
+                child.write(builder, Some(&nonce_r));
+                After::Installed
+            }
+            // RFC 6989 §2.5: a forbidden value inside an authentic message ends the IKE SA.
+            Err(ChildError::BadKeValue) => {
+                self.counters.drops.bad_ke_value += 1;
+                self.refuse_syntax(builder)
+            }
+            Err(error) => {
+                self.refuse_child(&error, builder);
+                After::Stay
+            }
+        }
+    }
+
+    /// Answers TEMPORARY_FAILURE.
+    pub(super) fn refuse_for_now(&mut self, builder: &mut MessageBuilder) -> After {
+        self.counters.drops.temporary_failure += 1;
+        builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
+        After::Stay
+    }
+}

@@ -1,0 +1,258 @@
+//! IKE_SA_INIT (RFC 7296 §1.2, §2.6, §2.7; RFC 9329 §6.1 to §6.5).
+
+use codec::crypto::{ChosenIke, HashSet, KeyExchange, select_ike};
+use codec::ike::payload::{CertReqView, KeView};
+use codec::ike::{
+    CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType, PayloadType,
+};
+
+use super::inner::Payloads;
+use super::sa::{HalfOpen, Secrets, SpiOwner};
+use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat};
+
+/// What an acceptable request offered.
+struct Offer<'a> {
+    chosen: ChosenIke,
+    ke: KeView<'a>,
+    nonce: &'a [u8],
+}
+
+impl Responder {
+    pub(super) fn on_sa_init(&mut self, at: &Arrived, header: &IkeHeader, message: &[u8]) -> Verdict {
+        // RFC 7296 §3.1: only the first request has no SPI of the responder.
+        let first = header.exchange == ExchangeType::IKE_SA_INIT
+            && header.message_id == MessageId(0)
+            && header.flags.is_initiator()
+            && !header.flags.is_response();
+        if !first {
+            self.core.counters.drops.bad_header += 1;
+            self.core.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
+            return Verdict::Bad;
+        }
+        if self.session_on(at.conn).is_some() {
+            self.core.counters.drops.init_on_active_connection += 1;
+            return Verdict::Bad;
+        }
+        if let Some(verdict) = self.repeated_init(at, header, message) {
+            return verdict;
+        }
+        if !self.admit_init(at) {
+            return Verdict::Bad;
+        }
+        let chain = message.get(codec::ike::HEADER_LEN..).unwrap_or_default();
+        let max = self.core.config.limits.payloads_max;
+        let Ok(payloads) = Payloads::decode(header.next_payload, chain, max) else {
+            self.core.counters.drops.bad_syntax_unprotected += 1;
+            self.core.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
+            return Verdict::Bad;
+        };
+        match self.core.read_offer(at, header, &payloads) {
+            Ok(offer) => self.start_half_open(at, header, message, &payloads, &offer),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// Answers a retransmitted request from the half-open IKE SA it made, on any connection, and keeps a
+    /// connection to one half-open IKE SA.
+    fn repeated_init(&mut self, at: &Arrived, header: &IkeHeader, message: &[u8]) -> Option<Verdict> {
+        let key = (header.spi_i, at.path.remote.ip());
+        let known = self.initiators.get(&key).and_then(|spi| self.half_open.get_mut(spi));
+        let here = self.core.conns.get(&at.conn).and_then(|used| used.half_open);
+        let same = known.filter(|half| half.request == message && here.is_none_or(|spi| spi == half.spi_r));
+        if let Some(half) = same {
+            self.core.counters.exchanges.retransmissions_answered += 1;
+            half.conn = at.conn;
+            half.path = at.path;
+            let (spi, response) = (half.spi_r, half.response.clone());
+            self.core.conns.insert(at.conn, ConnUse { half_open: Some(spi), session: None });
+            self.core.transmit(at.conn, response);
+            return Some(Verdict::Good);
+        }
+        self.half_open_on(at.conn).is_some().then(|| {
+            self.core.counters.drops.half_open_busy += 1;
+            Verdict::Bad
+        })
+    }
+
+    fn admit_init(&mut self, at: &Arrived) -> bool {
+        let limits = &self.core.config.limits;
+        let drops = &mut self.core.counters.drops;
+        if self.draining {
+            drops.draining += 1;
+        } else if self.half_open.len() >= limits.half_open_max {
+            drops.half_open_limit += 1;
+        } else if self.sources.count(at.path.remote.ip()) >= limits.half_open_per_source_max {
+            drops.half_open_source_limit += 1;
+        } else {
+            return true;
+        }
+        false
+    }
+
+    fn start_half_open(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        message: &[u8],
+        payloads: &Payloads<'_>,
+        offer: &Offer<'_>,
+    ) -> Verdict {
+        let core = &mut self.core;
+        let Ok(own) = KeyExchange::generate(offer.chosen.suite.group, &mut *core.random) else {
+            core.counters.drops.ike_no_proposal += 1;
+            return Verdict::Bad;
+        };
+        let (spi_r, nonce_r) = (core.new_ike_spi(), core.new_nonce());
+        let signed = payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS);
+        let response = core.init_response(at, header, spi_r, offer, own.public(), &nonce_r, signed.is_some());
+        core.note_nat(at, header, payloads);
+        core.counters.exchanges.sa_init_accepted += 1;
+        core.spis.insert(spi_r, SpiOwner::HalfOpen);
+        core.conns.insert(at.conn, ConnUse { half_open: Some(spi_r), session: None });
+        core.timers.schedule(Owner::HalfOpen(spi_r), at.now + core.config.limits.half_open_timeout);
+        core.events.push_back(Event::HalfOpen { conn: at.conn });
+        core.transmit(at.conn, response.clone());
+        let source = at.path.remote.ip();
+        self.sources.add(source);
+        self.initiators.insert((header.spi_i, source), spi_r);
+        self.half_open.insert(
+            spi_r,
+            HalfOpen {
+                conn: at.conn,
+                path: at.path,
+                source,
+                spi_i: header.spi_i,
+                spi_r,
+                suite: offer.chosen.suite,
+                request: message.to_vec().into(),
+                response,
+                nonce_i: offer.nonce.to_vec(),
+                nonce_r: nonce_r.to_vec(),
+                secrets: Some(Secrets::Exchange { own, peer: offer.ke.data.to_vec() }),
+                peer_hashes: signed.map(|notify| notify.hash_ids().collect()),
+                created: at.now,
+            },
+        );
+        Verdict::Good
+    }
+
+    /// Forgets a half-open IKE SA.
+    pub(super) fn remove_half_open(&mut self, spi: IkeSpi) -> Option<HalfOpen> {
+        let half = self.half_open.remove(&spi)?;
+        self.core.spis.remove(&spi);
+        self.core.timers.cancel(Owner::HalfOpen(spi));
+        self.sources.remove(half.source);
+        if self.initiators.get(&(half.spi_i, half.source)) == Some(&spi) {
+            self.initiators.remove(&(half.spi_i, half.source));
+        }
+        if self.core.conns.get(&half.conn).is_some_and(|used| used.half_open == Some(spi)) {
+            self.core.conns.remove(&half.conn);
+        }
+        Some(half)
+    }
+
+    pub(super) fn on_half_open_due(&mut self, spi: IkeSpi) {
+        if self.remove_half_open(spi).is_some() {
+            self.core.counters.drops.half_open_expired += 1;
+        }
+    }
+}
+
+impl Core {
+    /// Takes from a request what the exchange needs, or answers why it cannot go on. These answers keep no
+    /// state and are part of an ordinary negotiation, so no rate limit holds them back.
+    fn read_offer<'a>(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        payloads: &Payloads<'a>,
+    ) -> Result<Offer<'a>, Verdict> {
+        if let Some(kind) = payloads.unknown_critical {
+            self.counters.drops.unknown_critical_payload += 1;
+            self.answer_init(at, header, NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, &[kind.0]);
+            return Err(Verdict::Bad);
+        }
+        let (Some(sa), Some(ke), Some(nonce)) = (payloads.sa, payloads.ke, payloads.nonce) else {
+            self.counters.drops.bad_syntax_unprotected += 1;
+            self.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
+            return Err(Verdict::Bad);
+        };
+        let Some(chosen) = select_ike(&self.offers, &sa, ke.group) else {
+            self.counters.drops.ike_no_proposal += 1;
+            self.answer_init(at, header, NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+            return Err(Verdict::Good);
+        };
+        let suite = chosen.suite;
+        // RFC 7296 §1.2: the peer guessed another group; it comes back with ours.
+        if ke.group != suite.group {
+            self.counters.drops.ike_invalid_ke += 1;
+            self.answer_init(at, header, NotifyType::INVALID_KE_PAYLOAD, &suite.group.0.to_be_bytes());
+            return Err(Verdict::Good);
+        }
+        // RFC 7296 §2.10: at least half the key size of the PRF.
+        if nonce.data.len() < suite.prf.output_len() / 2 {
+            self.counters.drops.bad_syntax_unprotected += 1;
+            self.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
+            return Err(Verdict::Bad);
+        }
+        Ok(Offer { chosen, ke, nonce: nonce.data })
+    }
+
+    fn answer_init(&mut self, at: &Arrived, header: &IkeHeader, kind: NotifyType, data: &[u8]) {
+        let flags = Flags::new(false, true);
+        let mut builder =
+            MessageBuilder::new(header.spi_i, IkeSpi::ZERO, header.exchange, flags, header.message_id);
+        builder.notify(kind, data);
+        if let Ok(message) = builder.finish() {
+            self.transmit(at.conn, message.into());
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the message")]
+    fn init_response(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        spi_r: IkeSpi,
+        offer: &Offer<'_>,
+        public: &[u8],
+        nonce: &[u8],
+        peer_signs: bool,
+    ) -> bytes::Bytes {
+        let flags = Flags::new(false, true);
+        let mut builder = MessageBuilder::new(header.spi_i, spi_r, header.exchange, flags, header.message_id);
+        builder.payload(PayloadType::SA, |out| offer.chosen.encode(&[], out));
+        builder.ke(&KeView { group: offer.chosen.suite.group, data: public }).nonce(nonce);
+        // RFC 9329 §6.5: computed with the TCP ports.
+        for (kind, address) in nat::addresses(at.path.local, at.path.remote) {
+            builder.notify(kind, &nat::hash(header.spi_i, spi_r, address));
+        }
+        let certificates = self.config.certificates.as_ref();
+        if let Some(store) = certificates.filter(|_| self.wants_certificates()) {
+            let authorities = store.authorities();
+            builder.cert_req(&CertReqView { encoding: CertEncoding::X509_SIGNATURE, authorities });
+        }
+        // RFC 7427 §4: the hashes we accept, to a peer that knows what to do with them.
+        if peer_signs {
+            builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &HashSet::notify_data());
+        }
+        builder.finish().expect("a response of bounded parts").into()
+    }
+
+    fn wants_certificates(&self) -> bool {
+        self.config.profiles.iter().any(|profile| matches!(profile.auth, AuthKind::Certificate))
+    }
+
+    /// Compares the peer's idea of the addresses with ours (RFC 9329 §6.5). A NAT changes nothing over TCP;
+    /// it is counted.
+    fn note_nat(&mut self, at: &Arrived, header: &IkeHeader, payloads: &Payloads<'_>) {
+        let expected = nat::addresses(at.path.remote, at.path.local);
+        let translated = expected.into_iter().any(|(kind, address)| {
+            let hash = nat::hash(header.spi_i, IkeSpi::ZERO, address);
+            let mut sent = payloads.notifies.iter().filter(|notify| notify.kind == kind).peekable();
+            // RFC 7296 §2.23: there may be several source hashes, one of which has to fit.
+            sent.peek().is_some() && !sent.any(|notify| notify.data == hash)
+        });
+        self.counters.exchanges.behind_nat += u64::from(translated);
+    }
+}

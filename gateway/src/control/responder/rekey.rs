@@ -1,0 +1,69 @@
+//! Rekeying of the IKE SA by the peer (RFC 7296 §1.3.2, §2.8, §2.18).
+
+use codec::crypto::{IkeKeys, KeyExchange, SaNonces, select_ike};
+use codec::ike::payload::{KeView, SaView};
+use codec::ike::{KeGroup, MessageBuilder, MessageId, NotifyType, PayloadType};
+
+use super::exchange::After;
+use super::inner::Payloads;
+use super::sa::{DerivedKeys, IkeSa, Session};
+use super::window::Window;
+use super::{Arrived, Core};
+
+impl Core {
+    pub(super) fn on_ike_rekey(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        sa: &SaView<'_>,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> After {
+        let Some(nonce) = payloads.nonce else { return self.refuse_syntax(builder) };
+        // RFC 7296 §1.3.2: the key exchange is not optional here, but asked for rather than punished.
+        let sent = payloads.ke.map_or(KeGroup::NONE, |ke| ke.group);
+        let Some(chosen) = select_ike(&session.profile.ike, sa, sent) else {
+            self.counters.drops.ike_no_proposal += 1;
+            builder.notify(NotifyType::NO_PROPOSAL_CHOSEN, &[]);
+            return After::Stay;
+        };
+        let Some(spi_i) = chosen.peer_spi.filter(|spi| !spi.is_zero()) else {
+            return self.refuse_syntax(builder);
+        };
+        let suite = chosen.suite;
+        let Some(peer) = payloads.ke.filter(|ke| ke.group == suite.group) else {
+            self.counters.drops.ike_invalid_ke += 1;
+            builder.notify(NotifyType::INVALID_KE_PAYLOAD, &suite.group.0.to_be_bytes());
+            return After::Stay;
+        };
+        let Ok(own) = KeyExchange::generate(suite.group, &mut *self.random) else {
+            return self.refuse_for_now(builder);
+        };
+        let public = own.public().to_vec();
+        let Ok(shared) = own.agree(peer.data) else {
+            self.counters.drops.bad_ke_value += 1;
+            return self.refuse_syntax(builder);
+        };
+        let nonce_r = self.new_nonce();
+        let spi_r = self.new_ike_spi();
+        let nonces = SaNonces { initiator: nonce.data, responder: &nonce_r };
+        let old = &session.ike;
+        let keys = IkeKeys::rekey(&suite, old.suite.prf, &old.sk_d, nonces, &shared, spi_i, spi_r);
+        self.log_ike_keys(spi_i, spi_r, &suite, &keys);
+        builder.payload(PayloadType::SA, |out| chosen.encode(&spi_r.0, out));
+        builder.nonce(&nonce_r).ke(&KeView { group: suite.group, data: &public });
+        let DerivedKeys { ike, key_in, key_out } = DerivedKeys::new(keys, &suite);
+        After::Rekeyed(Box::new(IkeSa {
+            spi_i,
+            spi_r,
+            initiator: false,
+            suite,
+            sk_d: ike.sk_d,
+            key_in,
+            key_out,
+            // RFC 7296 §2.8: Message IDs of the new IKE SA start from 0.
+            window: Window::new(MessageId(0)),
+            established: at.now,
+        }))
+    }
+}

@@ -1,0 +1,171 @@
+//! Sessions as wholes: where they are, when they are due, how they end.
+
+use std::time::{Duration, Instant};
+
+use super::sa::Session;
+use super::view::{ChildView, IkeView, SessionView};
+use super::window::OwnRequest;
+use super::{ConnUse, Core, Event, Owner, Responder};
+use crate::types::{ConnId, Path, SessionId};
+
+/// Keeps a deadline that is due again at once from being handled in a loop.
+const RESCHEDULE_MIN: Duration = Duration::from_millis(1);
+
+impl Core {
+    /// Notes that `session` proved to be on `conn`, and sends a request of ours that awaits its response
+    /// again there. Returns whether it moved.
+    pub(super) fn attach_conn(&mut self, session: &mut Session, conn: ConnId, path: &Path) -> bool {
+        if session.conn == Some(conn) {
+            return false;
+        }
+        if session.conn.is_some() {
+            self.counters.exchanges.connection_switches += 1;
+        }
+        session.conn = Some(conn);
+        session.path = *path;
+        self.conns.insert(conn, ConnUse { half_open: None, session: Some(session.id) });
+        // RFC 9329 §6.2: the identical request goes to the new connection, and the wait goes on.
+        let waiting = [Some(&session.ike), session.old.as_ref().map(|(old, _)| old)];
+        for request in waiting.into_iter().flatten().filter_map(|sa| sa.window.outstanding()) {
+            self.counters.exchanges.requests_resent += 1;
+            self.transmit(conn, request.message.clone());
+        }
+        true
+    }
+
+    /// [`Self::attach_conn`] for a fresh IKE message, which the packet path has to hear of.
+    pub(super) fn bind(&mut self, session: &mut Session, conn: ConnId, path: &Path) {
+        if self.attach_conn(session, conn, path) {
+            let (session, worker) = (session.id, session.worker);
+            self.events.push_back(Event::Bind { session, worker, conn });
+        }
+    }
+
+    /// Starts the next waiting request of ours and sets the session's alarm. To be called after anything
+    /// that may have changed what is due.
+    pub(super) fn settle(&mut self, now: Instant, session: &mut Session) {
+        self.start_own_request(now, session);
+        let due = session.next_due().max(now + RESCHEDULE_MIN);
+        self.timers.schedule(Owner::Session(session.id), due);
+    }
+
+    /// Starts deleting a session from our side.
+    pub(super) fn start_closing(&mut self, now: Instant, session: &mut Session) {
+        if !session.closing() {
+            session.wanted.delete_ike = true;
+            // A peer that does not answer what we asked before will not answer the Delete either.
+            let deadline = now + self.config.limits.delete_timeout;
+            session.ike.window.hurry(deadline);
+        }
+        self.settle(now, session);
+    }
+}
+
+impl Responder {
+    pub(super) fn on_session_due(&mut self, now: Instant, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(request) = session.ike.window.outstanding().filter(|request| request.deadline <= now) {
+            // RFC 9329 §6.2: no retransmission on a connection; on timeout the SA is deleted.
+            let asked_to_leave = request.kind == OwnRequest::DeleteIke || session.wanted.delete_ike;
+            if !asked_to_leave {
+                self.core.counters.exchanges.peer_dead += 1;
+            }
+            self.end_session(now, id);
+            return;
+        }
+        if session.old.as_ref().is_some_and(|(_, expires)| *expires <= now) {
+            self.core.drop_old_ike(now, session);
+        }
+        if session.ike_expires() <= now && !session.closing() {
+            self.core.counters.exchanges.expired += 1;
+            session.wanted.delete_ike = true;
+        }
+        for child in session.children.iter_mut().filter(|child| child.expires <= now) {
+            child.deleting = true;
+        }
+        if session.liveness_due().is_some_and(|due| due <= now) {
+            session.wanted.liveness = true;
+        }
+        self.core.settle(now, session);
+    }
+
+    /// Ends a session at once. What the peer may still ask about it is answered from the cache for a while.
+    pub(super) fn end_session(&mut self, now: Instant, id: SessionId) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        let core = &mut self.core;
+        core.counters.exchanges.detached += 1;
+        core.timers.cancel(Owner::Session(id));
+        core.drop_old_ike(now, &mut session);
+        for child in &session.children {
+            core.esp_spis.remove(&child.spi_in);
+        }
+        if let Some(conn) = session.conn {
+            core.conns.remove(&conn);
+        }
+        let key = session.idi.key();
+        if let Some(pool) = core.pools.iter_mut().find(|pool| pool.name() == session.profile.pool) {
+            session.inner.iter().for_each(|addr| pool.release(&key, *addr));
+        }
+        if let Some(ids) = self.by_identity.get_mut(key.as_slice()) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_identity.remove(key.as_slice());
+            }
+        }
+        let spi = session.ike.local_spi();
+        core.spis.remove(&spi);
+        if let Some((digest, response)) = session.ike.window.into_last() {
+            core.lingering.keep(now, spi, digest, response);
+        }
+        core.events.push_back(Event::CloseSession { session: id, worker: session.worker });
+    }
+}
+
+impl Core {
+    /// Forgets the IKE SA that the current one replaced.
+    pub(super) fn drop_old_ike(&mut self, now: Instant, session: &mut Session) {
+        let Some((old, _)) = session.old.take() else { return };
+        let spi = old.local_spi();
+        self.spis.remove(&spi);
+        if let Some((digest, response)) = old.window.into_last() {
+            self.lingering.keep(now, spi, digest, response);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn view(&self, now: Instant) -> SessionView<'_> {
+        let state = match (self.closing(), self.conn) {
+            (true, _) => "closing",
+            (false, Some(_)) => "established",
+            (false, None) => "detached",
+        };
+        let children = self.children.iter().map(|child| ChildView {
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            suite: child.suite,
+            rekeys: child.rekeys,
+        });
+        SessionView {
+            id: self.id,
+            idi: &self.idi,
+            idr: &self.idr,
+            profile: &self.profile.name,
+            state,
+            conn: self.conn,
+            path: &self.path,
+            worker: self.worker,
+            inner: &self.inner,
+            established: now.saturating_duration_since(self.established),
+            ike: IkeView {
+                spi_i: self.ike.spi_i,
+                spi_r: self.ike.spi_r,
+                suite: self.ike.suite,
+                rekeys: self.rekeys,
+                fragmentation: false,
+                mobike: false,
+            },
+            children: children.collect(),
+        }
+    }
+}

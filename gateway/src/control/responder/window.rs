@@ -1,0 +1,164 @@
+//! Message IDs and the one exchange that may be open in each direction (RFC 7296 §2.1 to §2.3).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use codec::esp::EspSpi;
+use codec::ike::MessageId;
+
+/// A request of ours, for as long as its response is awaited.
+pub(super) struct Outstanding {
+    /// Its number.
+    pub(super) message_id: MessageId,
+    /// Its octets, sent again unchanged when the session appears on another connection.
+    pub(super) message: Bytes,
+    /// What it asks.
+    pub(super) kind: OwnRequest,
+    /// When the peer counts as dead.
+    pub(super) deadline: Instant,
+}
+
+/// What the gateway itself asks a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OwnRequest {
+    /// Are you there? An empty INFORMATIONAL.
+    Liveness,
+    /// Delete the IKE SA and with it the session.
+    DeleteIke,
+    /// Delete the Child SA with this inbound SPI of ours.
+    DeleteChild(EspSpi),
+}
+
+/// What a request's Message ID says about it.
+pub(super) enum Arrival {
+    /// The next one: to be opened and handled.
+    Fresh,
+    /// The same octets as the last one: answer with the same response.
+    Repeated(Bytes),
+    /// The last one's number, but not its octets.
+    Altered,
+    /// Outside the window of one.
+    Outside,
+}
+
+/// Both directions of one IKE SA, each with a window of one.
+pub(super) struct Window {
+    next_in: MessageId,
+    last_in: Option<(u64, Bytes)>,
+    next_out: MessageId,
+    outstanding: Option<Outstanding>,
+}
+
+impl Window {
+    /// A window that expects `next_in` from the peer.
+    pub(super) fn new(next_in: MessageId) -> Self {
+        Self { next_in, last_in: None, next_out: MessageId(0), outstanding: None }
+    }
+
+    /// Places a request by its Message ID and octets. Changes nothing: the request is not authentic yet.
+    pub(super) fn arrival(&self, message_id: MessageId, digest: u64) -> Arrival {
+        if message_id == self.next_in {
+            return Arrival::Fresh;
+        }
+        match &self.last_in {
+            Some((last, response)) if message_id.next() == Some(self.next_in) => {
+                if *last == digest {
+                    Arrival::Repeated(response.clone())
+                } else {
+                    Arrival::Altered
+                }
+            }
+            _ => Arrival::Outside,
+        }
+    }
+
+    /// Records the answer to the fresh request and moves on to the next.
+    pub(super) fn answered(&mut self, digest: u64, response: Bytes) {
+        self.last_in = Some((digest, response));
+        // At the end of the number space the last request stays answerable and no further one fits.
+        if let Some(next) = self.next_in.next() {
+            self.next_in = next;
+        }
+    }
+
+    /// The last request and its response, for a peer that lost it.
+    pub(super) fn into_last(self) -> Option<(u64, Bytes)> {
+        self.last_in
+    }
+
+    /// The Message ID of our next request, while none is outstanding.
+    pub(super) fn next_request(&self) -> Option<MessageId> {
+        self.outstanding.is_none().then_some(self.next_out)
+    }
+
+    /// Records our request as outstanding.
+    pub(super) fn asked(&mut self, outstanding: Outstanding) {
+        if let Some(next) = outstanding.message_id.next() {
+            self.next_out = next;
+        }
+        self.outstanding = Some(outstanding);
+    }
+
+    /// The request whose response is awaited.
+    pub(super) fn outstanding(&self) -> Option<&Outstanding> {
+        self.outstanding.as_ref()
+    }
+
+    /// Brings the deadline of the outstanding request forward.
+    pub(super) fn hurry(&mut self, deadline: Instant) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.deadline = outstanding.deadline.min(deadline);
+        }
+    }
+
+    /// Takes the outstanding request, on its response or when it no longer matters.
+    pub(super) fn take_outstanding(&mut self) -> Option<Outstanding> {
+        self.outstanding.take()
+    }
+}
+
+/// Tells retransmissions, which repeat every octet, from other messages. Keyed, so that a peer cannot
+/// aim for a collision.
+pub(super) fn digest(hasher: &ahash::RandomState, message: &[u8]) -> u64 {
+    hasher.hash_one(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r7296_2_1_a_repeated_request_finds_its_response() {
+        let mut window = Window::new(MessageId(1));
+        assert!(matches!(window.arrival(MessageId(0), 1), Arrival::Outside));
+        assert!(matches!(window.arrival(MessageId(2), 1), Arrival::Outside));
+        assert!(matches!(window.arrival(MessageId(1), 7), Arrival::Fresh));
+        window.answered(7, Bytes::from_static(b"answer"));
+        assert!(matches!(window.arrival(MessageId(1), 7), Arrival::Repeated(r) if r == "answer"));
+        assert!(matches!(window.arrival(MessageId(1), 8), Arrival::Altered));
+        assert!(matches!(window.arrival(MessageId(0), 7), Arrival::Outside));
+        assert!(matches!(window.arrival(MessageId(2), 7), Arrival::Fresh));
+    }
+
+    #[test]
+    fn r7296_2_2_the_number_space_ends_without_wrapping() {
+        let mut window = Window::new(MessageId(u32::MAX));
+        window.answered(1, Bytes::new());
+        assert!(matches!(window.arrival(MessageId(0), 1), Arrival::Outside));
+    }
+
+    #[test]
+    fn r7296_2_3_one_request_of_ours_at_a_time() {
+        let mut window = Window::new(MessageId(0));
+        assert_eq!(window.next_request(), Some(MessageId(0)));
+        window.asked(Outstanding {
+            message_id: MessageId(0),
+            message: Bytes::new(),
+            kind: OwnRequest::Liveness,
+            deadline: Instant::now(),
+        });
+        assert_eq!(window.next_request(), None);
+        assert!(window.take_outstanding().is_some());
+        assert_eq!(window.next_request(), Some(MessageId(1)));
+    }
+}
