@@ -177,6 +177,8 @@ pub struct Ring {
     wake: Wake,
     direct: bool,
     tun_multishot: bool,
+    /// The read of the inner device waits for a free buffer.
+    tun_starved: bool,
     /// Entries that did not fit while the kernel refused to take more.
     overflow: VecDeque<Entry>,
 }
@@ -234,6 +236,7 @@ impl Ring {
             wake: params.wake,
             direct,
             tun_multishot,
+            tun_starved: false,
             overflow: VecDeque::new(),
         };
         for listener in 0..ring.listeners.len() {
@@ -346,10 +349,13 @@ impl Ring {
 
     fn on_tun_read(&mut self, result: i32, flags: u32, more: bool) -> Completion {
         let packet = u32::try_from(result).ok().and_then(|len| self.tun_packets.claim(flags, len));
-        if !more && result != -libc::ENOBUFS {
-            self.arm_tun_read();
+        if !more {
+            // The kernel ran out of buffers; those claimed and released since may be back already.
+            self.tun_starved = !self.tun_packets.has_published();
+            if !self.tun_starved {
+                self.arm_tun_read();
+            }
         }
-        // Without a free buffer the read is armed again by `release_packet`.
         packet.map_or(Completion::Nothing, Completion::TunRead)
     }
 
@@ -477,9 +483,9 @@ impl Ring {
 
     /// Gives a packet of the inner device back.
     pub fn release_packet(&mut self, packet: Incoming) {
-        let starved = !self.tun_packets.has_published();
         self.tun_packets.release(packet);
-        if starved && self.tun_packets.has_published() {
+        if self.tun_starved && self.tun_packets.has_published() {
+            self.tun_starved = false;
             self.arm_tun_read();
         }
     }

@@ -1,0 +1,151 @@
+//! Packets from the core to the UE, and which connection they take.
+
+use std::net::Ipv4Addr;
+
+use gateway::types::WorkerId;
+use gateway::worker::inbox::ToWorker;
+
+use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
+
+fn attached(rig: &Rig, worker: usize, number: u8) -> (Ue, Peer) {
+    let mut ue = Ue::install(rig, worker, number);
+    let mut peer = Peer::connect(rig, worker);
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.from_core(worker);
+    (ue, peer)
+}
+
+#[test]
+fn packets_reach_their_ue_in_order_and_nobody_else() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
+    let (_other, mut bystander) = attached(&rig, 0, 1);
+    for number in 0..50u8 {
+        rig.to_ue(0, &udp(CORE, ue.addr, &[number; 700]));
+    }
+    for number in 0..50u8 {
+        assert_eq!(ue.open(peer.receive()), udp(CORE, ue.addr, &[number; 700]));
+    }
+    assert!(bystander.is_quiet());
+    assert_eq!(rig.seats[0].counters.downlink_packets.get(), 50);
+}
+
+#[test]
+fn r9329_6_1_15_only_a_fresh_authentic_message_moves_the_downlink() {
+    let rig = Rig::new(1);
+    let (mut ue, mut old) = attached(&rig, 0, 0);
+    let used = ue.frame_to(CORE, b"used");
+    old.send(&used);
+    rig.from_core(0);
+    // Neither accept, prefix, nor a replay moves it.
+    let mut new = Peer::connect(&rig, 0);
+    new.send(&used);
+    rig.until("replay", 1, |rig| rig.drops(0, "replayed"));
+    rig.to_ue(0, &udp(CORE, ue.addr, b"one"));
+    assert!(ue.open(old.receive()).ends_with(b"one"));
+    // A fresh packet does, and the old connection is still read (9329-6.1-16).
+    new.send(&ue.frame_to(CORE, b"fresh"));
+    rig.from_core(0);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"two"));
+    assert!(ue.open(new.receive()).ends_with(b"two"));
+    old.send(&ue.frame_to(CORE, b"on the old one"));
+    assert!(rig.from_core(0).ends_with(b"on the old one"));
+    rig.to_ue(0, &udp(CORE, ue.addr, b"three"));
+    assert!(ue.open(old.receive()).ends_with(b"three"), "the last valid message counts");
+}
+
+#[test]
+fn r9329_6_1_4_and_6_1_5_a_session_outlives_its_connection() {
+    let rig = Rig::new(1);
+    let (mut ue, peer) = attached(&rig, 0, 0);
+    drop(peer);
+    rig.until("closed", 1, |rig| rig.closes(0, "peer"));
+    rig.to_ue(0, &udp(CORE, ue.addr, b"nobody there"));
+    rig.until("d7", 1, |rig| rig.drops(0, "no_connection"));
+    let mut again = Peer::connect(&rig, 0);
+    again.send(&ue.frame_to(CORE, b"back"));
+    rig.from_core(0);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"welcome"));
+    assert!(ue.open(again.receive()).ends_with(b"welcome"));
+}
+
+#[test]
+fn r7296_2_8_a_rekeyed_downlink_waits_for_the_ue_or_the_delete() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
+    let spi = WorkerId(0).spi(0x77_0000).expect("not reserved");
+    let mut next = Ue::install_child(&rig, 0, 0, spi, Some(ue.spi_in));
+    rig.fence(0);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"old SA"));
+    assert!(ue.open(peer.receive()).ends_with(b"old SA"));
+    peer.send(&next.frame_to(CORE, b"first use"));
+    rig.from_core(0);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"new SA"));
+    assert!(next.open(peer.receive()).ends_with(b"new SA"));
+
+    let spi = WorkerId(0).spi(0x88_0000).expect("not reserved");
+    let mut third = Ue::install_child(&rig, 0, 0, spi, Some(next.spi_in));
+    rig.order(0, ToWorker::RemoveChild { session: ue.session, spi_in: next.spi_in });
+    rig.fence(0);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"deleted"));
+    assert!(third.open(peer.receive()).ends_with(b"deleted"));
+}
+
+#[test]
+fn ike_overtakes_queued_esp_but_never_cuts_a_frame() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
+    let (_, conn) = rig.bound();
+    for number in 0..20u8 {
+        rig.to_ue(0, &udp(CORE, ue.addr, &[number; 1000]));
+    }
+    rig.order(0, ToWorker::Send { conn, message: vec![9; 300].into() });
+    let (mut esp, mut ike) = (0, 0);
+    for _ in 0..21 {
+        let body = peer.receive();
+        if body[..4] == [0; 4] {
+            assert_eq!(body[4..], [9; 300]);
+            ike += 1;
+        } else {
+            assert!(ue.open(body).ends_with(&[esp; 1000]));
+            esp += 1;
+        }
+    }
+    assert_eq!((esp, ike), (20, 1));
+}
+
+#[test]
+fn unknown_and_unwanted_destinations_are_counted() {
+    let rig = Rig::new(1);
+    let (_ue, mut peer) = attached(&rig, 0, 0);
+    rig.to_ue(0, &udp(CORE, Ipv4Addr::new(10, 64, 9, 9), b"nobody"));
+    rig.until("nobody", 1, |rig| rig.drops(0, "no_session"));
+    rig.to_ue(0, &[0x45, 0, 0]);
+    rig.until("garbage", 1, |rig| rig.drops(0, "bad_inner_packet"));
+    assert!(peer.is_quiet());
+}
+
+#[test]
+fn a_packet_beyond_the_inner_mtu_is_answered_with_packet_too_big() {
+    let rig = Rig::new(1);
+    let (ue, mut peer) = attached(&rig, 0, 0);
+    rig.to_ue(0, &udp(CORE, ue.addr, &[0; 1480]));
+    let answer = rig.from_core(0);
+    assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 4), "ICMP, unreachable, fragmentation needed");
+    assert_eq!(answer[16..20], CORE.octets());
+    assert_eq!(u16::from_be_bytes([answer[26], answer[27]]), 1400);
+    assert!(peer.is_quiet());
+}
+
+#[test]
+fn r9329_6_1_3_after_the_session_the_connection_serves_another_or_closes() {
+    let rig = Rig::new(1);
+    let (ue, mut peer) = attached(&rig, 0, 0);
+    rig.order(0, ToWorker::CloseSession { session: ue.session });
+    rig.fence(0);
+    peer.send(&ike_frame(&[5; 28]));
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Handled { conn, good: true });
+    assert!(peer.is_closed(), "nothing came of it");
+    rig.until("closed", 1, |rig| rig.closes(0, "session_over"));
+}

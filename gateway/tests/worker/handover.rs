@@ -1,0 +1,90 @@
+//! Connections that arrive at one worker and belong to another.
+
+use gateway::types::WorkerId;
+use gateway::worker::inbox::{ToControl, ToWorker};
+
+use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
+
+#[test]
+fn an_esp_first_frame_takes_the_connection_to_the_owner_of_its_sa() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 1, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    let frames: Vec<u8> = (0..30u8).flat_map(|number| ue.frame_to(CORE, &[number; 200])).collect();
+    // The stream goes on in the middle of a frame while the connection travels.
+    let (head, tail) = frames.split_at(frames.len() / 2 + 7);
+    peer.send(head);
+    peer.send(tail);
+    for number in 0..30u8 {
+        assert!(rig.from_core(1).ends_with(&[number; 200]), "every frame once and in order");
+    }
+    rig.to_ue(1, &udp(CORE, ue.addr, b"down"));
+    assert!(ue.open(peer.receive()).ends_with(b"down"));
+    rig.until("handed over", 1, |rig| rig.seats[0].counters.handed_over.get());
+    rig.until("left", 0, |rig| rig.seats[0].counters.connections.get());
+    rig.until("arrived", 1, |rig| rig.seats[1].counters.connections.get());
+}
+
+#[test]
+fn a_forged_spi_moves_a_connection_once_and_the_session_never() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 1, 0);
+    let mut rightful = Peer::connect(&rig, 1);
+    rightful.send(&ue.frame_to(CORE, b"mine"));
+    rig.from_core(1);
+    let mut forged = ue.frame_to(CORE, b"forged");
+    *forged.last_mut().expect("not empty") ^= 1;
+    let mut thief = Peer::connect(&rig, 0);
+    thief.send(&forged);
+    assert!(thief.is_closed());
+    rig.until("judged by the owner", 1, |rig| rig.closes(1, "auth_failed"));
+    rig.to_ue(1, &udp(CORE, ue.addr, b"unmoved"));
+    assert!(ue.open(rightful.receive()).ends_with(b"unmoved"));
+
+    // An SPI of nobody: moved once, then an unknown SPI like any other, even if its bits name a third worker.
+    let mut stray = Peer::connect(&rig, 0);
+    let unknown = [&[0, 42][..], &0x1234_5641u32.to_be_bytes(), &[0; 36]].concat();
+    let elsewhere = [&[0, 42][..], &0x1234_5640u32.to_be_bytes(), &[0; 36]].concat();
+    stray.send(&unknown);
+    stray.send(&elsewhere);
+    rig.until("unknown", 2, |rig| rig.drops(1, "unknown_spi"));
+    assert_eq!(rig.seats[0].counters.handed_over.get(), 2);
+    assert_eq!(rig.seats[1].counters.handed_over.get(), 0);
+}
+
+#[test]
+fn the_control_thread_moves_a_connection_by_an_ike_message() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 1, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&ike_frame(&[3; 40]));
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Handled { conn, good: true });
+    rig.order(0, ToWorker::Send { conn, message: vec![4; 60].into() });
+    rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: ue.session });
+    let (old, new) = rig.report(|report| match report {
+        ToControl::Moved { old, new } => Some((*old, *new)),
+        _ => None,
+    });
+    assert_eq!(old, conn);
+    assert_eq!(new.worker, WorkerId(1));
+    assert_eq!(peer.receive()[4..], [4; 60], "the response is not lost on the way");
+    // It is bound on arrival: the downlink flows without another packet from the UE.
+    rig.to_ue(1, &udp(CORE, ue.addr, b"down"));
+    assert!(ue.open(peer.receive()).ends_with(b"down"));
+    peer.send(&ue.frame_to(CORE, b"up"));
+    assert!(rig.from_core(1).ends_with(b"up"));
+}
+
+#[test]
+fn a_packet_on_the_wrong_queue_of_the_device_is_passed_to_its_worker() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 1, 0);
+    let mut peer = Peer::connect(&rig, 1);
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.from_core(1);
+    rig.order(0, ToWorker::Route { addr: ue.addr.into(), worker: Some(WorkerId(1)) });
+    rig.fence(0);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"by the wrong door"));
+    assert!(ue.open(peer.receive()).ends_with(b"by the wrong door"));
+}

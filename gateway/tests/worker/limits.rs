@@ -1,0 +1,118 @@
+//! Bounds: connections, backlogs, peers that do not read.
+
+use std::time::Duration;
+
+use gateway::worker::inbox::ToWorker;
+
+use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, limits, udp};
+
+#[test]
+fn connections_beyond_the_bound_of_a_source_are_refused_and_others_live() {
+    let mut limits = limits();
+    limits.connections_per_source = 3;
+    let rig = Rig::with(1, limits);
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut held: Vec<Peer> = (0..3).map(|_| Peer::connect(&rig, 0)).collect();
+    rig.until("accepted", 3, |rig| rig.seats[0].counters.connections.get());
+    assert!(Peer::connect_bare(&rig, 0).is_closed());
+    assert_eq!(rig.closes(0, "limit"), 1);
+    held[0].send(&ue.frame_to(CORE, b"works"));
+    assert!(rig.from_core(0).ends_with(b"works"));
+    held.pop();
+    rig.until("gone", 2, |rig| rig.seats[0].counters.connections.get());
+    let mut next = Peer::connect(&rig, 0);
+    assert!(next.is_quiet());
+}
+
+#[test]
+fn too_many_unanswered_ike_messages_close_the_connection() {
+    let rig = Rig::new(1);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&ike_frame(&[1; 28]).repeat(33));
+    assert!(peer.is_closed());
+    assert_eq!(rig.drops(0, "ike_flood"), 1);
+    assert_eq!(rig.closes(0, "backlog"), 1);
+}
+
+#[test]
+fn d10_a_peer_that_does_not_read_loses_whole_frames_and_hurts_nobody() {
+    let rig = Rig::new(1);
+    let (mut deaf, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
+    let (mut deaf_peer, mut peer) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
+    deaf_peer.send(&deaf.frame_to(CORE, b"attach"));
+    rig.from_core(0);
+    peer.send(&other.frame_to(CORE, b"attach"));
+    rig.from_core(0);
+    let mut sent = 0;
+    while rig.drops(0, "send_queue_full") == 0 {
+        assert!(sent < 20_000, "the queue is bounded");
+        rig.to_ue(0, &udp(CORE, deaf.addr, &[7; 1300]));
+        sent += 1;
+    }
+    rig.to_ue(0, &udp(CORE, other.addr, b"unhurt"));
+    assert!(other.open(peer.receive()).ends_with(b"unhurt"));
+    // What was accepted arrives whole and in sequence: no hole in the ESP sequence numbers.
+    rig.until("all handled", sent, |rig| {
+        rig.seats[0].counters.downlink_packets.get() - 1 + rig.drops(0, "send_queue_full")
+    });
+    let accepted = rig.seats[0].counters.downlink_packets.get() - 1;
+    for sequence in 1..=accepted {
+        let body = deaf_peer.receive();
+        assert_eq!(u64::from(u32::from_be_bytes([body[4], body[5], body[6], body[7]])), sequence);
+        assert!(deaf.open(body).ends_with(&[7; 1300]));
+    }
+    assert!(deaf_peer.is_quiet());
+}
+
+#[test]
+fn ike_a_peer_does_not_read_is_bounded_and_never_dropped_silently() {
+    let rig = Rig::new(1);
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.from_core(0);
+    let (_, conn) = rig.bound();
+    for _ in 0..2000 {
+        rig.order(0, ToWorker::Send { conn, message: vec![8; 30_000].into() });
+        if rig.closes(0, "backlog") == 1 {
+            break;
+        }
+    }
+    rig.until("closed", 1, |rig| rig.closes(0, "backlog"));
+    assert!(rig.drops(0, "ike_backlog") >= 1);
+    let mut again = Peer::connect(&rig, 0);
+    again.send(&ue.frame_to(CORE, b"SA kept"));
+    assert!(rig.from_core(0).ends_with(b"SA kept"));
+}
+
+#[test]
+fn a_burst_larger_than_the_receive_buffers_is_read_to_the_end() {
+    let mut limits = limits();
+    limits.receive_memory = 2 << 20;
+    let rig = Rig::with(1, limits);
+    let mut ues: Vec<(Ue, Peer)> =
+        (0..8).map(|number| (Ue::install(&rig, 0, number), Peer::connect(&rig, 0))).collect();
+    const FRAMES: usize = 600;
+    std::thread::scope(|scope| {
+        for (ue, peer) in &mut ues {
+            scope.spawn(move || {
+                for _ in 0..FRAMES {
+                    let frame = ue.frame_to(CORE, &[3; 1200]);
+                    peer.send(&frame);
+                }
+            });
+        }
+        let reader = || (0..8 * FRAMES).for_each(|_| drop(rig.from_core(0)));
+        reader();
+    });
+    assert_eq!(rig.seats[0].counters.uplink_packets.get(), 8 * FRAMES as u64);
+}
+
+#[test]
+fn a_stopped_worker_accepts_no_more() {
+    let rig = Rig::new(1);
+    rig.order(0, ToWorker::StopAccepting);
+    rig.fence(0);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(std::net::TcpStream::connect(rig.seats[0].addr).is_err());
+}

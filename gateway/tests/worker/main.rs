@@ -1,0 +1,11 @@
+//! Workers over loopback with a scripted peer: framing, SAs, binding, hand-over, drops and limits.
+//!
+//! The inner device is one end of a packet socket pair, so these tests need no privilege; the real TUN is
+//! used by the system tests.
+
+mod downlink;
+mod handover;
+mod limits;
+mod rig;
+mod stream;
+mod uplink;

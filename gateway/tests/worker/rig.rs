@@ -1,0 +1,348 @@
+//! A worker, or several, with everything around them in the test's hands.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use codec::OsRandom;
+use codec::esp::{EspCipher, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
+use crossbeam::channel::{Receiver, bounded};
+use gateway::io::sockets::listen_tcp;
+use gateway::io::tun::VNET_HDR_LEN;
+use gateway::io::wake::Wake;
+use gateway::types::{ChildInstall, ConnId, SessionId, TsRange, WorkerId};
+use gateway::worker::counters::WorkerCounters;
+use gateway::worker::inbox::{ToControl, ToWorker};
+use gateway::worker::{InboxHandle, InnerConfig, WorkerLimits, WorkerParams, start};
+
+pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const SUITE: EspSuite = EspSuite { cipher: EspCipher::Aes128Gcm16, integ: None, esn: true };
+pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+const KEY_IN: [u8; 20] = [1; 20];
+const KEY_OUT: [u8; 20] = [2; 20];
+
+/// One worker seen from outside.
+pub struct Seat {
+    pub inbox: Arc<InboxHandle>,
+    pub core: UnixDatagram,
+    pub counters: Arc<WorkerCounters>,
+    pub addr: SocketAddr,
+}
+
+/// Workers and the control thread's end of their queues.
+pub struct Rig {
+    pub seats: Vec<Seat>,
+    pub reports: Receiver<ToControl>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+pub fn limits() -> WorkerLimits {
+    WorkerLimits {
+        connections: 64,
+        connections_per_source: 48,
+        prefix_timeout: Duration::from_secs(2),
+        first_message_timeout: Duration::from_secs(3),
+        half_open_timeout: Duration::from_secs(30),
+        linger: Duration::from_secs(2),
+        replaced_idle: Duration::from_secs(60),
+        bad_messages_in_a_row: 16,
+        ike_unanswered: 32,
+        send_queue_octets: 256 * 1024,
+        send_memory: 4 << 20,
+        receive_memory: 8 << 20,
+    }
+}
+
+impl Rig {
+    pub fn new(workers: usize) -> Self {
+        Self::with(workers, limits())
+    }
+
+    /// Each worker listens on a port of its own, so that a test decides where a connection arrives.
+    pub fn with(workers: usize, limits: WorkerLimits) -> Self {
+        let (to_control, reports) = bounded(4096);
+        let (mut queues, mut inboxes) = (Vec::new(), Vec::new());
+        for _ in 0..workers {
+            let (queue, receiver) = bounded(4096);
+            let wake = Wake::new().expect("eventfd");
+            queues.push((receiver, wake.try_clone().expect("dup")));
+            inboxes.push(Arc::new(InboxHandle { queue, wake }));
+        }
+        let (mut seats, mut threads) = (Vec::new(), Vec::new());
+        for (index, (inbox, inbox_wake)) in queues.into_iter().enumerate() {
+            let listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
+            let addr = listener.local_addr().expect("bound");
+            let (core, tun) = UnixDatagram::pair().expect("socket pair");
+            core.set_read_timeout(Some(PATIENCE)).expect("timeout");
+            tun.set_nonblocking(true).expect("nonblocking");
+            let counters = Arc::new(WorkerCounters::default());
+            let params = WorkerParams {
+                id: WorkerId(index as u8),
+                core: None,
+                listeners: vec![listener],
+                tun: OwnedFd::from(tun),
+                inbox,
+                inbox_wake,
+                control: to_control.clone(),
+                control_wake: Wake::new().expect("eventfd"),
+                peers: inboxes.clone(),
+                limits,
+                counters: counters.clone(),
+                inner: InnerConfig {
+                    pools: vec![(IpAddr::from([10, 64, 0, 0]), 16)],
+                    mtu: 1400,
+                    hairpin: false,
+                    local_addrs: Arc::new([IpAddr::from([192, 0, 2, 9])]),
+                },
+            };
+            threads.push(start(params).expect("worker"));
+            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr });
+        }
+        Self { seats, reports, threads }
+    }
+
+    pub fn order(&self, worker: usize, order: ToWorker) {
+        let inbox = &self.seats[worker].inbox;
+        inbox.queue.send(order).expect("worker lives");
+        inbox.wake.wake();
+    }
+
+    /// Waits until everything ordered so far is in force.
+    pub fn fence(&self, worker: usize) {
+        let number = 0xfe_0000 + worker as u64;
+        self.order(worker, ToWorker::Fence(number));
+        self.report(|report| {
+            matches!(report, ToControl::FenceReached { fence, .. } if *fence == number).then_some(())
+        });
+    }
+
+    /// The next report that `want` accepts; others are dropped.
+    pub fn report<T>(&self, want: impl Fn(&ToControl) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let report = self.reports.recv_deadline(until).expect("the report arrives in time");
+            if let Some(found) = want(&report) {
+                return found;
+            }
+        }
+    }
+
+    pub fn ike(&self) -> (ConnId, Vec<u8>) {
+        self.report(|report| match report {
+            ToControl::Ike { conn, message, .. } => Some((*conn, message.clone())),
+            _ => None,
+        })
+    }
+
+    pub fn bound(&self) -> (SessionId, ConnId) {
+        self.report(|report| match report {
+            ToControl::Bound { session, conn, .. } => Some((*session, *conn)),
+            _ => None,
+        })
+    }
+
+    pub fn drops(&self, worker: usize, reason: &str) -> u64 {
+        let counters = &self.seats[worker].counters;
+        counters.drops().find(|(name, _)| *name == reason).expect("a known reason").1
+    }
+
+    pub fn closes(&self, worker: usize, cause: &str) -> u64 {
+        let counters = &self.seats[worker].counters;
+        counters.closes().find(|(name, _)| *name == cause).expect("a known cause").1
+    }
+
+    /// Waits until `value` says `wanted`.
+    pub fn until(&self, what: &str, wanted: u64, value: impl Fn(&Self) -> u64) {
+        let until = Instant::now() + PATIENCE;
+        while value(self) != wanted {
+            assert!(Instant::now() < until, "{what}: {} instead of {wanted}", value(self));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The inner packet the core receives next.
+    pub fn from_core(&self, worker: usize) -> Vec<u8> {
+        let mut packet = vec![0; 65_600];
+        let len = self.seats[worker].core.recv(&mut packet).expect("a packet reaches the core");
+        assert_eq!(packet[..VNET_HDR_LEN], [0; VNET_HDR_LEN]);
+        packet[VNET_HDR_LEN..len].to_vec()
+    }
+
+    pub fn core_is_silent(&self, worker: usize) -> bool {
+        let core = &self.seats[worker].core;
+        core.set_read_timeout(Some(Duration::from_millis(150))).expect("timeout");
+        let silent = core.recv(&mut [0; 2048]).is_err();
+        core.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        silent
+    }
+
+    /// The core sends an inner packet.
+    pub fn to_ue(&self, worker: usize, packet: &[u8]) {
+        let with_header = [&[0; VNET_HDR_LEN], packet].concat();
+        self.seats[worker].core.send(&with_header).expect("the device takes it");
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for worker in 0..self.seats.len() {
+            self.order(worker, ToWorker::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no worker panicked");
+        }
+    }
+}
+
+/// A UE's end of one session.
+pub struct Ue {
+    pub session: SessionId,
+    pub addr: Ipv4Addr,
+    pub spi_in: EspSpi,
+    pub outbound: OutboundSa,
+    pub inbound: InboundSa,
+}
+
+impl Ue {
+    /// Installs session `number` on `worker` and waits until it is in force.
+    pub fn install(rig: &Rig, worker: usize, number: u8) -> Self {
+        let spi_in = WorkerId(worker as u8).spi(0x1_0000 * (u32::from(number) + 1)).expect("not reserved");
+        let ue = Self::install_child(rig, worker, number, spi_in, None);
+        rig.fence(worker);
+        ue
+    }
+
+    pub fn install_child(
+        rig: &Rig,
+        worker: usize,
+        number: u8,
+        spi_in: EspSpi,
+        replaces: Option<EspSpi>,
+    ) -> Self {
+        let spi_out = EspSpi(0xe000_0000 | spi_in.0);
+        let keys = |octets: &[u8]| EspKeys::new(&SUITE, octets).expect("right length");
+        let addr = Ipv4Addr::new(10, 64, 0, number + 1);
+        let any =
+            |addr: IpAddr, last: IpAddr| TsRange { first: addr, last, protocol: 0, ports: (0, u16::MAX) };
+        let install = ChildInstall {
+            session: SessionId(u64::from(number)),
+            worker: WorkerId(worker as u8),
+            spi_in,
+            spi_out,
+            suite: SUITE,
+            keys_in: keys(&KEY_IN),
+            keys_out: keys(&KEY_OUT),
+            local_ts: vec![any([0, 0, 0, 0].into(), [255, 255, 255, 255].into())],
+            remote_ts: vec![any(addr.into(), addr.into())],
+            inner: vec![addr.into()],
+            replaces,
+            replay_window: 128,
+        };
+        rig.order(worker, ToWorker::Install(Box::new(install)));
+        Self {
+            session: SessionId(u64::from(number)),
+            addr,
+            spi_in,
+            outbound: OutboundSa::new(spi_in, SUITE, keys(&KEY_IN), &mut OsRandom),
+            inbound: InboundSa::new(spi_out, SUITE, keys(&KEY_OUT), 128),
+        }
+    }
+
+    /// The next ESP frame of this UE, with its Length, carrying a UDP packet to `dst`.
+    pub fn frame_to(&mut self, dst: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+        let packet = udp(self.addr, dst, payload);
+        self.frame(&packet)
+    }
+
+    pub fn frame(&mut self, packet: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; self.outbound.frame_len(packet.len())];
+        let len = self.outbound.seal_frame(packet, &mut frame).expect("sealed");
+        frame.truncate(len);
+        frame
+    }
+
+    /// Opens a downlink frame's body.
+    pub fn open(&mut self, mut body: Vec<u8>) -> Vec<u8> {
+        let opened = self.inbound.open(&mut body).expect("authentic");
+        body[opened.payload].to_vec()
+    }
+}
+
+/// A connection to a worker.
+pub struct Peer {
+    pub stream: TcpStream,
+}
+
+impl Peer {
+    /// Connects and sends the prefix.
+    pub fn connect(rig: &Rig, worker: usize) -> Self {
+        let mut peer = Self::connect_bare(rig, worker);
+        peer.send(b"IKETCP");
+        peer
+    }
+
+    pub fn connect_bare(rig: &Rig, worker: usize) -> Self {
+        let stream = TcpStream::connect(rig.seats[worker].addr).expect("connect");
+        stream.set_nodelay(true).expect("nodelay");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        Self { stream }
+    }
+
+    pub fn send(&mut self, octets: &[u8]) {
+        self.stream.write_all(octets).expect("sent");
+    }
+
+    /// The body of the next frame.
+    pub fn receive(&mut self) -> Vec<u8> {
+        let mut length = [0; 2];
+        self.stream.read_exact(&mut length).expect("a frame arrives");
+        let mut body = vec![0; usize::from(u16::from_be_bytes(length)) - 2];
+        self.stream.read_exact(&mut body).expect("the frame is whole");
+        body
+    }
+
+    /// Whether the gateway closes the connection without having sent anything.
+    pub fn is_closed(&mut self) -> bool {
+        match self.stream.read(&mut [0; 1]) {
+            Ok(octets) => octets == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    /// Whether nothing arrives and the connection stays.
+    pub fn is_quiet(&mut self) -> bool {
+        self.stream.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
+        let kind = self.stream.read(&mut [0; 1]).err().map(|error| error.kind());
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        matches!(kind, Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+    }
+}
+
+/// Frames an IKE message.
+pub fn ike_frame(message: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    codec::stream::frame_ike(message, &mut frame).expect("fits");
+    frame
+}
+
+/// An IPv4 UDP packet with a right header checksum.
+pub fn udp(src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let total = (28 + payload.len()) as u16;
+    let mut packet = vec![0x45, 0];
+    packet.extend(total.to_be_bytes());
+    packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend(4000u16.to_be_bytes());
+    packet.extend(5000u16.to_be_bytes());
+    packet.extend((total - 20).to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(payload);
+    packet
+}
