@@ -157,5 +157,5 @@ fn revocation_lists(pem: &[u8], file: &str) -> Result<Vec<CertRevocationList<'st
             .map_err(|error| wrong(file, error))?;
         lists.push(list.into());
     }
-    Ok(lists)
+    if lists.is_empty() { Err(wrong(file, "no revocation list in PEM form")) } else { Ok(lists) }
 }
