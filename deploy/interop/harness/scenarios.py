@@ -1,4 +1,7 @@
-"""The scenarios: which peer, which faults, and what must be true afterwards."""
+"""The scenarios: which peer, which faults, and what must be true afterwards.
+
+Ids such as 9329-6.1-4 name the rows of docs/conformance-rows.txt that a scenario proves.
+"""
 import ipaddress
 import itertools
 import time
@@ -68,7 +71,7 @@ def _in_pool(verdict, addresses):
 
 
 def _libreswan(name):
-    """Everything a session does, from attach to delete, with one suite."""
+    """Everything a session does, from attach to delete, with one suite: 9329-2-1, 7296-2.8, 7296-2.19."""
     suite = libreswan.SUITES[name]
 
     def body(bench, verdict):
@@ -140,13 +143,17 @@ def _short_session(bench, _gateway, peer, verdict):
 
 
 def _other_group_first(bench, gateway, peer, verdict):
+    """The first key exchange is of a group the gateway does not want; the retry comes on the same connection: 9329-6.4-1."""
     log = peer.charon.log()
     verdict.step("INVALID_KE_PAYLOAD", "peer didn't accept DH group ECP_521, it requested ECP_256" in log)
     _whole_session(bench, gateway, peer, verdict)
 
 
 def _broken(fault):
-    """The connection breaks three times under traffic both ways; the session must not notice."""
+    """The connection breaks under traffic both ways and comes back from another port; the session must not notice.
+
+    9329-6.1-4, 9329-6.1-5, 9329-6.1-10, 9329-10-5; with cut also 9329-6.1-7.
+    """
     def act(bench, _gateway, peer, verdict):
         before = peer.ike_sa()
         test = Iperf(bench.lab, 6, "--bidir")
@@ -193,7 +200,7 @@ def _gateway_dpd(bench, gateway, peer, verdict):
 
 
 def _terminate(bench, gateway, peer, verdict):
-    """The administrator ends the session: the UE gets a DELETE."""
+    """The administrator ends the session, the UE gets a DELETE: 9329-6.1-2."""
     ping(verdict, "ping", bench.network.execute)
     gateway.admin("terminate", str(gateway.sessions()[0]["id"]))
     seen = wait_for(lambda: "received DELETE for IKE_SA gw" in peer.charon.log(), 5, 0.1)
