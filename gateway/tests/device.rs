@@ -1,0 +1,108 @@
+//! The real inner device and its steering program, in a network namespace of the test's own.
+
+use std::io::{ErrorKind, Read};
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gateway::io::steering::SteeringMap;
+use gateway::io::tun::{self, VNET_HDR_LEN};
+
+/// Runs the named test of this file again as the only process of a new network namespace. Returns whether
+/// the caller is that process; without the privilege to make a namespace the test says so and passes.
+fn in_own_namespace(test: &str) -> bool {
+    if std::env::var_os("DEVICE_TEST_INNER").is_some() {
+        return true;
+    }
+    let probe = Command::new("unshare").args(["--net", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("{test}: skipped, making a network namespace needs root");
+        return false;
+    }
+    let exe = std::env::current_exe().expect("this test");
+    let mut inner = Command::new("unshare");
+    inner.arg("--net").arg(exe).args(["--exact", test, "--nocapture"]).env("DEVICE_TEST_INNER", "1");
+    assert!(inner.status().expect("runs").success());
+    false
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("iproute2");
+    assert!(status.success(), "ip {arguments}");
+}
+
+/// The next packet of a queue whose destination is `dst`, or `None` after a moment.
+fn read_for(queue: &std::fs::File, dst: IpAddr) -> Option<Vec<u8>> {
+    let until = Instant::now() + Duration::from_millis(300);
+    let mut packet = vec![0; 2048];
+    while Instant::now() < until {
+        match (&*queue).read(&mut packet) {
+            Ok(len) => {
+                let inner = &packet[VNET_HDR_LEN..len];
+                let header = codec::ip::InnerHeader::parse(inner).expect("a whole packet");
+                if header.dst == dst {
+                    return Some(inner.to_vec());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_millis(2))
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    None
+}
+
+#[test]
+fn steering_sends_each_address_to_the_queue_of_its_worker() {
+    if !in_own_namespace("steering_sends_each_address_to_the_queue_of_its_worker") {
+        return;
+    }
+    let queues: Vec<std::fs::File> =
+        tun::open("swtest0", 2).expect("tun").into_iter().map(Into::into).collect();
+    ip("link set swtest0 up mtu 1400");
+    ip("addr add 10.64.0.0/16 dev swtest0");
+    ip("-6 addr add fd64::/112 dev swtest0 nodad");
+    let steering = SteeringMap::attach(queues[0].as_fd(), 1024).expect("steering program");
+    let addrs: Vec<IpAddr> = (1..=8)
+        .flat_map(|host: u16| {
+            [IpAddr::from([10, 64, 0, host as u8]), IpAddr::from([0xfd64, 0, 0, 0, 0, 0, 0, host])]
+        })
+        .collect();
+    let queue_of = |index: usize| index / 2 % 2;
+    for (index, addr) in addrs.iter().enumerate() {
+        steering.set(*addr, queue_of(index) as u32).expect("room");
+    }
+    let v4 = UdpSocket::bind("0.0.0.0:0").expect("socket");
+    let v6 = UdpSocket::bind("[::]:0").expect("socket");
+    let send = |addr: IpAddr| {
+        let socket = if addr.is_ipv4() { &v4 } else { &v6 };
+        socket.send_to(b"steered", (addr, 5000)).expect("routed to the device");
+    };
+    for (index, addr) in addrs.iter().enumerate() {
+        send(*addr);
+        let packet = read_for(&queues[queue_of(index)], *addr).expect("on the queue of its worker");
+        assert!(packet.ends_with(b"steered"));
+    }
+    // The owner moves, then is forgotten.
+    steering.set(addrs[0], 1).expect("replaced");
+    send(addrs[0]);
+    assert!(read_for(&queues[1], addrs[0]).is_some());
+    steering.remove(addrs[0]).expect("removed");
+    steering.remove(addrs[0]).expect("removing twice is no error");
+    send(addrs[0]);
+    assert!(read_for(&queues[0], addrs[0]).is_some(), "unknown addresses go to queue 0");
+}
+
+#[test]
+fn a_device_name_is_free_again_when_its_queues_are_closed() {
+    if !in_own_namespace("a_device_name_is_free_again_when_its_queues_are_closed") {
+        return;
+    }
+    for _ in 0..3 {
+        drop(tun::open("swtest1", 2).expect("tun"));
+    }
+    assert!(tun::open("a-name-of-more-than-15", 1).is_err());
+    assert!(tun::open("", 1).is_err());
+}
