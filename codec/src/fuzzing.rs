@@ -3,7 +3,10 @@
 //! `codec/fuzz` calls these with generated octets, and `tests/corpus.rs` with the committed ones on the stable
 //! toolchain. Each panics when a property of its decoder does not hold; nothing else calls them.
 
+use crate::crypto::{IkeSuite, Prf, Secret, SkKey, open_sk, open_skf};
 use crate::esp::{self, EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OpenedKind};
+use crate::ike::payload::{AttributeValue, GENERIC_HEADER_LEN, Payload, PayloadIter};
+use crate::ike::{HEADER_LEN, KeGroup, Message, PayloadType};
 use crate::ip::{Checksum, InnerHeader, PACKET_TOO_BIG_LEN_MAX, clamp_mss, packet_too_big};
 use crate::stream::{BODY_LEN_MAX, Deframer, FrameError, Next, classify};
 
@@ -121,5 +124,104 @@ pub fn inner_header(data: &[u8]) {
     if let Some(len) = packet_too_big(packet, mtu, header.dst, &mut answer) {
         let answer = InnerHeader::parse(&answer[..len]).expect("an answer is a sound packet");
         assert_eq!((answer.src, answer.dst, answer.total_len), (header.dst, header.src, len));
+    }
+}
+
+/// Decodes octets as an IKE message, with the Length it says and with the right one, opens it with an AEAD and
+/// with a CBC suite, and walks it as the inner chain of an opened message.
+pub fn ike_message(data: &[u8]) {
+    walk_message(data);
+    let mut sized = data.to_vec();
+    if let Some(length) = sized.get_mut(HEADER_LEN - 4..HEADER_LEN) {
+        length.copy_from_slice(&(data.len() as u32).to_be_bytes());
+        walk_message(&sized);
+    }
+    for control in 0..2 {
+        let key = sk_key(control);
+        let mut message = sized.clone();
+        if let Ok(opened) = open_sk(&mut message, &key) {
+            assert!(opened.inner.start > HEADER_LEN && opened.inner.end < message.len());
+            walk_payloads(opened.payloads(&message), message.len());
+        }
+        let mut message = sized.clone();
+        if let Ok(fragment) = open_skf(&mut message, &key) {
+            assert!(fragment.number > 0 && fragment.number <= fragment.total);
+            assert!(fragment.inner.start > HEADER_LEN && fragment.inner.end < message.len());
+        }
+    }
+    if let Some((first, chain)) = data.split_first() {
+        walk_payloads(PayloadIter::new(PayloadType(*first), chain), chain.len());
+    }
+}
+
+/// The key of the sealed messages in the corpus: AES-GCM for 0, AES-CBC with HMAC otherwise.
+pub fn sk_key(control: u8) -> SkKey {
+    let (cipher, integ) = match control {
+        0 => (EspCipher::Aes128Gcm16, None),
+        _ => (EspCipher::Aes256Cbc, Some(EspInteg::HmacSha2_256_128)),
+    };
+    let suite = IkeSuite { cipher, integ, prf: Prf::HmacSha2_256, group: KeGroup::CURVE25519 };
+    let lens = EspSuite { cipher, integ, esn: false };
+    let secret = |len| Secret::new(vec![0x42; len]);
+    SkKey::new(&suite, &secret(lens.encr_key_len()), &secret(lens.integ_key_len()))
+}
+
+fn walk_message(octets: &[u8]) {
+    let Ok(message) = Message::decode(octets) else {
+        return;
+    };
+    let mut header = Vec::new();
+    message.header.encode(&mut header);
+    assert_eq!(header, octets[..HEADER_LEN], "the header does not encode to what it was decoded from");
+    walk_payloads(message.payloads(), octets.len() - HEADER_LEN);
+}
+
+/// Decodes every payload and everything inside, down to the last attribute.
+fn walk_payloads(payloads: PayloadIter<'_>, chain_len: usize) {
+    let mut walked_len = 0;
+    for raw in payloads {
+        let Ok(raw) = raw else {
+            break;
+        };
+        walked_len += GENERIC_HEADER_LEN + raw.body.len();
+        assert!(walked_len <= chain_len, "payloads overlap");
+        if let Ok(payload) = raw.decode() {
+            walk_payload(&payload);
+        }
+    }
+}
+
+fn walk_payload(payload: &Payload<'_>) {
+    match payload {
+        Payload::Sa(sa) => {
+            let transforms = sa.proposals().flat_map(|proposal| proposal.transforms());
+            for transform in transforms {
+                transform.known();
+                let values = transform.attributes().filter(|it| matches!(it.value, AttributeValue::Long(_)));
+                values.count();
+            }
+        }
+        Payload::Notify(notify) => {
+            notify.esp_spi();
+            notify.ke_group();
+            notify.hash_ids().count();
+        }
+        Payload::TsI(ts) | Payload::TsR(ts) => {
+            ts.selectors().count();
+        }
+        Payload::Delete(delete) => {
+            delete.esp_spis().count();
+        }
+        Payload::Config(config) => {
+            config.attributes().count();
+        }
+        Payload::CertReq(request) => {
+            request.hashes().count();
+        }
+        Payload::Eap(eap) => {
+            eap.code();
+            eap.identifier();
+        }
+        _ => {}
     }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use codec::crypto::{open_sk, open_skf};
+use codec::esp::InboundSa;
 use codec::fuzzing;
 
 /// Runs `target` over every committed input, of which there must be at least `count_min`.
@@ -31,4 +33,29 @@ fn esp_open() {
 #[test]
 fn inner_header() {
     replay("inner_header", 20, fuzzing::inner_header);
+}
+
+#[test]
+fn ike_message() {
+    replay("ike_message", 20, fuzzing::ike_message);
+}
+
+/// The corpus reaches what only authentic octets reach.
+#[test]
+fn sealed_inputs_are_authentic() {
+    let read = |name: &str| {
+        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "fuzz/corpus", name].iter().collect();
+        fs::read(path).expect("a committed input")
+    };
+    for (control, name) in [(0, "gcm"), (1, "cbc")] {
+        let key = fuzzing::sk_key(control);
+        assert!(open_sk(&mut read(&format!("ike_message/sealed-{name}")), &key).is_ok());
+        assert!(open_skf(&mut read(&format!("ike_message/fragment-{name}-0")), &key).is_ok());
+    }
+    for control in 0..16 {
+        let suite = fuzzing::esp_suite(control);
+        let mut packet = read(&format!("esp_open/sealed-{suite}")).split_off(1);
+        let mut sa = InboundSa::new(fuzzing::ESP_SPI, suite, fuzzing::esp_keys(&suite), 64);
+        assert!(sa.open(&mut packet).is_ok(), "{suite}");
+    }
 }

@@ -50,9 +50,10 @@ impl AeadAlgorithm {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OpenFailed;
 
-/// A keyed AEAD: 584 octets, no heap. Wiped on drop.
+/// A keyed AEAD: about 600 octets, no heap. Wiped on drop.
 pub struct AeadKey {
     ctx: EVP_AEAD_CTX,
+    algorithm: AeadAlgorithm,
 }
 
 // SAFETY: for the three algorithms the context is flat: `aead` points to a constant table and the rest is key
@@ -81,7 +82,7 @@ impl AeadKey {
                 TAG_LEN,
                 ptr::null_mut(),
             );
-            let key = Self { ctx: ctx.assume_init() };
+            let key = Self { ctx: ctx.assume_init(), algorithm };
             (ok == 1).then_some(key)
         }
     }
@@ -122,7 +123,7 @@ impl AeadKey {
         Err(OpenFailed)
     }
 
-    /// Encrypts `text`, then `trailer`, into `out` and appends the tag, without copying either first.
+    /// Encrypts `text`, then `trailer`, into `out` and appends the tag.
     ///
     /// # Panics
     /// Unless `out` has exactly `text.len() + trailer.len() + TAG_LEN` octets.
@@ -135,6 +136,9 @@ impl AeadKey {
         out: &mut [u8],
     ) {
         assert_eq!(out.len(), text.len() + trailer.len() + TAG_LEN, "output holds text, trailer and tag");
+        if self.algorithm == AeadAlgorithm::ChaCha20Poly1305 {
+            return self.seal_copied(nonce, aad, text, trailer, out);
+        }
         let (body, tail) = out.split_at_mut(text.len());
         let mut tail_len = 0;
         // SAFETY: the context is initialised; every pointer comes from a live slice or array with the length
@@ -158,6 +162,15 @@ impl AeadKey {
             )
         };
         assert!(ok == 1 && tail_len == tail.len(), "sealing fails only beyond 2^36 octets of text");
+    }
+
+    /// As [`Self::seal_scatter`], by way of one contiguous text: the library's ChaCha20 spends 150 to 250 ns
+    /// on a separate trailer, copying 1,400 octets takes 30.
+    fn seal_copied(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &[u8], trailer: &[u8], out: &mut [u8]) {
+        let (body, tag) = out.split_at_mut(text.len() + trailer.len());
+        body[..text.len()].copy_from_slice(text);
+        body[text.len()..].copy_from_slice(trailer);
+        tag.copy_from_slice(&self.seal_in_place(nonce, aad, body));
     }
 
     /// Encrypts `text` in place and returns the tag.
