@@ -1,5 +1,12 @@
 //! The control thread: every IKE SA, the address pools, timers and administration.
 
+pub mod administration;
+pub mod attach;
+pub mod dispatch;
+pub mod engine;
+pub mod inner;
 pub mod pki;
 pub mod pool;
 pub mod responder;
+pub mod run;
+pub mod stats;

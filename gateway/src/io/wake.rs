@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use super::check;
 
 /// Wakes the thread that waits on the descriptor; wakes between two waits merge into one.
@@ -48,6 +51,31 @@ impl Wake {
     /// When the process is out of descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self { file: self.file.try_clone()? })
+    }
+}
+
+/// The waiting end of a [`Wake`] on a tokio runtime.
+pub struct AsyncWake(AsyncFd<Wake>);
+
+impl AsyncWake {
+    /// Watches `wake` from the current runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn new(wake: Wake) -> io::Result<Self> {
+        // SAFETY: a `Wake` owns its descriptor from first to last and never replaces it, and `AsyncFd` owns
+        // the `Wake`, so the descriptor registered stays open and the same while it is registered.
+        let fd = unsafe { AsyncFd::register_with_interest(wake, Interest::READABLE) }?;
+        Ok(Self(fd))
+    }
+
+    /// Waits until woken and clears the wake; the caller then empties its queue. Cancelling it loses no
+    /// wake.
+    pub async fn woken(&self) {
+        if let Ok(mut ready) = self.0.readable().await {
+            self.0.get_ref().clear();
+            ready.clear_ready();
+        }
     }
 }
 

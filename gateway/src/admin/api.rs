@@ -1,0 +1,274 @@
+//! What an administrator may ask, and the JSON shapes of the answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+/// A request: one line of JSON on the control socket, such as `{"command":"terminate","id":7}`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// All sessions with their Child SAs and traffic.
+    Sessions,
+    /// Counters.
+    Stats,
+    /// Ends sessions: the one with this id, or all whose IDi is this (case is ignored).
+    Terminate {
+        /// The session's number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        /// The UE's identity.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idi: Option<String>,
+    },
+    /// Deletes all sessions, takes no new ones, and ends the process when they are gone or time is up.
+    Drain {
+        /// The time.
+        timeout_s: u32,
+    },
+    /// Reads the configuration, certificates and CRLs again; sessions stay.
+    Reload,
+    /// Starts writing keys into a directory; needs `debug.keylog = true`.
+    KeylogStart {
+        /// The directory, made if missing.
+        dir: PathBuf,
+    },
+    /// Stops writing keys.
+    KeylogStop,
+}
+
+/// The answer to a [`Request`].
+pub enum Answer {
+    /// To [`Request::Sessions`].
+    Sessions(Vec<SessionRow>),
+    /// To [`Request::Stats`].
+    Stats(Box<Stats>),
+    /// Done; the text says what.
+    Done(String),
+    /// Not done; the text says why.
+    Refused(String),
+}
+
+/// A request on its way to the control loop.
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes; dropped when the loop ends first.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// The answer as it crosses the control socket: `{"ok":true,"result":…}` or `{"ok":false,"error":"…"}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// Whether it was done.
+    pub ok: bool,
+    /// The result: an array of sessions, the statistics, or a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<serde_json::Value>,
+    /// Why it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Answer {
+    /// The answer as one line of JSON. Long for many sessions: call it outside the control loop.
+    pub fn to_line(&self) -> String {
+        #[derive(Serialize)]
+        struct Good<'a, T: Serialize> {
+            ok: bool,
+            result: &'a T,
+        }
+        fn line<T: Serialize>(result: &T) -> serde_json::Result<String> {
+            serde_json::to_string(&Good { ok: true, result })
+        }
+        let text = match self {
+            Self::Sessions(rows) => line(rows),
+            Self::Stats(stats) => line(stats),
+            Self::Done(message) => line(message),
+            Self::Refused(error) => {
+                serde_json::to_string(&Reply { ok: false, result: None, error: Some(error.clone()) })
+            }
+        };
+        text.unwrap_or_else(|error| format!("{{\"ok\":false,\"error\":\"{error}\"}}")) + "\n"
+    }
+}
+
+/// One element of `sessions --json`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// The session's number.
+    pub id: u64,
+    /// The UE's identity.
+    pub idi: String,
+    /// The identity the UE asked for, such as an APN.
+    pub idr: String,
+    /// Its profile.
+    pub profile: String,
+    /// `established`, `detached` (no connection now) or `closing`.
+    pub state: String,
+    /// `tcp`, `tls` or `udp`.
+    pub transport: String,
+    /// The UE's address and port.
+    pub remote: String,
+    /// The worker that owns it.
+    pub worker: u8,
+    /// Inner addresses.
+    pub inner: Vec<String>,
+    /// Seconds since it attached.
+    pub established_s: u64,
+    /// Its IKE SA.
+    pub ike: IkeRow,
+    /// Its Child SAs.
+    pub children: Vec<ChildRow>,
+}
+
+/// The IKE SA of a [`SessionRow`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct IkeRow {
+    /// SPI of the initiator, 16 hexadecimal digits.
+    pub spi_i: String,
+    /// SPI of the responder, 16 hexadecimal digits.
+    pub spi_r: String,
+    /// Algorithms in strongSwan's keywords.
+    pub suite: String,
+    /// Rekeys so far.
+    pub rekeys: u32,
+    /// Whether fragmentation was negotiated.
+    pub fragmentation: bool,
+    /// Whether MOBIKE was negotiated.
+    pub mobike: bool,
+}
+
+/// A Child SA of a [`SessionRow`]; directions as the gateway sees them.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ChildRow {
+    /// SPI of the uplink, 8 hexadecimal digits.
+    pub spi_in: String,
+    /// SPI of the downlink, 8 hexadecimal digits.
+    pub spi_out: String,
+    /// Algorithms in strongSwan's keywords.
+    pub suite: String,
+    /// Whether sequence numbers have 64 bits.
+    pub esn: bool,
+    /// Uplink packets accepted; null when the worker did not answer in time.
+    pub packets_in: Option<u64>,
+    /// Octets of their inner packets.
+    pub bytes_in: Option<u64>,
+    /// Downlink packets sent.
+    pub packets_out: Option<u64>,
+    /// Octets of their inner packets.
+    pub bytes_out: Option<u64>,
+    /// Packets dropped as replays or left of the window.
+    pub replay_drops: Option<u64>,
+    /// Rekeys that led to it.
+    pub rekeys: u32,
+}
+
+/// Packets and octets of one direction.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Inner packets.
+    pub packets: u64,
+    /// Their octets.
+    pub bytes: u64,
+}
+
+/// `stats --json`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Stats {
+    /// Seconds since start.
+    pub uptime_s: u64,
+    /// Established sessions.
+    pub sessions: u64,
+    /// Half-open IKE SAs.
+    pub half_open: u64,
+    /// Connections.
+    pub connections: u64,
+    /// Sessions attached per second, over the last seconds.
+    pub attach_per_s: f64,
+    /// From UEs to the core.
+    pub uplink: Traffic,
+    /// From the core to UEs.
+    pub downlink: Traffic,
+    /// Everything dropped or refused, by reason; reasons that never occurred are 0.
+    pub drops: BTreeMap<String, u64>,
+    /// By worker.
+    pub workers: Vec<WorkerStats>,
+    /// The control thread.
+    pub control: ControlStats,
+    /// Memory of the process.
+    pub memory: MemoryStats,
+    /// IKE exchanges by kind.
+    pub exchanges: BTreeMap<String, u64>,
+    /// Connections closed or refused, by cause.
+    pub closes: BTreeMap<String, u64>,
+    /// End of validity of the gateway's certificate, seconds since 1970; null without one.
+    pub certificate_not_after_s: Option<i64>,
+    /// Whether the gateway takes new sessions.
+    pub ready: bool,
+    /// Attach latencies; for the metrics only.
+    #[serde(skip)]
+    pub attach: crate::control::attach::AttachHistogram,
+}
+
+/// One worker in [`Stats`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkerStats {
+    /// Its number.
+    pub id: u8,
+    /// Connections.
+    pub connections: u64,
+    /// Child SAs.
+    pub sas: u64,
+    /// From UEs to the core.
+    pub uplink: Traffic,
+    /// From the core to UEs.
+    pub downlink: Traffic,
+    /// CPU time of its thread.
+    pub cpu_s: f64,
+}
+
+/// The control thread in [`Stats`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ControlStats {
+    /// Most messages ever found waiting in one worker's queue.
+    pub queue_depth_max: u64,
+    /// IKE messages handled.
+    pub ike_messages: u64,
+    /// CPU time of its thread.
+    pub cpu_s: f64,
+    /// Messages held back because a worker's inbox was full.
+    pub inbox_overflows: u64,
+    /// Messages lost because their connection was on the move for too long.
+    pub moving_overflows: u64,
+}
+
+/// Memory in [`Stats`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemoryStats {
+    /// Resident octets; null when the system does not tell.
+    pub rss_bytes: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_one_line_of_json_and_unknown_fields_are_refused() {
+        let request = Request::Terminate { id: Some(7), idi: None };
+        let line = serde_json::to_string(&request).expect("serializable");
+        assert_eq!(line, r#"{"command":"terminate","id":7}"#);
+        assert_eq!(serde_json::from_str::<Request>(&line).expect("own form"), request);
+        assert!(serde_json::from_str::<Request>(r#"{"command":"drain","timeout_s":1,"x":2}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"launch"}"#).is_err());
+    }
+
+    #[test]
+    fn answers_are_one_line() {
+        assert_eq!(Answer::Done("a\nb".into()).to_line(), "{\"ok\":true,\"result\":\"a\\nb\"}\n");
+        assert_eq!(Answer::Refused("no".into()).to_line(), "{\"ok\":false,\"error\":\"no\"}\n");
+    }
+}

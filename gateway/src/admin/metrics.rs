@@ -1,0 +1,136 @@
+//! The statistics as OpenMetrics text. Every metric is named here, once, with its unit and help.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::api::Stats;
+use crate::control::attach::BUCKETS_S;
+
+/// What the HTTP answer says it is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The text that `/metrics` returns.
+///
+/// # Errors
+/// Never in practice: only when formatting into memory fails.
+pub fn render(stats: Stats) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("swugate");
+    registry.register_collector(Box::new(Snapshot(stats)));
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+#[derive(Debug)]
+struct Snapshot(Stats);
+
+/// Writes families into the encoder.
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> std::fmt::Result {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> std::fmt::Result {
+        ConstCounter::new(value).encode(self.0.encode_descriptor(name, help, unit, MetricType::Counter)?)
+    }
+
+    fn counters<'n>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl Iterator<Item = (&'n String, &'n u64)>,
+    ) -> std::fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, n) in values {
+            ConstCounter::new(*n).encode(family.encode_family(&[(label, value.as_str())])?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let stats = &self.0;
+        let mut out = Families(encoder);
+        let bytes = Unit::Bytes;
+        let seconds = Unit::Seconds;
+        out.gauge("sessions", "Established sessions", None, stats.sessions as f64)?;
+        out.gauge("half_open", "Half-open IKE SAs", None, stats.half_open as f64)?;
+        out.gauge("connections", "Peer connections", None, stats.connections as f64)?;
+        out.gauge("ready", "Whether new sessions are taken", None, f64::from(u8::from(stats.ready)))?;
+        out.gauge("uptime", "Time since start", Some(&seconds), stats.uptime_s as f64)?;
+        out.counter("uplink_packets", "Inner packets from UEs to the core", None, stats.uplink.packets)?;
+        out.counter(
+            "uplink",
+            "Octets of inner packets from UEs to the core",
+            Some(&bytes),
+            stats.uplink.bytes,
+        )?;
+        out.counter("downlink_packets", "Inner packets from the core to UEs", None, stats.downlink.packets)?;
+        out.counter(
+            "downlink",
+            "Octets of inner packets from the core to UEs",
+            Some(&bytes),
+            stats.downlink.bytes,
+        )?;
+        out.counters("drops", "Packets and messages dropped or refused", "reason", stats.drops.iter())?;
+        out.counters("exchanges", "IKE exchanges by what they did", "kind", stats.exchanges.iter())?;
+        out.counters("connections_closed", "Connections closed or refused", "cause", stats.closes.iter())?;
+        attach_histogram(&mut out, stats)?;
+        out.counter("control_ike_messages", "IKE messages handled", None, stats.control.ike_messages)?;
+        let help = "Most messages found waiting in one worker's queue to the control thread";
+        out.gauge("control_queue_depth_max", help, None, stats.control.queue_depth_max as f64)?;
+        let help = "Messages held back because a worker's inbox was full";
+        out.counter("control_inbox_overflows", help, None, stats.control.inbox_overflows)?;
+        if let Some(rss) = stats.memory.rss_bytes {
+            out.gauge("memory_resident", "Resident memory", Some(&bytes), rss as f64)?;
+        }
+        if let Some(not_after) = stats.certificate_not_after_s {
+            let help = "End of validity of the gateway's certificate, since 1970";
+            out.gauge("certificate_not_after_timestamp", help, Some(&seconds), not_after as f64)?;
+        }
+        workers(&mut out, stats)
+    }
+}
+
+fn attach_histogram(out: &mut Families<'_>, stats: &Stats) -> std::fmt::Result {
+    let help = "Time from IKE_SA_INIT to the established session";
+    let unit = Unit::Seconds;
+    let mut family = out.0.encode_descriptor("attach_duration", help, Some(&unit), MetricType::Histogram)?;
+    let bounds = BUCKETS_S.into_iter().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(stats.attach.buckets).collect();
+    family.encode_histogram::<[(&str, &str); 0]>(stats.attach.sum_s, stats.attach.count(), &buckets, None)
+}
+
+fn workers(out: &mut Families<'_>, stats: &Stats) -> std::fmt::Result {
+    type Value = fn(&super::api::WorkerStats) -> f64;
+    let gauges: [(&str, &str, Value); 2] = [
+        ("worker_connections", "Peer connections by worker", |worker| worker.connections as f64),
+        ("worker_child_sas", "Child SAs by worker", |worker| worker.sas as f64),
+    ];
+    for (name, help, value) in gauges {
+        let mut family = out.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for worker in &stats.workers {
+            let id = worker.id.to_string();
+            ConstGauge::new(value(worker)).encode(family.encode_family(&[("worker", id.as_str())])?)?;
+        }
+    }
+    let unit = Unit::Seconds;
+    let mut family =
+        out.0.encode_descriptor("thread_cpu", "CPU time by thread", Some(&unit), MetricType::Counter)?;
+    let control = ("control".to_owned(), stats.control.cpu_s);
+    let named = stats.workers.iter().map(|worker| (format!("worker-{}", worker.id), worker.cpu_s));
+    for (thread, cpu_s) in named.chain([control]) {
+        ConstCounter::new(cpu_s).encode(family.encode_family(&[("thread", thread.as_str())])?)?;
+    }
+    Ok(())
+}

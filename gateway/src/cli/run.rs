@@ -1,0 +1,220 @@
+//! `swugate run`: from a configuration file to a running gateway.
+//!
+//! The order matters. What needs root comes first (device, ports, steering program, run directory), then
+//! privileges go, and only then threads start, because capabilities belong to threads.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::bounded;
+use tokio::sync::mpsc;
+
+use super::config_failure;
+use crate::admin::{http, socket};
+use crate::config::{self, Config};
+use crate::control::administration::Administration;
+use crate::control::dispatch::Dispatcher;
+use crate::control::engine::Engine;
+use crate::control::inner;
+use crate::control::run::{ControlLoop, Inputs, Workers};
+use crate::error::Failure;
+use crate::io::steering::SteeringMap;
+use crate::io::wake::Wake;
+use crate::io::{sockets, thread, tun};
+use crate::log::LogLevel;
+use crate::process;
+use crate::types::{WORKERS_MAX, WorkerId};
+use crate::worker::counters::WorkerCounters;
+use crate::worker::{self, InboxHandle, InnerConfig, WorkerLimits, WorkerParams};
+
+/// Requests of administrators waiting for the control loop.
+const CALLS_MAX: usize = 64;
+
+/// What was opened while the process still had its privileges.
+struct Opened {
+    /// By worker, then by listening address.
+    listeners: Vec<Vec<TcpListener>>,
+    metrics: Option<TcpListener>,
+    queues: Vec<OwnedFd>,
+    steering: Option<SteeringMap>,
+}
+
+/// Runs until drained.
+pub(super) fn run(file: &Path) -> Result<(), Failure> {
+    let started = Instant::now();
+    let config = Arc::new(config::load(file).map_err(config_failure)?);
+    let log = LogLevel::start(&config.debug.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    process::check_environment()?;
+    process::raise_resource_limits();
+    let opened = open(&config)?;
+    let user = config.gateway.user.as_deref().map(process::find_user).transpose()?;
+    socket::prepare(&config.gateway.run_dir, user.as_ref())?;
+    process::drop_privileges(user.as_ref())?;
+    let admin = Administration::new(config.clone(), log, started);
+    let run_dir = config.gateway.run_dir.clone();
+    let result = tokio_uring::start(serve(config, opened, admin));
+    socket::clean_up(&run_dir);
+    result
+}
+
+/// Workers to run: as configured, else one per core they may use.
+fn worker_count(config: &Config) -> usize {
+    let cores = match config.gateway.cores.len() {
+        0 => thread::allowed_cores().len(),
+        cores => cores,
+    };
+    config.gateway.workers.unwrap_or(cores).clamp(1, WORKERS_MAX)
+}
+
+fn open(config: &Config) -> Result<Opened, Failure> {
+    let workers = worker_count(config);
+    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for &addr in &config.listen.tcp {
+        for queues in &mut listeners {
+            match sockets::listen_tcp(addr) {
+                Ok(listener) => queues.push(listener),
+                Err(error) if addr.is_ipv6() && is_no_ipv6(&error) => {
+                    tracing::warn!("listen.tcp {addr}: {error}; this host has no IPv6");
+                    break;
+                }
+                Err(error) => return Err(Failure::system(format!("listen.tcp {addr}"), &error)),
+            }
+        }
+    }
+    if listeners.iter().any(Vec::is_empty) {
+        return Err(Failure::Environment("listen.tcp: none of the addresses can be used".into()));
+    }
+    let metrics = config.metrics.map(bind_metrics).transpose()?;
+    let device = &config.inner.device;
+    let queues = tun::open(device, workers)
+        .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
+    let steering = steering(&queues, config);
+    Ok(Opened { listeners, metrics, queues, steering })
+}
+
+fn is_no_ipv6(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn bind_metrics(addr: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(addr).map_err(|error| Failure::system(format!("metrics.listen {addr}"), &error))
+}
+
+/// Steering is an optimisation: without it workers pass packets on to each other.
+fn steering(queues: &[OwnedFd], config: &Config) -> Option<SteeringMap> {
+    if queues.len() < 2 {
+        return None;
+    }
+    let capacity = config.limits.sessions.saturating_mul(2);
+    match SteeringMap::attach(queues.first()?.as_fd(), capacity) {
+        Ok(map) => Some(map),
+        Err(error) => {
+            tracing::warn!("no steering program on the inner device: {error}; workers pass packets on");
+            None
+        }
+    }
+}
+
+async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Result<(), Failure> {
+    let Opened { listeners, metrics, queues, steering } = opened;
+    inner::set_up_device(&config.inner, &config.responder.pools).await?;
+    let (changes, local_addrs) = mpsc::channel(1);
+    inner::watch_local_addrs(changes)?;
+    let inner = InnerConfig {
+        pools: config
+            .responder
+            .pools
+            .iter()
+            .flat_map(|pool| &pool.prefixes)
+            .map(|p| (p.addr(), p.prefix_len()))
+            .collect(),
+        mtu: config.inner.mtu,
+        hairpin: config.inner.hairpin,
+        local_addrs: inner::local_addrs().await?,
+    };
+    let (workers, inboxes) = start_workers(&config, listeners, queues, &inner)?;
+    let now = Instant::now();
+    let dispatcher = Dispatcher::new(&inboxes, config.limits.inbox_backlog as usize, steering);
+    let engine = Engine::new(config.responder.clone(), dispatcher, config.limits.log_lines_per_s, now);
+    let (calls, incoming) = mpsc::channel(CALLS_MAX);
+    let connections = config.limits.admin_connections;
+    if let Some(listener) = metrics {
+        http::serve(listener, calls.clone(), connections)
+            .map_err(|error| Failure::system("metrics", &error))?;
+    }
+    let socket = socket::ControlSocket::open(&config.gateway.run_dir)?;
+    tokio_uring::spawn(socket.serve(calls, connections));
+    ControlLoop::new(engine, workers, admin).run(Inputs { calls: incoming, local_addrs }).await
+}
+
+fn start_workers(
+    config: &Config,
+    listeners: Vec<Vec<TcpListener>>,
+    queues: Vec<OwnedFd>,
+    inner: &InnerConfig,
+) -> Result<(Workers, Vec<Arc<InboxHandle>>), Failure> {
+    let failed = |error: std::io::Error| Failure::system("starting workers", &error);
+    let count = queues.len();
+    let wake = Wake::new().map_err(failed)?;
+    let mut inboxes = Vec::with_capacity(count);
+    let mut receivers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (queue, receiver) = bounded(config.limits.inbox as usize);
+        let inbox_wake = Wake::new().map_err(failed)?;
+        receivers.push((receiver, inbox_wake.try_clone().map_err(failed)?));
+        inboxes.push(Arc::new(InboxHandle { queue, wake: inbox_wake }));
+    }
+    let mut workers = Workers { queues: Vec::new(), wake, counters: Vec::new(), threads: Vec::new() };
+    let parts = listeners.into_iter().zip(queues).zip(receivers);
+    for (id, ((listeners, tun), (inbox, inbox_wake))) in parts.enumerate() {
+        let (control, queue) = bounded(config.limits.control_queue as usize);
+        let counters = Arc::new(WorkerCounters::default());
+        let cores = &config.gateway.cores;
+        let params = WorkerParams {
+            id: WorkerId(id as u8),
+            core: (!cores.is_empty()).then(|| cores[id % cores.len()]),
+            listeners,
+            tun,
+            inbox,
+            inbox_wake,
+            control,
+            control_wake: workers.wake.try_clone().map_err(failed)?,
+            peers: inboxes.clone(),
+            limits: worker_limits(config, count),
+            counters: counters.clone(),
+            inner: inner.clone(),
+        };
+        let thread =
+            worker::start(params).map_err(|error| Failure::system(format!("worker {id}"), &error))?;
+        workers.queues.push(queue);
+        workers.counters.push(counters);
+        workers.threads.push(thread);
+    }
+    Ok((workers, inboxes))
+}
+
+fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
+    let limits = &config.limits;
+    let seconds = |s: u32| Duration::from_secs(s.into());
+    let octets = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    WorkerLimits {
+        connections: limits.connections.div_ceil(workers as u32),
+        connections_per_source: limits.connections_per_source,
+        prefix_timeout: seconds(limits.prefix_s),
+        first_message_timeout: seconds(limits.first_message_s),
+        half_open_timeout: seconds(limits.half_open_s),
+        linger: seconds(limits.linger_s),
+        replaced_idle: seconds(limits.replaced_idle_s),
+        bad_messages_in_a_row: limits.bad_messages,
+        ike_unanswered: limits.ike_unanswered,
+        send_queue_octets: limits.send_queue_octets as usize,
+        send_memory: octets(limits.send_memory_octets),
+        receive_memory: octets(limits.receive_memory_octets),
+    }
+}

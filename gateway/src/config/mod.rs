@@ -1,0 +1,192 @@
+//! The configuration: one TOML file and the files it names, read and checked as a whole.
+//!
+//! [`load`] either yields a [`Config`] that can be put to work without further questions, or every
+//! mistake it found, each with file, line, key, value and what is allowed. Nothing here opens a socket.
+
+mod profile;
+mod reader;
+mod secrets;
+mod sections;
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use reader::ConfigError;
+
+use crate::control::responder::ResponderConfig;
+use crate::limits::Limits;
+use reader::Reader;
+
+/// Where the configuration is without `-c`.
+pub const DEFAULT_FILE: &str = "/etc/swugate/swugate.toml";
+
+/// Where the control socket is unless the configuration says otherwise.
+pub const DEFAULT_RUN_DIR: &str = "/run/swugate";
+
+/// Most octets of a configuration file, and of each file it names.
+const FILE_OCTETS_MAX: u64 = 16 << 20;
+
+/// A complete, checked configuration.
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// `[gateway]`.
+    pub gateway: GatewaySection,
+    /// `[listen]`.
+    pub listen: ListenSection,
+    /// `[metrics] listen`; `None` switches the HTTP listener off.
+    pub metrics: Option<SocketAddr>,
+    /// `[inner]`.
+    pub inner: InnerSection,
+    /// Identity, certificates, pools and profiles, as the responder takes them.
+    pub responder: Arc<ResponderConfig>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[debug]`.
+    pub debug: DebugSection,
+    /// What an operator should know although it is no mistake.
+    pub warnings: Vec<String>,
+}
+
+/// `[gateway]` without the identity: where we run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GatewaySection {
+    /// The user to become after start.
+    pub user: Option<String>,
+    /// Number of workers; `None` is one per allowed core (or per entry of `cores`).
+    pub workers: Option<usize>,
+    /// Cores to pin the workers to, in worker order and round again; empty pins nothing.
+    pub cores: Vec<usize>,
+    /// Directory of the control socket.
+    pub run_dir: PathBuf,
+}
+
+/// `[listen]`: outside addresses by transport.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenSection {
+    /// RFC 9329 over TCP.
+    pub tcp: Vec<SocketAddr>,
+    /// RFC 7296 and 3948 over UDP; accepted, not served yet.
+    pub udp: Vec<SocketAddr>,
+}
+
+/// `[inner]`: the device towards the core network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InnerSection {
+    /// Its name, 1 to 15 octets.
+    pub device: String,
+    /// Largest inner packet, octets.
+    pub mtu: u16,
+    /// DNS servers for the UEs.
+    pub dns: Vec<IpAddr>,
+    /// Whether UEs may reach each other through the gateway.
+    pub hairpin: bool,
+}
+
+/// `[debug]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DebugSection {
+    /// Log filter: a level, or directives of tracing-subscriber.
+    pub log: String,
+    /// Whether `swugate keylog` may write keys.
+    pub keylog: bool,
+}
+
+impl Config {
+    /// Keys that differ from `running` and take effect at the next start only.
+    pub fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
+        let pools = |config: &Self| {
+            config.responder.pools.iter().flat_map(|pool| pool.prefixes.clone()).collect::<Vec<_>>()
+        };
+        let limits = |config: &Self| {
+            // These are followed at once.
+            let followed =
+                ["sessions", "children_per_session", "half_open", "half_open_per_source", "drain_s"];
+            let fixed = Limits::TABLE.iter().filter(|bounds| !followed.contains(&bounds.name));
+            fixed.map(|bounds| config.limits.get(bounds.name)).collect::<Vec<_>>()
+        };
+        let checks = [
+            ("gateway", self.gateway != running.gateway),
+            ("listen", self.listen != running.listen),
+            ("metrics", self.metrics != running.metrics),
+            (
+                "inner",
+                (&self.inner.device, self.inner.mtu, self.inner.hairpin)
+                    != (&running.inner.device, running.inner.mtu, running.inner.hairpin),
+            ),
+            ("pool prefixes", pools(self) != pools(running)),
+            ("limits of workers", limits(self) != limits(running)),
+        ];
+        checks.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// End of validity of the gateway's certificate, seconds since 1970.
+    pub fn certificate_not_after_s(&self) -> Option<i64> {
+        let store = self.responder.certificates.as_ref()?;
+        i64::try_from(store.not_after()).ok()
+    }
+}
+
+/// Reads and checks `file` and every file it names.
+///
+/// # Errors
+/// All mistakes, in the order of the lines.
+pub fn load(file: &Path) -> Result<Config, Vec<ConfigError>> {
+    let text = read_text(file).map_err(|error| {
+        let allowed = format!("a readable file of UTF-8 text ({error})");
+        vec![ConfigError {
+            file: file.to_owned(),
+            line: 1,
+            key: "file".into(),
+            value: "(missing)".into(),
+            allowed,
+        }]
+    })?;
+    parse(file, text)
+}
+
+/// Checks `text` as the contents of `file`; the files it names are looked up beside `file`.
+///
+/// # Errors
+/// All mistakes, in the order of the lines.
+pub fn parse(file: &Path, text: String) -> Result<Config, Vec<ConfigError>> {
+    let reader = Reader::new(file, text);
+    let config = match reader.parse() {
+        Some(document) => sections::read(&reader, &document),
+        None => None,
+    };
+    let (errors, warnings) = reader.into_report();
+    match config {
+        Some(config) if errors.is_empty() => Ok(Config { warnings, ..config }),
+        _ => Err(errors),
+    }
+}
+
+/// The run directory that `file` names, or the default when the file cannot be read: all that the
+/// commands which talk to a running gateway need, whatever else is wrong with the file.
+pub fn run_dir(file: &Path) -> PathBuf {
+    let text = read_text(file).unwrap_or_default();
+    let (document, _) = toml::de::DeTable::parse_recoverable(&text);
+    let gateway = document.get_ref().get("gateway").and_then(|value| value.get_ref().as_table());
+    let run_dir = gateway.and_then(|table| table.get("run_dir")).and_then(|value| value.get_ref().as_str());
+    let base = file.parent().unwrap_or(Path::new(""));
+    run_dir.map_or_else(|| PathBuf::from(DEFAULT_RUN_DIR), |dir| base.join(dir))
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_octets(path)?).map_err(|_| io::Error::other("not UTF-8"))
+}
+
+fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
+    let meta = fs::metadata(path)?;
+    if !meta.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    if meta.len() > FILE_OCTETS_MAX {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
+    fs::read(path)
+}

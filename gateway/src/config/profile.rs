@@ -1,0 +1,260 @@
+//! `[certificate]` and `[[profile]]`: how UEs authenticate and what they get.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codec::crypto::{EspProposal, IkeProposal, ProposalError};
+
+use super::reader::{Field, Section};
+use super::secrets;
+use super::sections::{NOT_YET, unique_name};
+use crate::control::pki::{CertificateFiles, CertificateStore, PkiError};
+use crate::control::pool::{PoolConfig, Prefix};
+use crate::control::responder::{AuthKind, Glob, Profile};
+use crate::types::{Transport, TsRange};
+
+/// Proposals of a profile without `ike`.
+const IKE_DEFAULT: [&str; 4] = [
+    "aes128gcm16-aes256gcm16-prfsha256-prfsha384-x25519-ecp256-ecp384-modp2048",
+    "chacha20poly1305-prfsha256-x25519-ecp256",
+    "aes256-aes128-sha256-sha512-x25519-ecp256-ecp384-modp2048-modp3072-modp4096",
+    "aes128-sha256-modp2048",
+];
+
+/// Proposals of a profile without `esp`.
+const ESP_DEFAULT: [&str; 3] = ["aes128gcm16-aes256gcm16", "chacha20poly1305", "aes256-aes128-sha256-sha512"];
+
+const PEM: &str = "the path of a PEM file";
+
+/// What a profile may name, as read before the profiles.
+pub(super) struct Named<'a> {
+    /// `[[pool]]`.
+    pub(super) pools: &'a [PoolConfig],
+    /// Names of `[[aaa]]`.
+    pub(super) aaa: &'a [String],
+}
+
+/// Reads all profiles.
+pub(super) fn profiles(root: &mut Section<'_>, named: &Named<'_>) -> Vec<Arc<Profile>> {
+    let mut profiles: Vec<Arc<Profile>> = Vec::new();
+    let sections = root.sections("profile");
+    if sections.is_empty() {
+        root.missing("profile", "at least one table [[profile]] with name and auth");
+    }
+    for section in sections {
+        let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+        if let Some(profile) = profile(section, &names, named) {
+            profiles.push(Arc::new(profile));
+        }
+    }
+    profiles
+}
+
+fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Option<Profile> {
+    let name = unique_name(&mut section, names.iter().copied());
+    let (idi, idr) = patterns(&mut section);
+    let auth = auth(&mut section);
+    let pool = pool(&mut section, named.pools);
+    if let Some(field) = section.value("aaa") {
+        one_of(&field, named.aaa, "[[aaa]]");
+    }
+    let local_ts = local_ts(&mut section);
+    let ike: Vec<IkeProposal> = proposals(&mut section, "ike", &IKE_DEFAULT);
+    let esp: Vec<EspProposal> = proposals(&mut section, "esp", &ESP_DEFAULT);
+    let transports = transports(&mut section);
+    let rekey_ike = section.number("rekey_ike_s", 86_400, 60..=31_536_000, "seconds");
+    let rekey_child = section.number("rekey_child_s", 14_400, 60..=31_536_000, "seconds");
+    let dpd = section.number("dpd_s", 60, 0..=86_400, "seconds; 0 never asks");
+    let replay_window = section.number("replay_window", 128, 32..=4096, "packets") as u32;
+    section.finish();
+    Some(Profile {
+        name,
+        idi,
+        idr,
+        auth: auth?,
+        pool: pool?,
+        local_ts,
+        ike,
+        esp,
+        transports,
+        rekey_ike: Duration::from_secs(rekey_ike),
+        rekey_child: Duration::from_secs(rekey_child),
+        dpd: Duration::from_secs(dpd),
+        replay_window,
+    })
+}
+
+fn patterns(section: &mut Section<'_>) -> (Glob, Glob) {
+    let Some(mut patterns) = section.section("match") else { return (Glob::new("*"), Glob::new("*")) };
+    let allowed = "a pattern in which * and ? stand for other characters";
+    let idi = patterns.text("idi", "*", allowed);
+    let idr = patterns.text("idr", "*", allowed);
+    patterns.finish();
+    (Glob::new(&idi), Glob::new(&idr))
+}
+
+fn auth(section: &mut Section<'_>) -> Option<AuthKind> {
+    const ALLOWED: &str = "\"psk\" or \"certificate\"";
+    let field = section.required("auth", ALLOWED);
+    let kind = field.as_ref().and_then(|field| field.text(ALLOWED)).unwrap_or("");
+    let secrets_file = section.value("secrets_file");
+    match kind {
+        "psk" => {
+            let allowed = "the path of a file with psk = \"…\" or [[secret]] entries";
+            let Some(file) = secrets_file else {
+                section.missing("secrets_file", allowed);
+                return None;
+            };
+            secrets::read(&file, allowed).map(AuthKind::Psk)
+        }
+        "certificate" => Some(AuthKind::Certificate),
+        "eap-aka" | "eap-aka-prime" | "eap-mschapv2" | "eap-tls" | "eap-radius" | "eap-diameter" => {
+            field?.reject(format!("{ALLOWED}; {kind} is {NOT_YET}"));
+            None
+        }
+        _ => {
+            if let Some(field) = field.filter(Field::is_text) {
+                field.reject(ALLOWED);
+            }
+            None
+        }
+    }
+}
+
+fn pool(section: &mut Section<'_>, pools: &[PoolConfig]) -> Option<String> {
+    let names: Vec<String> = pools.iter().map(|pool| pool.name.clone()).collect();
+    match section.value("pool") {
+        Some(field) => one_of(&field, &names, "[[pool]]"),
+        None if names.len() == 1 => names.into_iter().next(),
+        None => {
+            section.missing("pool", "the name of a [[pool]]");
+            None
+        }
+    }
+}
+
+/// The value when it is one of `names`, which `tables` define.
+fn one_of(field: &Field<'_>, names: &[String], tables: &str) -> Option<String> {
+    let allowed = match names {
+        [] => format!("the name of a table {tables}, and there is none"),
+        names => format!("the name of a table {tables}: {}", names.join(", ")),
+    };
+    let name = field.text(&allowed)?;
+    if !names.iter().any(|known| known == name) {
+        field.reject(allowed);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn local_ts(section: &mut Section<'_>) -> Vec<TsRange> {
+    let allowed = "address ranges, such as [\"0.0.0.0/0\", \"::/0\"]";
+    let Some(field) = section.value("local_ts") else {
+        let any = ["0.0.0.0/0", "::/0"];
+        return any
+            .iter()
+            .filter_map(|text| text.parse::<Prefix>().ok())
+            .map(|prefix| prefix.selector())
+            .collect();
+    };
+    let elements = field.some_list(allowed);
+    elements
+        .iter()
+        .filter_map(|element| element.parse::<Prefix>(allowed))
+        .map(|prefix| prefix.selector())
+        .collect()
+}
+
+fn proposals<T>(section: &mut Section<'_>, key: &'static str, default: &[&str]) -> Vec<T>
+where
+    T: FromStr<Err = ProposalError>,
+{
+    const ALLOWED: &str = "proposals in strongSwan's keywords, such as [\"aes256-sha256-modp2048\"]";
+    let Some(field) = section.value(key) else {
+        return default.iter().filter_map(|text| text.parse().ok()).collect();
+    };
+    let mut proposals = Vec::new();
+    for element in field.some_list(ALLOWED) {
+        let Some(text) = element.text(ALLOWED) else { continue };
+        match text.parse::<T>() {
+            Ok(proposal) => proposals.push(proposal),
+            Err(error) => element.reject(error.to_string()),
+        }
+    }
+    proposals
+}
+
+fn transports(section: &mut Section<'_>) -> Vec<Transport> {
+    const ALLOWED: &str = "a list of \"tcp\", \"udp\", \"tls\"";
+    let Some(field) = section.value("transports") else {
+        return vec![Transport::Tcp, Transport::Udp, Transport::Tls];
+    };
+    let elements = field.some_list(ALLOWED);
+    let mut transports = Vec::new();
+    for element in elements {
+        match element.text(ALLOWED) {
+            Some("tcp") => transports.push(Transport::Tcp),
+            Some("udp") => transports.push(Transport::Udp),
+            Some("tls") => transports.push(Transport::Tls),
+            Some(_) => element.reject(ALLOWED),
+            None => {}
+        }
+    }
+    transports
+}
+
+/// Reads `[certificate]`. Its files are opened only when a profile uses them.
+pub(super) fn certificate(
+    root: &mut Section<'_>,
+    profiles: &[Arc<Profile>],
+) -> Option<Arc<CertificateStore>> {
+    let used = profiles.iter().any(|profile| matches!(profile.auth, AuthKind::Certificate));
+    let Some(mut section) = root.section("certificate") else {
+        if used {
+            root.missing("certificate", "a table [certificate] with chain, key and ca");
+        }
+        return None;
+    };
+    let fields = ["chain", "key", "ca"].map(|key| section.required(key, PEM));
+    let crl = section.value("crl");
+    section.finish();
+    let path = |field: &Field<'_>| field.text(PEM).map(|text| field.reader().resolve(text));
+    let [chain, key, ca] = fields.each_ref().map(|field| field.as_ref().and_then(path));
+    let crl = match &crl {
+        Some(field) => Some((field, path(field)?)),
+        None => None,
+    };
+    if !used {
+        return None;
+    }
+    let files = CertificateFiles {
+        chain: chain?,
+        key: key?,
+        ca: ca?,
+        crl: crl.as_ref().map(|(_, path)| path.clone()),
+    };
+    secrets::warn_if_open(root.reader(), &files.key);
+    match CertificateStore::load(&files) {
+        Ok(store) => Some(Arc::new(store)),
+        Err(error) => {
+            let named = fields.iter().flatten().chain(crl.iter().map(|(field, _)| *field));
+            reject_file(named, &error);
+            None
+        }
+    }
+}
+
+/// Reports a file under the key that names it.
+fn reject_file<'f, 'd: 'f>(mut fields: impl Iterator<Item = &'f Field<'d>>, error: &PkiError) {
+    let (file, what) = match error {
+        PkiError::Read { file, source } => (file, source.to_string()),
+        PkiError::Contents { file, what } => (file, what.clone()),
+    };
+    let names = |field: &&Field<'_>| {
+        field.text(PEM).is_some_and(|text| field.reader().resolve(text).display().to_string() == *file)
+    };
+    if let Some(field) = fields.find(names) {
+        field.reject(format!("{PEM} ({what})"));
+    }
+}

@@ -1,0 +1,302 @@
+//! The tables of the configuration other than profiles, in the order of the sample file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeTable;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::reader::{Field, Reader, Section};
+use super::{Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile};
+use crate::control::pool::{PoolConfig, Prefix};
+use crate::control::responder::{Identity, Limits as ResponderLimits, ResponderConfig};
+use crate::limits::Limits;
+use crate::types::WORKERS_MAX;
+
+/// Said of everything the format knows and this version does not serve.
+pub(super) const NOT_YET: &str = "not in this version";
+
+/// Shortest prefix a pool may have, IPv4 and IPv6.
+const POOL_LEN_MIN: (u8, u8) = (8, 64);
+
+/// Longest prefix a pool may have: two addresses for UEs beside the network's and the gateway's own.
+const POOL_LEN_MAX: (u8, u8) = (30, 126);
+
+const IDENTITY: &str = "an FQDN, an IP address, user@fqdn or \"dn:O=…,CN=…\"";
+
+const SOCKET: &str = "address:port, such as \"0.0.0.0:4500\" or \"[::]:4500\"";
+
+/// Reads the whole document; mistakes go to `reader`, and any of them makes the result worthless.
+pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<Config> {
+    let mut root = reader.root(document);
+    let gateway = gateway(&mut root);
+    let listen = listen(&mut root);
+    let metrics = metrics(&mut root);
+    let inner = inner(&mut root);
+    let pools = pools(&mut root);
+    let aaa = aaa(&mut root);
+    let profiles = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
+    let certificates = profile::certificate(&mut root, &profiles);
+    store(&mut root);
+    let limits = limits(&mut root);
+    let debug = debug(&mut root);
+    if let Some(relay) = root.value("relay") {
+        relay.reject(NOT_YET);
+    }
+    root.finish();
+    if !listen.udp.is_empty() {
+        reader.warn("listen.udp: UDP is not served in this version; these addresses are ignored".into());
+    }
+    let (identity, gateway) = gateway?;
+    let responder = ResponderConfig {
+        identity,
+        certificates,
+        profiles,
+        pools,
+        dns: inner.dns.clone(),
+        keylog: debug.keylog,
+        limits: responder_limits(&limits),
+    };
+    let file = reader.file().to_owned();
+    let responder = Arc::new(responder);
+    Some(Config { file, gateway, listen, metrics, inner, responder, limits, debug, warnings: Vec::new() })
+}
+
+fn gateway(root: &mut Section<'_>) -> Option<(Identity, GatewaySection)> {
+    let Some(mut section) = root.section("gateway") else {
+        root.missing("gateway", "a table [gateway] with identity = \"…\"");
+        return None;
+    };
+    let identity = section.required("identity", IDENTITY).and_then(|field| field.parse::<Identity>(IDENTITY));
+    let user = section.value("user").and_then(|field| {
+        let allowed = "the name of an existing user";
+        let name = field.text(allowed)?;
+        let known = nix::unistd::User::from_name(name).ok().flatten().is_some();
+        if !known {
+            field.reject(allowed);
+        }
+        known.then(|| name.to_owned())
+    });
+    let workers = section.value("workers").and_then(|field| workers(&field));
+    let cores = section.list("cores", "core numbers, such as [0, 1]");
+    let cores =
+        cores.iter().filter_map(|field| field.number(0..=1023, "core number")).map(|core| core as usize);
+    let cores: Vec<usize> = cores.collect();
+    let run_dir = section.text("run_dir", DEFAULT_RUN_DIR, "the path of a directory");
+    let run_dir = root.reader().resolve(&run_dir);
+    section.finish();
+    Some((identity?, GatewaySection { user, workers, cores, run_dir }))
+}
+
+fn workers(field: &Field<'_>) -> Option<usize> {
+    let allowed = format!("\"auto\" or a number from 1 to {WORKERS_MAX}");
+    if field.is_text() {
+        if field.text(&allowed) != Some("auto") {
+            field.reject(allowed);
+        }
+        return None;
+    }
+    field.number_or(1..=WORKERS_MAX as u64, &allowed).map(|workers| workers as usize)
+}
+
+fn listen(root: &mut Section<'_>) -> ListenSection {
+    let any = |port| vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0_u16; 8], port))];
+    let Some(mut section) = root.section("listen") else {
+        return ListenSection { tcp: any(4500), udp: Vec::new() };
+    };
+    let tcp = match section.value("tcp") {
+        Some(field) => sockets(field.some_list(SOCKET)),
+        None => any(4500),
+    };
+    let udp = sockets(section.list("udp", SOCKET));
+    for key in ["tls", "shared", "ftt", "ike_tcp"] {
+        if let Some(field) = section.value(key).filter(|field| !field.is_empty_list()) {
+            field.reject(format!("{NOT_YET}; leave the list empty"));
+        }
+    }
+    section.finish();
+    ListenSection { tcp, udp }
+}
+
+fn sockets(elements: Vec<Field<'_>>) -> Vec<SocketAddr> {
+    let mut seen = Vec::new();
+    for element in elements {
+        let Some(addr) = element.parse::<SocketAddr>(SOCKET) else { continue };
+        if addr.port() == 0 {
+            element.reject(format!("a port from 1 to 65535 in {SOCKET}"));
+        } else if seen.contains(&addr) {
+            element.reject("each address once");
+        } else {
+            seen.push(addr);
+        }
+    }
+    seen
+}
+
+fn metrics(root: &mut Section<'_>) -> Option<SocketAddr> {
+    let default = SocketAddr::from(([127, 0, 0, 1], 9329));
+    let Some(mut section) = root.section("metrics") else { return Some(default) };
+    let allowed = "address:port, such as \"127.0.0.1:9329\", or \"\" for none";
+    let listen = match section.value("listen") {
+        None => Some(default),
+        Some(field) if field.text(allowed) == Some("") => None,
+        Some(field) if field.is_text() => field.parse(allowed),
+        Some(_) => None,
+    };
+    section.finish();
+    listen
+}
+
+fn inner(root: &mut Section<'_>) -> InnerSection {
+    let default = InnerSection { device: "swu0".into(), mtu: 1400, dns: Vec::new(), hairpin: false };
+    let Some(mut section) = root.section("inner") else { return default };
+    let device = section.value("device").and_then(|field| {
+        let allowed = "an interface name of 1 to 15 letters, digits, '-', '_' or '.'";
+        let name = field.text(allowed)?;
+        let letters = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
+        if name.is_empty() || name.len() > 15 || !letters || name == "." || name == ".." {
+            field.reject(allowed);
+            return None;
+        }
+        Some(name.to_owned())
+    });
+    // RFC 8200 §5: no link with IPv6 has an MTU below 1280.
+    let mtu = section.number("mtu", default.mtu.into(), 1280..=9000, "octets") as u16;
+    let allowed = "IP addresses, such as [\"10.64.0.1\"]";
+    let dns =
+        section.list("dns", allowed).iter().filter_map(|field| field.parse::<IpAddr>(allowed)).collect();
+    let hairpin = section.flag("hairpin", default.hairpin);
+    section.finish();
+    InnerSection { device: device.unwrap_or(default.device), mtu, dns, hairpin }
+}
+
+fn pools(root: &mut Section<'_>) -> Vec<PoolConfig> {
+    let allowed = "address ranges, such as [\"10.64.0.0/16\", \"fd64::/112\"]";
+    let mut pools: Vec<PoolConfig> = Vec::new();
+    for mut section in root.sections("pool") {
+        let name = unique_name(&mut section, pools.iter().map(|pool| pool.name.as_str()));
+        let mut prefixes: Vec<Prefix> = Vec::new();
+        let field = section.required("prefixes", allowed);
+        for element in field.iter().flat_map(|field| field.some_list(allowed)) {
+            let Some(prefix) = element.parse::<Prefix>(allowed) else { continue };
+            let taken = pools.iter().flat_map(|pool| &pool.prefixes).chain(&prefixes);
+            match pool_prefix_mistake(&prefix, taken) {
+                Some(mistake) => element.reject(mistake),
+                None => prefixes.push(prefix),
+            }
+        }
+        section.finish();
+        pools.push(PoolConfig { name, prefixes, reserved: Vec::new() });
+    }
+    if pools.is_empty() {
+        root.missing("pool", "at least one table [[pool]] with name and prefixes");
+    }
+    pools
+}
+
+fn pool_prefix_mistake<'p>(prefix: &Prefix, mut taken: impl Iterator<Item = &'p Prefix>) -> Option<String> {
+    let pick = |(v4, v6): (u8, u8)| if prefix.addr().is_ipv4() { v4 } else { v6 };
+    let (min, max) = (pick(POOL_LEN_MIN), pick(POOL_LEN_MAX));
+    if !(min..=max).contains(&prefix.prefix_len()) {
+        return Some(format!("a prefix length from {min} to {max}"));
+    }
+    let overlap = taken.find(|other| other.contains(prefix.addr()) || prefix.contains(other.addr()));
+    overlap.map(|other| format!("a range apart from {other}"))
+}
+
+/// Reads `name`, which must differ from the names before it.
+pub(super) fn unique_name<'n>(
+    section: &mut Section<'_>,
+    mut before: impl Iterator<Item = &'n str>,
+) -> String {
+    let allowed = "a name of its own";
+    let Some(field) = section.required("name", allowed) else { return String::new() };
+    let Some(name) = field.text(allowed) else { return String::new() };
+    if name.is_empty() || before.any(|other| other == name) {
+        field.reject(allowed);
+    }
+    name.to_owned()
+}
+
+/// Checks `[[aaa]]` and returns the names; nothing in this version talks to one, so no file is opened.
+fn aaa(root: &mut Section<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for mut section in root.sections("aaa") {
+        let name = unique_name(&mut section, names.iter().map(String::as_str));
+        let kinds = "radius, diameter or embedded";
+        if let Some(kind) = section.required("kind", kinds)
+            && !matches!(kind.text(kinds), Some("radius" | "diameter" | "embedded") | None)
+        {
+            kind.reject(kinds);
+        }
+        let allowed = "address:port, such as [\"10.77.0.1:1812\"]";
+        for server in section.list("servers", allowed) {
+            let _ = server.parse::<SocketAddr>(allowed);
+        }
+        let _ = section.text("secret_file", "", "the path of a file");
+        section.finish();
+        names.push(name);
+    }
+    names
+}
+
+fn store(root: &mut Section<'_>) {
+    let Some(mut section) = root.section("store") else { return };
+    let allowed = "\"none\"";
+    if let Some(kind) = section.value("kind") {
+        match kind.text(allowed) {
+            Some("none") | None => {}
+            Some("file" | "redis") => kind.reject(format!("{allowed}; file and redis are {NOT_YET}")),
+            Some(_) => kind.reject(allowed),
+        }
+    }
+    let _ = section.text("url", "", "the address of the store");
+    section.finish();
+}
+
+fn limits(root: &mut Section<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let Some(mut section) = root.section("limits") else { return limits };
+    for bounds in Limits::TABLE {
+        limits.set(
+            bounds.name,
+            section.number(bounds.name, bounds.default, bounds.min..=bounds.max, bounds.unit),
+        );
+    }
+    section.finish();
+    limits
+}
+
+fn responder_limits(limits: &Limits) -> ResponderLimits {
+    ResponderLimits {
+        sessions_max: limits.sessions as usize,
+        half_open_max: limits.half_open as usize,
+        half_open_per_source_max: limits.half_open_per_source as usize,
+        half_open_timeout: Duration::from_secs(limits.half_open_s.into()),
+        children_max: limits.children_per_session as usize,
+        message_len_max: limits.ike_message_octets as usize,
+        ..ResponderLimits::default()
+    }
+}
+
+fn debug(root: &mut Section<'_>) -> DebugSection {
+    let default = DebugSection { log: "info".into(), keylog: false };
+    let Some(mut section) = root.section("debug") else { return default };
+    let allowed =
+        "off, error, warn, info, debug, trace, or directives such as \"info,gateway::control=debug\"";
+    let log = section.value("log").and_then(|field| {
+        let text = field.text(allowed)?;
+        // A bare word that is no level would be taken for the name of a module.
+        let level = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+        let directive = |part: &str| part.split_once('=').map_or(part, |(_, word)| word).trim().to_owned();
+        if text.parse::<Targets>().is_err() || !text.split(',').all(|part| level(&directive(part))) {
+            field.reject(allowed);
+        }
+        Some(text.to_owned())
+    });
+    let keylog = section.flag("keylog", default.keylog);
+    section.finish();
+    DebugSection { log: log.unwrap_or(default.log), keylog }
+}

@@ -1,0 +1,161 @@
+//! The responder and the way to the workers, put together: what one turn of the control loop does.
+//!
+//! No sockets, no clock and no runtime here. The loop in [`super::run`] feeds messages and time in and
+//! calls [`Engine::flush`] when it is done with a batch.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use ahash::AHashMap;
+use codec::esp::EspSpi;
+
+use super::attach::{AttachHistogram, AttachMeter};
+use super::dispatch::Dispatcher;
+use super::responder::{Event, Responder, ResponderConfig, Verdict};
+use crate::admin::keylog::KeyRing;
+use crate::log::LogLimit;
+use crate::types::WorkerId;
+use crate::worker::inbox::{ChildCounters, ToControl, ToWorker};
+
+/// The state of the control thread.
+pub struct Engine {
+    /// The IKE state machine.
+    pub responder: Responder,
+    /// The way to the workers.
+    pub dispatcher: Dispatcher,
+    /// Attach latencies.
+    pub attach: AttachHistogram,
+    /// Attach rate.
+    pub attach_meter: AttachMeter,
+    /// Keys of the latest SAs; stays empty unless `debug.keylog` is set.
+    pub keys: KeyRing,
+    /// Reports of Child SA counters that have come in.
+    pub reports: Reports,
+    attached_log: LogLimit,
+    ended_log: LogLimit,
+}
+
+/// Answers to one [`ToWorker::ReportChildren`].
+#[derive(Default)]
+pub struct Reports {
+    /// Workers that have not answered.
+    pub missing: Vec<WorkerId>,
+    /// Counters by inbound SPI.
+    pub children: AHashMap<EspSpi, ChildCounters>,
+}
+
+impl Engine {
+    /// An engine without sessions. It logs at most `log_lines_per_s` beginnings and as many ends of
+    /// sessions per second.
+    pub fn new(
+        config: Arc<ResponderConfig>,
+        dispatcher: Dispatcher,
+        log_lines_per_s: u32,
+        now: Instant,
+    ) -> Self {
+        let random = Box::new(codec::OsRandom);
+        Self {
+            responder: Responder::new(config, random, now, SystemTime::now()),
+            dispatcher,
+            attach: AttachHistogram::default(),
+            attach_meter: AttachMeter::new(now),
+            keys: KeyRing::default(),
+            reports: Reports::default(),
+            attached_log: LogLimit::new(log_lines_per_s, now),
+            ended_log: LogLimit::new(log_lines_per_s, now),
+        }
+    }
+
+    /// Takes one message of a worker and does everything that follows from it.
+    pub fn handle(&mut self, now: Instant, message: ToControl) {
+        match message {
+            ToControl::Ike { conn, path, mut message } => {
+                let conn = self.dispatcher.current(conn);
+                let verdict = self.responder.handle_message(now, conn, &path, &mut message);
+                self.settle(now);
+                self.dispatcher.push_to_conn(ToWorker::Handled { conn, good: verdict == Verdict::Good });
+            }
+            ToControl::Bound { session, conn, path } => {
+                let conn = self.dispatcher.current(conn);
+                self.responder.handle_conn_bound(now, session, conn, &path);
+                self.settle(now);
+            }
+            ToControl::Closed { conn } => {
+                self.dispatcher.conn_closed(conn);
+                self.responder.handle_conn_closed(conn);
+                self.settle(now);
+            }
+            ToControl::Moved { old, new } => {
+                self.responder.handle_conn_moved(old, new);
+                self.dispatcher.conn_moved(old, new);
+                self.settle(now);
+            }
+            ToControl::EspActivity { session } => self.responder.handle_esp_activity(now, session),
+            ToControl::SequenceHigh { session, spi_in } => {
+                self.responder.handle_sequence_high(now, session, spi_in);
+                self.settle(now);
+            }
+            ToControl::FenceReached { worker: _, fence } => self.dispatcher.fence_reached(fence),
+            ToControl::ChildCounters { worker, children } => {
+                self.reports.missing.retain(|&missing| missing != worker);
+                self.reports.children.extend(children);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.responder.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// Carries out what the responder wants: changes first, then messages, then what must follow those.
+    pub fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.responder.poll_event() {
+            self.on_event(now, event);
+        }
+        while let Some(transmit) = self.responder.poll_transmit() {
+            self.dispatcher.transmit(transmit);
+        }
+        self.dispatcher.end_turn();
+    }
+
+    /// Asks every worker for the counters of its Child SAs.
+    pub fn ask_for_reports(&mut self, workers: usize) {
+        self.reports =
+            Reports { missing: (0..workers).map(|id| WorkerId(id as u8)).collect(), ..Reports::default() };
+        self.dispatcher.broadcast(|| ToWorker::ReportChildren);
+    }
+
+    /// Hands messages over to the workers and wakes them.
+    pub fn flush(&mut self) {
+        self.dispatcher.flush();
+    }
+
+    fn on_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Install(install) => self.dispatcher.install(install),
+            Event::RemoveChild { session, worker, spi_in } => {
+                self.dispatcher.push(worker, ToWorker::RemoveChild { session, spi_in });
+            }
+            Event::Bind { session, worker, conn } => self.dispatcher.bind(session, worker, conn),
+            Event::CloseSession { session, worker } => {
+                self.dispatcher.close_session(session, worker);
+                if let Some(skipped) = self.ended_log.allow(now) {
+                    tracing::info!(session = session.0, skipped, "session ended");
+                }
+            }
+            Event::CloseConn { conn, reason } => self.dispatcher.close_conn(conn, reason),
+            Event::HalfOpen { conn } => self.dispatcher.push_to_conn(ToWorker::HalfOpen { conn }),
+            Event::KeyLog(key) => self.keys.push(key),
+            Event::Attached { session, latency } => {
+                self.attach.record(latency);
+                self.attach_meter.record(now);
+                if let Some(skipped) = self.attached_log.allow(now) {
+                    let latency_ms = latency.as_millis() as u64;
+                    tracing::info!(session = session.0, latency_ms, skipped, "session attached");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The inner device as the system sees it, and the addresses that are the host's own.
+//!
+//! Speaks rtnetlink. The queues of the device belong to the workers; this only gives it an MTU,
+//! addresses and thereby routes for the pools.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use futures_util::stream::StreamExt;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
+use tokio::sync::mpsc;
+
+use super::pool::PoolConfig;
+use crate::config::InnerSection;
+use crate::error::Failure;
+
+/// Changes of addresses come in bursts; one listing serves all that fall into this time.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// Gives the device its MTU, the first host address of every pool prefix (and with it the route for the
+/// prefix), and brings it up.
+///
+/// # Errors
+/// [`Failure::Environment`] naming the step. IPv6 that the host has switched off is only a warning.
+pub async fn set_up_device(inner: &InnerSection, pools: &[PoolConfig]) -> Result<(), Failure> {
+    let device = &inner.device;
+    let failed = |step: String, error: &dyn std::fmt::Display| {
+        Failure::Environment(format!("device {device}: {step}: {error} (missing privilege CAP_NET_ADMIN?)"))
+    };
+    let (connection, handle, _) = new_connection().map_err(|error| failed("netlink".into(), &error))?;
+    let netlink = tokio::spawn(connection);
+    let mut links = handle.link().get().match_name(device.clone()).execute();
+    let link = links.try_next().await.map_err(|error| failed("find".into(), &error))?;
+    let index = link.map(|link| link.header.index).ok_or_else(|| failed("find".into(), &"no such device"))?;
+    let up = LinkUnspec::new_with_index(index).mtu(inner.mtu.into()).up().build();
+    let set = handle.link().set(up).execute().await;
+    set.map_err(|error| failed(format!("set MTU {} and bring up", inner.mtu), &error))?;
+    for prefix in pools.iter().flat_map(|pool| &pool.prefixes) {
+        let addr = prefix.first_host();
+        let added = handle.address().add(index, addr, prefix.prefix_len()).replace().execute().await;
+        match added {
+            Ok(()) => {}
+            Err(error) if addr.is_ipv6() => {
+                tracing::warn!(
+                    "device {device}: address {addr}/{}: {error}; IPv6 switched off?",
+                    prefix.prefix_len()
+                );
+            }
+            Err(error) => return Err(failed(format!("address {addr}/{}", prefix.prefix_len()), &error)),
+        }
+    }
+    netlink.abort();
+    warn_without_forwarding(pools);
+    Ok(())
+}
+
+/// Forwarding is the host's own decision; without it the gateway looks broken, so it is said.
+fn warn_without_forwarding(pools: &[PoolConfig]) {
+    let prefixes = || pools.iter().flat_map(|pool| &pool.prefixes);
+    let checks = [
+        (
+            prefixes().any(|prefix| prefix.addr().is_ipv4()),
+            "/proc/sys/net/ipv4/ip_forward",
+            "net.ipv4.ip_forward",
+        ),
+        (
+            prefixes().any(|prefix| prefix.addr().is_ipv6()),
+            "/proc/sys/net/ipv6/conf/all/forwarding",
+            "net.ipv6.conf.all.forwarding",
+        ),
+    ];
+    for (used, path, name) in checks {
+        if used && std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
+            tracing::warn!(
+                "sysctl {name} = 0: the kernel forwards no packets between UEs and the core network"
+            );
+        }
+    }
+}
+
+/// The host's own addresses, on every interface.
+///
+/// # Errors
+/// [`Failure::Environment`] when netlink does not tell.
+pub async fn local_addrs() -> Result<Arc<[IpAddr]>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Environment(format!("listing addresses: {error}"));
+    let (connection, handle, _) = new_connection().map_err(|error| failed(&error))?;
+    let netlink = tokio::spawn(connection);
+    let addrs = list(&handle).await.map_err(|error| failed(&error));
+    netlink.abort();
+    addrs
+}
+
+async fn list(handle: &Handle) -> Result<Arc<[IpAddr]>, rtnetlink::Error> {
+    let mut addrs = Vec::new();
+    let mut messages = handle.address().get().execute();
+    while let Some(message) = messages.try_next().await? {
+        let mut own = None;
+        for attribute in message.attributes {
+            match attribute {
+                // On a point-to-point interface `Address` is the other end; `Local` wins.
+                AddressAttribute::Local(addr) => own = Some(addr),
+                AddressAttribute::Address(addr) => own = own.or(Some(addr)),
+                _ => {}
+            }
+        }
+        addrs.extend(own);
+    }
+    addrs.sort_unstable();
+    addrs.dedup();
+    Ok(addrs.into())
+}
+
+/// Reports the host's addresses whenever they change, for as long as `changes` is open.
+///
+/// # Errors
+/// [`Failure::Environment`] when the system does not let us listen.
+pub fn watch_local_addrs(changes: mpsc::Sender<Arc<[IpAddr]>>) -> Result<(), Failure> {
+    let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (connection, handle, mut messages) = new_multicast_connection(&groups)
+        .map_err(|error| Failure::Environment(format!("watching addresses: {error}")))?;
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        while messages.next().await.is_some() {
+            tokio::time::sleep(SETTLE).await;
+            while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, messages.next()).await {}
+            match list(&handle).await {
+                Ok(addrs) => {
+                    if changes.send(addrs).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!("listing addresses: {error}"),
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! The loop of the control thread, on tokio-uring.
+//!
+//! It waits for whatever comes first: a wake from a worker, a deadline, an administrator, a signal, a
+//! change of the host's addresses. Then it takes a bounded batch from every worker's queue, lets the
+//! engine work, and hands the results over. It never waits for a worker.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam::channel::Receiver;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::administration::Administration;
+use super::engine::Engine;
+use crate::admin::api::Call;
+use crate::error::Failure;
+use crate::io::wake::{AsyncWake, Wake};
+use crate::process::notify_supervisor;
+use crate::worker::counters::WorkerCounters;
+use crate::worker::inbox::{ToControl, ToWorker};
+
+/// Messages taken from one worker's queue before the others, and everybody else, get their turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// The loop wakes this often at least: it looks after the workers and the wall clock.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How soon a full inbox is tried again.
+const BACKLOG_RETRY: Duration = Duration::from_millis(1);
+
+/// Time the workers have to flush and end, at shutdown.
+const WORKER_STOP_MAX: Duration = Duration::from_millis(500);
+
+/// The control thread's ends of the workers, in the order of their ids.
+pub struct Workers {
+    /// Messages from each worker.
+    pub queues: Vec<Receiver<ToControl>>,
+    /// Woken by all workers.
+    pub wake: Wake,
+    /// Their counters.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// Their threads.
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+/// What comes in beside the workers' messages.
+pub struct Inputs {
+    /// From administrators.
+    pub calls: mpsc::Receiver<Call>,
+    /// The host's own addresses, when they change.
+    pub local_addrs: mpsc::Receiver<Arc<[IpAddr]>>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// What woke the loop, as far as it matters.
+enum Woken {
+    Work,
+    Call(Call),
+    LocalAddrs(Arc<[IpAddr]>),
+    Terminate,
+    Reload,
+}
+
+/// The control loop's own state, beside the engine.
+pub struct ControlLoop {
+    engine: Engine,
+    workers: Workers,
+    admin: Administration,
+    /// A batch limit was reached: look again at once.
+    again: bool,
+}
+
+impl ControlLoop {
+    /// A loop over `workers`, which must be running.
+    pub fn new(engine: Engine, workers: Workers, admin: Administration) -> Self {
+        Self { engine, workers, admin, again: false }
+    }
+
+    /// Runs until drained, after SIGTERM, SIGINT or the `drain` command.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] when signals or the wake cannot be watched; [`Failure::Failed`] when a
+    /// worker died.
+    pub async fn run(mut self, mut inputs: Inputs) -> Result<(), Failure> {
+        let failed = |error: io::Error| Failure::system("control loop", &error);
+        let wake = AsyncWake::new(self.workers.wake.try_clone().map_err(failed)?).map_err(failed)?;
+        let mut signals = Signals {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            hang_up: signal(SignalKind::hangup()).map_err(failed)?,
+        };
+        notify_supervisor("READY=1");
+        tracing::info!(workers = self.workers.threads.len(), "ready");
+        loop {
+            let woken = self.wait(&wake, &mut inputs, &mut signals).await;
+            let now = Instant::now();
+            self.on_woken(now, woken);
+            self.turn(now);
+            if self.admin.is_drained(&self.engine, now) {
+                return self.stop().await;
+            }
+            self.check_workers()?;
+        }
+    }
+
+    async fn wait(&self, wake: &AsyncWake, inputs: &mut Inputs, signals: &mut Signals) -> Woken {
+        if self.again {
+            // Others get their turn between two batches; their events are found by the polls below.
+            tokio::task::yield_now().await;
+        }
+        let deadline = if self.again { Instant::now() } else { self.next_deadline() };
+        tokio::select! {
+            () = wake.woken() => Woken::Work,
+            Some(call) = inputs.calls.recv() => Woken::Call(call),
+            Some(addrs) = inputs.local_addrs.recv() => Woken::LocalAddrs(addrs),
+            _ = signals.terminate.recv() => Woken::Terminate,
+            _ = signals.interrupt.recv() => Woken::Terminate,
+            _ = signals.hang_up.recv() => Woken::Reload,
+            () = self.admin.reload_ready() => Woken::Work,
+            () = tokio::time::sleep_until(deadline.into()) => Woken::Work,
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let retry = self.engine.dispatcher.has_backlog().then_some(now + BACKLOG_RETRY);
+        let due = [self.engine.responder.poll_timeout(), self.admin.deadline(), retry];
+        due.into_iter().flatten().fold(now + HOUSEKEEPING, Instant::min)
+    }
+
+    fn on_woken(&mut self, now: Instant, woken: Woken) {
+        match woken {
+            Woken::Work => {}
+            Woken::Call(call) => self.admin.on_call(&mut self.engine, &self.workers, now, call),
+            Woken::LocalAddrs(addrs) => {
+                self.engine.dispatcher.broadcast(|| ToWorker::LocalAddrs(addrs.clone()))
+            }
+            Woken::Terminate => {
+                tracing::info!("draining: deleting all sessions");
+                self.admin.start_drain(&mut self.engine, now, None, None);
+            }
+            Woken::Reload => self.admin.start_reload(None),
+        }
+    }
+
+    /// One batch: what the workers sent, what is due, and what follows from both.
+    fn turn(&mut self, now: Instant) {
+        self.again = false;
+        for queue in &self.workers.queues {
+            self.admin.note_queue_depth(queue.len());
+            if self.engine.dispatcher.is_congested() {
+                continue;
+            }
+            for message in queue.try_iter().take(MESSAGES_PER_TURN) {
+                self.engine.handle(now, message);
+            }
+            self.again |= !queue.is_empty();
+        }
+        self.engine.responder.set_wall_clock(now, SystemTime::now());
+        if self.engine.responder.poll_timeout().is_some_and(|due| due <= now) {
+            self.engine.handle_timeout(now);
+        }
+        self.admin.on_turn(&mut self.engine, now);
+        self.engine.flush();
+    }
+
+    fn check_workers(&self) -> Result<(), Failure> {
+        match self.workers.threads.iter().position(JoinHandle::is_finished) {
+            Some(id) => Err(Failure::Failed(format!("worker {id} ended unexpectedly; see the log above"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the workers and answers who asked for it.
+    async fn stop(mut self) -> Result<(), Failure> {
+        self.engine.dispatcher.broadcast(|| ToWorker::Stop);
+        let deadline = Instant::now() + WORKER_STOP_MAX;
+        while Instant::now() < deadline && !self.workers.threads.iter().all(JoinHandle::is_finished) {
+            self.engine.flush();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let left = self.engine.responder.counters().gauges.sessions;
+        tracing::info!(sessions_left = left, "stopped");
+        self.admin.finish_drain(left);
+        // The answer to `drain` leaves through tasks of this runtime.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! Every bound of the process: `[limits]` of the configuration.
+//!
+//! One table defines name, default, unit, allowed range and the memory a limit can cost at worst. The
+//! sum of the worst cases is the memory an attacker can make swugate hold; kernel socket memory
+//! (about 5 KB for an idle connection) comes on top and is bounded by [`Limits::connections`].
+
+/// The range and unit of one limit, as the configuration reader and the documentation need them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Key in `[limits]`.
+    pub name: &'static str,
+    /// Value when the key is absent.
+    pub default: u64,
+    /// Least value allowed.
+    pub min: u64,
+    /// Greatest value allowed.
+    pub max: u64,
+    /// What is counted.
+    pub unit: &'static str,
+}
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty = $default:literal, $min:literal..=$max:literal, $unit:literal;)+) => {
+        /// Bounds of the process. Each field's doc gives meaning, range and worst-case memory.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct Limits {
+            $($(#[$doc])* #[doc = concat!("\n\nUnit: ", $unit, ". Default ", $default, ", allowed ", $min, " to ", $max, ".")]
+            pub $name: $kind,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            /// All limits in file order.
+            pub const TABLE: &'static [Bounds] = &[$(Bounds {
+                name: stringify!($name), default: $default, min: $min, max: $max, unit: $unit,
+            },)+];
+
+            /// Sets the limit called `name`; the reader has checked `value` against [`Limits::TABLE`].
+            pub fn set(&mut self, name: &str, value: u64) {
+                match name {
+                    $(stringify!($name) => self.$name = <$kind>::try_from(value).unwrap_or(<$kind>::MAX),)+
+                    _ => {}
+                }
+            }
+
+            /// The value of the limit called `name`.
+            pub fn get(&self, name: &str) -> Option<u64> {
+                match name {
+                    $(stringify!($name) => Some(self.$name as u64),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+limits! {
+    /// Peer connections of the whole process, shared equally among the workers; further ones are closed
+    /// at accept. Memory: 1 KB each in user space, about 5 KB in the kernel.
+    connections: u32 = 100_000, 64..=4_000_000, "connections";
+    /// Peer connections from one source address on one worker; a CGNAT or a hotspot is one address.
+    /// Memory: included in `connections`.
+    connections_per_source: u32 = 16_384, 1..=4_000_000, "connections";
+    /// Established sessions of the whole process. Memory: 3 KB each, and `children_per_session` on top.
+    sessions: u32 = 1_000_000, 1..=8_000_000, "sessions";
+    /// Child SAs of one session. Memory: 1 KB each.
+    children_per_session: u32 = 16, 1..=64, "Child SAs";
+    /// Half-open IKE SAs of the whole process. Memory: 4 KB each.
+    half_open: u32 = 32_768, 1..=1_000_000, "IKE SAs";
+    /// Half-open IKE SAs from one source address. Memory: included in `half_open`.
+    half_open_per_source: u32 = 8_192, 1..=1_000_000, "IKE SAs";
+    /// Time a connection has for the six octets of the stream prefix (D1). Memory: none.
+    prefix_s: u32 = 8, 1..=60, "seconds";
+    /// Time a connection has until a message finds or makes an IKE SA (D2). Memory: none.
+    first_message_s: u32 = 15, 1..=120, "seconds";
+    /// Life of a half-open IKE SA. Memory: none.
+    half_open_s: u32 = 30, 5..=300, "seconds";
+    /// Time a connection whose session is gone stays open for reuse (RFC 9329 §6.1). Memory: none.
+    linger_s: u32 = 5, 1..=300, "seconds";
+    /// Idle time after which a connection that another one replaced is closed. Memory: none.
+    replaced_idle_s: u32 = 60, 1..=3_600, "seconds";
+    /// Unusable messages in a row after which a connection is closed (RFC 9329 §6.1). Memory: none.
+    bad_messages: u32 = 16, 4..=1_000, "messages";
+    /// Longest IKE message handled. Memory: see `control_queue`.
+    ike_message_octets: u32 = 65_529, 1_500..=65_529, "octets";
+    /// IKE messages of one connection waiting for the control thread; beyond it the connection is closed
+    /// and its session stays. Memory: see `control_queue`.
+    ike_unanswered: u32 = 8, 2..=1_024, "messages";
+    /// Messages waiting in one worker's queue to the control thread; further IKE messages are dropped and
+    /// counted. Memory: `ike_message_octets` each and worker at worst (512 MiB at the defaults); an attach
+    /// takes 1 KB.
+    control_queue: u32 = 8_192, 64..=1_048_576, "messages";
+    /// Messages waiting in one worker's inbox. Memory: 64 octets each and worker, and the IKE response or
+    /// the inner packet in it.
+    inbox: u32 = 16_384, 64..=1_048_576, "messages";
+    /// Messages the control thread holds back for one worker whose inbox is full; beyond it the control
+    /// thread takes no further work. Memory: as `inbox`.
+    inbox_backlog: u32 = 65_536, 64..=1_048_576, "messages";
+    /// Octets of ESP frames waiting on one connection beyond those in flight; further packets are dropped
+    /// before they get a sequence number. Memory: this for each connection that does not drain, within
+    /// `send_memory_octets`.
+    send_queue_octets: u32 = 262_144, 65_536..=16_777_216, "octets";
+    /// Octets of all send blocks of one worker. Memory: this per worker.
+    send_memory_octets: u64 = 268_435_456, 4_194_304..=68_719_476_736, "octets";
+    /// Octets of the receive arena of one worker. Memory: this per worker, taken at start.
+    receive_memory_octets: u64 = 8_388_608, 1_048_576..=4_294_967_296, "octets";
+    /// Time SIGTERM leaves for deleting all sessions. Memory: none.
+    drain_s: u32 = 4, 0..=3_600, "seconds";
+    /// Connections to the control socket, and as many to the metrics listener. Memory: 64 KB each.
+    admin_connections: u32 = 16, 1..=1_024, "connections";
+    /// Lines logged per second and place for what a UE can cause. Memory: none.
+    log_lines_per_s: u32 = 5, 1..=10_000, "lines";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_lie_in_their_ranges_and_match_the_table() {
+        let limits = Limits::default();
+        for bounds in Limits::TABLE {
+            assert!((bounds.min..=bounds.max).contains(&bounds.default), "{}", bounds.name);
+            assert_eq!(limits.get(bounds.name), Some(bounds.default), "{}", bounds.name);
+        }
+    }
+
+    #[test]
+    fn every_limit_can_be_set_to_its_ends() {
+        for bounds in Limits::TABLE {
+            for value in [bounds.min, bounds.max] {
+                let mut limits = Limits::default();
+                limits.set(bounds.name, value);
+                assert_eq!(limits.get(bounds.name), Some(value), "{}", bounds.name);
+            }
+        }
+    }
+
+    #[test]
+    fn one_carrier_nat_fits_the_defaults() {
+        let limits = Limits::default();
+        assert!(limits.connections_per_source >= 2_000);
+        assert!(limits.half_open_per_source >= 1_000);
+    }
+}

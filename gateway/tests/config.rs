@@ -1,0 +1,460 @@
+//! The configuration: the sample files work, and every mistake is reported where it stands.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use gateway::config::{self, Config};
+use gateway::control::responder::AuthKind;
+use gateway::limits::Limits;
+
+/// The least that works; tests replace or add lines. Line numbers of mistakes count from here.
+const LEAST: &str = r#"[gateway]
+identity = "gw.test"
+[listen]
+tcp = ["127.0.0.1:4500"]
+[[pool]]
+name = "default"
+prefixes = ["10.64.0.0/16"]
+[[profile]]
+name = "lab"
+auth = "psk"
+secrets_file = "secrets.toml"
+"#;
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        let dir = Self(tempfile::tempdir().expect("a directory"));
+        dir.write("secrets.toml", "psk = \"interop-psk-0123456789\"\n");
+        dir
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode set");
+        path
+    }
+
+    fn load(&self, text: &str) -> Result<Config, Vec<String>> {
+        let path = self.write("swugate.toml", text);
+        config::load(&path).map_err(|errors| {
+            let dir = format!("{}/", self.0.path().display());
+            errors.iter().map(|error| error.to_string().replace(&dir, "")).collect()
+        })
+    }
+
+    fn mistakes(&self, text: &str) -> Vec<String> {
+        self.load(text).err().unwrap_or_default()
+    }
+}
+
+fn ok(loaded: Result<Config, Vec<String>>) -> Config {
+    loaded.unwrap_or_else(|mistakes| panic!("{}", mistakes.join("\n")))
+}
+
+#[test]
+fn the_least_configuration_has_the_documented_defaults() {
+    let config = ok(Dir::new().load(LEAST));
+    assert_eq!(config.metrics, Some("127.0.0.1:9329".parse().expect("an address")));
+    assert_eq!((config.inner.device.as_str(), config.inner.mtu, config.inner.hairpin), ("swu0", 1400, false));
+    assert_eq!(config.gateway.run_dir, Path::new("/run/swugate"));
+    assert_eq!((config.gateway.workers, config.gateway.cores.len()), (None, 0));
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!((config.debug.log.as_str(), config.debug.keylog), ("info", false));
+    assert_eq!(config.warnings, [""; 0]);
+    let profile = &config.responder.profiles[0];
+    assert_eq!((profile.pool.as_str(), profile.replay_window, profile.dpd.as_secs()), ("default", 128, 60));
+    assert_eq!((profile.rekey_ike.as_secs(), profile.rekey_child.as_secs()), (86_400, 14_400));
+    assert_eq!((profile.local_ts.len(), profile.transports.len()), (2, 3));
+    assert!(profile.idi.matches("anybody") && profile.idr.matches_absent());
+    assert_eq!((profile.ike.len(), profile.esp.len()), (4, 3), "every built-in proposal parses");
+}
+
+/// The file that outside checks model theirs on: every key in it parses.
+#[test]
+fn a_configuration_with_every_known_section_works() {
+    let dir = Dir::new();
+    let config = ok(dir.load(include_str!("data/every-section.toml")));
+    assert_eq!(config.listen.tcp.len(), 2);
+    assert_eq!(config.limits.connections, 100_000);
+    let AuthKind::Psk(keys) = &config.responder.profiles[0].auth else { panic!("not psk") };
+    assert_eq!(keys.find("anybody").expect("a default").octets(), b"interop-psk-0123456789");
+    assert_eq!(
+        config.warnings,
+        ["listen.udp: UDP is not served in this version; these addresses are ignored"],
+        "files of unused sections are not opened, and UDP is one warning"
+    );
+}
+
+#[test]
+fn the_sample_of_deploy_works() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let dir = Dir::new();
+    for name in ["swugate.toml", "secrets.toml"] {
+        dir.write(name, &fs::read_to_string(sample.join(name)).expect("the sample"));
+    }
+    let config = ok(config::load(&dir.0.path().join("swugate.toml"))
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect()));
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+/// The sample shows every limit with its default.
+#[test]
+fn the_sample_of_deploy_names_every_limit_with_its_default() {
+    let sample = include_str!("../../deploy/swugate.toml");
+    for bounds in Limits::TABLE {
+        let line = format!("# {} = {}", bounds.name, bounds.default);
+        let shown = sample.lines().any(|shown| shown == line || shown.starts_with(&format!("{line} ")));
+        assert!(shown, "{line}");
+    }
+}
+
+#[test]
+fn mistakes_are_reported_where_they_stand() {
+    let dir = Dir::new();
+    // (line of LEAST to replace, replacement, the whole report)
+    let table: &[(&str, &str, &str)] = &[
+        (
+            "identity = \"gw.test\"",
+            "identity = \"gw test\"",
+            "swugate.toml:2: identity = \"gw test\": an FQDN, an IP address, user@fqdn or \"dn:O=…,CN=…\"",
+        ),
+        (
+            "identity = \"gw.test\"",
+            "",
+            "swugate.toml:1: identity = (missing): required in [gateway]: \
+             an FQDN, an IP address, user@fqdn or \"dn:O=…,CN=…\"",
+        ),
+        (
+            "identity = \"gw.test\"",
+            "identity = \"gw.test\"\ncolour = \"red\"",
+            "swugate.toml:3: colour = \"red\": unknown key in [gateway]; \
+             known are identity, user, workers, cores, run_dir",
+        ),
+        (
+            "identity = \"gw.test\"",
+            "identity = \"gw.test\"\nworkers = \"many\"",
+            "swugate.toml:3: workers = \"many\": \"auto\" or a number from 1 to 64",
+        ),
+        (
+            "identity = \"gw.test\"",
+            "identity = \"gw.test\"\nworkers = 65",
+            "swugate.toml:3: workers = 65: \"auto\" or a number from 1 to 64",
+        ),
+        (
+            "identity = \"gw.test\"",
+            "identity = \"gw.test\"\nuser = \"nobody-of-this-name\"",
+            "swugate.toml:3: user = \"nobody-of-this-name\": the name of an existing user",
+        ),
+        (
+            "identity = \"gw.test\"",
+            "identity = \"gw.test\"\ncores = [0, -1]",
+            "swugate.toml:3: cores = -1: a number from 0 to 1023 (core number)",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\", \"127.0.0.1\"]",
+            "swugate.toml:4: tcp = \"127.0.0.1\": address:port, such as \"0.0.0.0:4500\" or \"[::]:4500\"",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\", \"127.0.0.1:4500\"]",
+            "swugate.toml:4: tcp = \"127.0.0.1:4500\": each address once",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = \"127.0.0.1:4500\"",
+            "swugate.toml:4: tcp = \"127.0.0.1:4500\": \
+             a list: address:port, such as \"0.0.0.0:4500\" or \"[::]:4500\"",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = []",
+            "swugate.toml:4: tcp = []: at least one of: address:port, such as \"0.0.0.0:4500\" or \"[::]:4500\"",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\ntls = [\"127.0.0.1:443\"]",
+            "swugate.toml:5: tls = [\"127.0.0.1:443\"]: not in this version; leave the list empty",
+        ),
+        (
+            "prefixes = [\"10.64.0.0/16\"]",
+            "prefixes = [\"10.64.0.0/16\", \"10.64.8.0/24\"]",
+            "swugate.toml:7: prefixes = \"10.64.8.0/24\": a range apart from 10.64.0.0/16",
+        ),
+        (
+            "prefixes = [\"10.64.0.0/16\"]",
+            "prefixes = [\"0.0.0.0/0\"]",
+            "swugate.toml:7: prefixes = \"0.0.0.0/0\": a prefix length from 8 to 30",
+        ),
+        (
+            "prefixes = [\"10.64.0.0/16\"]",
+            "prefixes = [\"fd64::/48\"]",
+            "swugate.toml:7: prefixes = \"fd64::/48\": a prefix length from 64 to 126",
+        ),
+        (
+            "prefixes = [\"10.64.0.0/16\"]",
+            "prefixes = [\"10.64.0.0\"]",
+            "swugate.toml:7: prefixes = \"10.64.0.0\": \
+             address ranges, such as [\"10.64.0.0/16\", \"fd64::/112\"]",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\npool = \"other\"",
+            "swugate.toml:10: pool = \"other\": the name of a table [[pool]]: default",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\naaa = \"main\"",
+            "swugate.toml:10: aaa = \"main\": the name of a table [[aaa]], and there is none",
+        ),
+        (
+            "auth = \"psk\"",
+            "auth = \"eap-aka\"",
+            "swugate.toml:10: auth = \"eap-aka\": \"psk\" or \"certificate\"; eap-aka is not in this version",
+        ),
+        ("auth = \"psk\"", "auth = \"pks\"", "swugate.toml:10: auth = \"pks\": \"psk\" or \"certificate\""),
+        (
+            "auth = \"psk\"",
+            "auth = \"certificate\"",
+            "swugate.toml:1: certificate = (missing): required: a table [certificate] with chain, key and ca",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "",
+            "swugate.toml:8: secrets_file = (missing): required in [[profile]]: \
+             the path of a file with psk = \"…\" or [[secret]] entries",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"none.toml\"",
+            "swugate.toml:11: secrets_file = \"none.toml\": the path of a file with psk = \"…\" or [[secret]] \
+             entries (No such file or directory (os error 2))",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\nike = [\"aes256-sha256\"]",
+            "swugate.toml:10: ike = \"aes256-sha256\": no key exchange group; \
+             add one of modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\nesp = [\"3des-md5\"]",
+            "swugate.toml:10: esp = \"3des-md5\": \"3des\" is not allowed here; \
+             allowed: aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
+             sha1, sha256, sha384, sha512, modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, \
+             curve25519, x25519, esn, noesn",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\nesp = []",
+            "swugate.toml:10: esp = []: at least one of: \
+             proposals in strongSwan's keywords, such as [\"aes256-sha256-modp2048\"]",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\ntransports = [\"sctp\"]",
+            "swugate.toml:10: transports = \"sctp\": a list of \"tcp\", \"udp\", \"tls\"",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\nlocal_ts = [\"10.0.0.0-10.0.0.9\"]",
+            "swugate.toml:10: local_ts = \"10.0.0.0-10.0.0.9\": \
+             address ranges, such as [\"0.0.0.0/0\", \"::/0\"]",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\nreplay_window = 16",
+            "swugate.toml:10: replay_window = 16: a number from 32 to 4096 (packets)",
+        ),
+        (
+            "name = \"lab\"",
+            "name = \"lab\"\nmatch = { idi = \"*\", apn = \"ims\" }",
+            "swugate.toml:10: apn = \"ims\": unknown key in [match]; known are idi, idr",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[limits]\nconnections = 5",
+            "swugate.toml:13: connections = 5: a number from 64 to 4000000 (connections)",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[limits]\nconnections = \"many\"",
+            "swugate.toml:13: connections = \"many\": a number from 64 to 4000000 (connections)",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[inner]\nmtu = 1279",
+            "swugate.toml:13: mtu = 1279: a number from 1280 to 9000 (octets)",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[inner]\ndevice = \"much-too-long-name\"",
+            "swugate.toml:13: device = \"much-too-long-name\": \
+             an interface name of 1 to 15 letters, digits, '-', '_' or '.'",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[inner]\ndns = [\"dns.test\"]",
+            "swugate.toml:13: dns = \"dns.test\": IP addresses, such as [\"10.64.0.1\"]",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[metrics]\nlisten = \"localhost\"",
+            "swugate.toml:13: listen = \"localhost\": \
+             address:port, such as \"127.0.0.1:9329\", or \"\" for none",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[store]\nkind = \"redis\"",
+            "swugate.toml:13: kind = \"redis\": \"none\"; file and redis are not in this version",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[debug]\nlog = \"loud\"",
+            "swugate.toml:13: log = \"loud\": off, error, warn, info, debug, trace, \
+             or directives such as \"info,gateway::control=debug\"",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[debug]\nkeylog = \"yes\"",
+            "swugate.toml:13: keylog = \"yes\": true or false",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[relay]\nbackend = \"127.0.0.1:4500\"",
+            "swugate.toml:12: relay = [relay]: not in this version",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[[aaa]]\nname = \"main\"\nkind = \"ldap\"",
+            "swugate.toml:14: kind = \"ldap\": radius, diameter or embedded",
+        ),
+        (
+            "[[profile]]",
+            "[[profiles]]",
+            "swugate.toml:8: profiles = (tables): unknown key; known are gateway, listen, metrics, inner, pool, \
+             aaa, profile, certificate, store, limits, debug, relay",
+        ),
+    ];
+    for (line, replacement, expected) in table {
+        assert!(LEAST.contains(line), "{line}");
+        let mistakes = dir.mistakes(&LEAST.replacen(line, replacement, 1));
+        let expected = expected.split("             ").collect::<String>();
+        assert!(
+            mistakes.contains(&expected),
+            "\nexpected {expected}\nfound    {}",
+            mistakes.join("\n         ")
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_in_file_order() {
+    let text = LEAST
+        .replace("gw.test", "")
+        .replace("10.64.0.0/16", "10.64.0.0/99")
+        .replace("auth = \"psk\"", "auth = 7");
+    let lines: Vec<String> = Dir::new()
+        .mistakes(&text)
+        .iter()
+        .map(|mistake| mistake.split(':').nth(1).expect("a line").to_owned())
+        .collect();
+    assert_eq!(lines, ["2", "7", "10"]);
+}
+
+#[test]
+fn an_empty_file_names_what_is_required() {
+    let mistakes = Dir::new().mistakes("");
+    for key in ["gateway", "pool", "profile"] {
+        assert!(
+            mistakes.iter().any(|mistake| mistake.starts_with(&format!("swugate.toml:1: {key} = (missing)"))),
+            "{mistakes:?}"
+        );
+    }
+}
+
+#[test]
+fn syntax_errors_have_their_line() {
+    let mistakes = Dir::new().mistakes(&LEAST.replace("name = \"lab\"", "name = lab"));
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("swugate.toml:9: name = lab: TOML syntax: "), "{mistakes:?}");
+}
+
+#[test]
+fn a_missing_file_is_reported_like_a_mistake() {
+    let errors = config::load(Path::new("/nonexistent/swugate.toml")).err().expect("an error");
+    let line = errors[0].to_string();
+    assert!(line.starts_with("/nonexistent/swugate.toml:1: file = (missing): a readable file"), "{line}");
+}
+
+#[test]
+fn secrets_have_their_own_lines_and_are_never_repeated() {
+    let dir = Dir::new();
+    for (text, expected) in [
+        ("psk = \"0xabc\"", "secrets.toml:1: psk = (hidden): a text, or octets in hexadecimal behind 0x"),
+        ("\npsk = 7", "secrets.toml:2: psk = (hidden): a text, or octets in hexadecimal behind 0x"),
+        ("pks = \"hush-hush\"", "secrets.toml:1: pks = (hidden): unknown key; known are psk, secret"),
+        (
+            "[[secret]]\nid = \"alice\"",
+            "secrets.toml:1: psk = (missing): required in [[secret]]: a text, or octets in hexadecimal behind 0x",
+        ),
+        (
+            "[[secret]]\nid = \"alice\"\nuser = \"alice\"\npsk = \"hush-hush\"",
+            "secrets.toml:1: id = (missing): required in [[secret]]: exactly one of id (with psk), \
+             imsi (with k and opc), user (with password)",
+        ),
+        (
+            "[[secret]]\nuser = \"alice\"\npassword = \"hush-hush\"",
+            "secrets.toml:1: psk = (missing): required: a default psk = \"…\" or a [[secret]] with id and psk",
+        ),
+    ] {
+        dir.write("secrets.toml", text);
+        let mistakes = dir.mistakes(LEAST);
+        assert!(
+            mistakes.iter().any(|mistake| mistake == expected),
+            "\nexpected {expected}\nfound    {mistakes:?}"
+        );
+        assert!(!mistakes.join("").contains("hush-hush"), "{mistakes:?}");
+    }
+    dir.write("secrets.toml", "psk = hush-hush");
+    assert!(!dir.mistakes(LEAST).join("").contains("hush-hush"));
+}
+
+#[test]
+fn an_entry_of_secrets_wins_and_other_kinds_are_passed_over() {
+    let dir = Dir::new();
+    dir.write(
+        "secrets.toml",
+        "psk = \"common\"\n[[secret]]\nid = \"Alice@test\"\npsk = \"0x00ff\"\n\
+         [[secret]]\nimsi = \"001010000000001\"\nk = \"00\"\nopc = \"00\"\namf = \"8000\"\n\
+         [[secret]]\nuser = \"bob\"\npassword = \"x\"\n",
+    );
+    let config = ok(dir.load(LEAST));
+    let AuthKind::Psk(keys) = &config.responder.profiles[0].auth else { panic!("not psk") };
+    assert_eq!(keys.find("alice@test").expect("an entry").octets(), [0, 0xff]);
+    assert_eq!(keys.find("bob").expect("the default").octets(), b"common");
+}
+
+#[test]
+fn secrets_that_others_may_read_are_a_warning() {
+    let dir = Dir::new();
+    let path = dir.write("secrets.toml", "psk = \"common\"");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("mode set");
+    let config = ok(dir.load(LEAST));
+    assert_eq!(
+        config.warnings,
+        [format!("{}: mode 0644 lets others read it; 0600 is enough", path.display())]
+    );
+}
+
+#[test]
+fn the_run_directory_is_found_even_in_a_broken_file() {
+    let dir = Dir::new();
+    let path = dir.write("swugate.toml", "[gateway]\nrun_dir = \"run\"\nbroken = \n");
+    assert_eq!(config::run_dir(&path), dir.0.path().join("run"));
+    assert_eq!(config::run_dir(Path::new("/nonexistent")), Path::new("/run/swugate"));
+}
