@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::User;
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_uring::net::{UnixListener, UnixStream};
+use tokio_uring::net::UnixStream;
 
 use super::api::{Answer, Call, Reply, Request};
 use crate::error::Failure;
@@ -81,7 +82,7 @@ impl ControlSocket {
         loop {
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
             match self.listener.accept().await {
-                Ok(stream) => {
+                Ok((stream, _)) => {
                     let calls = calls.clone();
                     tokio_uring::spawn(async move {
                         if let Err(error) = answer(stream, calls).await {
@@ -99,7 +100,11 @@ impl ControlSocket {
     }
 }
 
-async fn answer(stream: UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+async fn answer(stream: tokio::net::UnixStream, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let stream = stream.into_std()?;
+    // The ring waits for readiness itself; a non-blocking socket would only answer EAGAIN.
+    stream.set_nonblocking(false)?;
+    let stream = UnixStream::from_std(stream);
     let line = tokio::time::timeout(REQUEST_TIMEOUT, read_line(&stream)).await??;
     let answer = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => call(&calls, request).await,
