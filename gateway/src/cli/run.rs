@@ -52,9 +52,9 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     }
     process::check_environment()?;
     process::raise_resource_limits();
-    let opened = open(&config)?;
     let user = config.gateway.user.as_deref().map(process::find_user).transpose()?;
     socket::prepare(&config.gateway.run_dir, user.as_ref())?;
+    let opened = open(&config)?;
     process::drop_privileges(user.as_ref())?;
     let admin = Administration::new(config.clone(), log, started);
     let run_dir = config.gateway.run_dir.clone();
