@@ -5,6 +5,7 @@
 //! code: a fault in its view of the protocol cannot hide behind the same fault here.
 #![forbid(unsafe_code)]
 
+pub mod engine;
 pub mod error;
 pub mod host;
 pub mod probe;

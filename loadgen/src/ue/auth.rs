@@ -123,7 +123,7 @@ impl Authenticating {
         let octets = signed_octets(prf, &proof.request, &proof.nonce_r, &proof.sk_pi, &id_body);
         let (method, auth_data) = match &config.credentials {
             Credentials::Psk(psk) => (
-                AuthMethod::SHARED_KEY_MIC,
+                AuthMethod::SHARED_KEY,
                 psk_auth(prf, psk, &octets).as_bytes().to_vec(),
             ),
             Credentials::Certificate(certificate) => {
@@ -202,7 +202,7 @@ impl Authenticating {
         let octets = signed_octets(prf, &proof.response, &proof.nonce_i, &proof.sk_pr, id_body);
         match &config.credentials {
             Credentials::Psk(psk) => {
-                let proven = auth.method == AuthMethod::SHARED_KEY_MIC
+                let proven = auth.method == AuthMethod::SHARED_KEY
                     && verify_psk_auth(prf, psk, &octets, auth.data);
                 if proven { Ok(()) } else { Err(EndCause::Unauthenticated("wrong AUTH")) }
             }

@@ -7,9 +7,10 @@ use aws_lc_rs::digest::{digest, SHA1_FOR_LEGACY_USE_ONLY};
 use bytes::Bytes;
 use codec::Random;
 use codec::crypto::{select_ike, HashSet, IkeKeys, IkeProposal, KeyExchange, SaNonces, Secret};
-use codec::ike::payload::{KeView, Payload, SaView, Transform};
+use codec::ike::payload::{KeView, Payload, Proposal, SaView, Transform};
 use codec::ike::{
     ExchangeType, Flags, IkeHeader, IkeSpi, KeGroup, Message, MessageBuilder, MessageId, NotifyType,
+    ProtocolId,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -144,8 +145,10 @@ impl Initiating {
             builder.notify(NotifyType::COOKIE, &self.cookie);
         }
         let transforms: Vec<Vec<Transform>> = config.ike.iter().map(IkeProposal::transforms).collect();
-        let offers: Vec<_> =
-            (1..).zip(&transforms).map(|(number, transforms)| IkeProposal::offer(number, &[], transforms)).collect();
+        let offers: Vec<Proposal<'_>> = (1..)
+            .zip(&transforms)
+            .map(|(number, transforms)| Proposal { number, protocol: ProtocolId::IKE, spi: &[], transforms })
+            .collect();
         builder.sa(&offers);
         let exchange = self.exchange.as_ref()?;
         builder.ke(&KeView { group: self.group, data: exchange.public() });

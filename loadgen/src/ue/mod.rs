@@ -274,6 +274,11 @@ impl Initiator {
         self.events.pop_front()
     }
 
+    /// Returns whether [`Initiator::poll_transmit`] has something.
+    pub fn has_transmit(&self) -> bool {
+        !self.transmits.is_empty()
+    }
+
     /// Returns the next IKE message (without Non-ESP Marker) for the current connection.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
         self.transmits.pop_front()

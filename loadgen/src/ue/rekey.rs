@@ -5,8 +5,8 @@ use super::{draw_ike_spi, draw_nonce, EndCause, Established, Exchange, Initiator
 use bytes::Bytes;
 use codec::Random;
 use codec::crypto::{select_ike, IkeKeys, IkeProposal, KeyExchange, SaNonces};
-use codec::ike::payload::{KeView, Payload, PayloadIter, Transform};
-use codec::ike::{ExchangeType, IkeSpi};
+use codec::ike::payload::{KeView, Payload, PayloadIter, Proposal, Transform};
+use codec::ike::{ExchangeType, IkeSpi, ProtocolId};
 use std::time::Instant;
 
 /// An offered IKE SA.
@@ -31,9 +31,10 @@ impl Established {
         let message = self
             .sa
             .request(now, ExchangeType::CREATE_CHILD_SA, random, |builder| {
-                let offers: Vec<_> = (1..)
+                let spi = &offer.spi_i.0;
+                let offers: Vec<Proposal<'_>> = (1..)
                     .zip(&transforms)
-                    .map(|(number, transforms)| IkeProposal::offer(number, &offer.spi_i.0, transforms))
+                    .map(|(number, transforms)| Proposal { number, protocol: ProtocolId::IKE, spi, transforms })
                     .collect();
                 builder.sa(&offers);
                 builder.nonce(&offer.nonce_i);

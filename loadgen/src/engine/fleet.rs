@@ -1,0 +1,162 @@
+//! Attaching and detaching many UEs.
+
+use super::link::{Shared, Ue, UeState};
+use super::source::SourceSpread;
+use crate::report::{failure_counts, Latencies, Progress};
+use crate::ue::{EndCause, Identity, Initiator, UeConfig};
+use codec::Random;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How often the IKE timers of all UEs run.
+const TICK: Duration = Duration::from_millis(100);
+/// Longest wait for the answers to DELETE.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to attach.
+pub struct FleetPlan {
+    /// The gateway's TCP address.
+    pub gateway: SocketAddr,
+    /// Number of UEs.
+    pub ues: u32,
+    /// Attaches begun per second; as fast as `in_flight` allows when absent.
+    pub rate: Option<f64>,
+    /// Most attaches under way at once.
+    pub in_flight: u32,
+    /// Source addresses.
+    pub source: SourceSpread,
+    /// Settings of every UE.
+    pub config: Arc<UeConfig>,
+    /// Identity of UE `index`.
+    pub idi: Box<dyn Fn(u32) -> Identity>,
+    /// Randomness of all UEs.
+    pub random: Box<dyn Random>,
+}
+
+/// How the attach phase went.
+pub struct AttachOutcome {
+    /// UEs attached.
+    pub ok: u64,
+    /// The others by cause.
+    pub failed: BTreeMap<String, u64>,
+    /// Seconds from the first connection to the last result.
+    pub span_s: f64,
+    /// Attach latencies.
+    pub latencies: Latencies,
+}
+
+/// UEs, attached or on the way.
+pub struct Fleet {
+    shared: Rc<Shared>,
+    ues: Vec<Rc<Ue>>,
+    timers: tokio::task::JoinHandle<()>,
+}
+
+impl Fleet {
+    /// Attaches all UEs of the plan and waits for every result.
+    ///
+    /// Must run inside [`super::run`].
+    pub async fn attach(plan: FleetPlan, progress: &Progress) -> (Self, AttachOutcome) {
+        let shared = Rc::new(Shared {
+            gateway: plan.gateway,
+            source: plan.source,
+            replay_window: plan.config.replay_window,
+            random: RefCell::new(plan.random),
+            changed: Notify::new(),
+            settled: Cell::new(0),
+            reconnects: Cell::new(0),
+        });
+        let ues: Vec<Rc<Ue>> = (0..plan.ues)
+            .map(|index| {
+                let initiator = Initiator::new(plan.config.clone(), (plan.idi)(index));
+                Rc::new(Ue::new(index, shared.clone(), initiator))
+            })
+            .collect();
+        let timers = tokio_uring::spawn(run_timers(ues.clone()));
+        let fleet = Self { shared, ues, timers };
+        let bar = progress.bar("attaching", u64::from(plan.ues));
+        let begun_at = Instant::now();
+        let mut last_result_at = begun_at;
+        let (mut begun, mut settled) = (0, 0);
+        while settled < plan.ues {
+            let due = plan.rate.map_or(plan.ues, |rate| (begun_at.elapsed().as_secs_f64() * rate) as u32 + 1);
+            let until = due.min(plan.ues).min(settled + plan.in_flight);
+            while begun < until {
+                tokio_uring::spawn(fleet.ues[begun as usize].clone().live());
+                begun += 1;
+            }
+            // Either a UE settles or the next attach of a paced run becomes due.
+            let _ = tokio::time::timeout(Duration::from_millis(5), fleet.shared.changed.notified()).await;
+            let now_settled = fleet.shared.settled.get();
+            if now_settled != settled {
+                settled = now_settled;
+                last_result_at = Instant::now();
+                bar.set_position(u64::from(settled));
+            }
+        }
+        bar.finish_and_clear();
+        let outcome = fleet.outcome((last_result_at - begun_at).as_secs_f64());
+        (fleet, outcome)
+    }
+
+    /// Returns all UEs, whatever became of them.
+    pub fn ues(&self) -> &[Rc<Ue>] {
+        &self.ues
+    }
+
+    /// Returns the UEs that are attached now.
+    pub fn attached(&self) -> impl Iterator<Item = &Rc<Ue>> {
+        self.ues.iter().filter(|ue| ue.is_attached())
+    }
+
+    /// Returns how many connections had to be opened again.
+    pub fn reconnects(&self) -> u64 {
+        self.shared.reconnects.get()
+    }
+
+    /// Deletes every IKE SA and waits for the answers; returns how many did not end that way.
+    pub async fn detach(self) -> u64 {
+        let deadline = Instant::now() + DETACH_TIMEOUT;
+        let attached: Vec<Rc<Ue>> = self.attached().cloned().collect();
+        for ue in &attached {
+            ue.detach();
+        }
+        while attached.iter().any(|ue| ue.is_attached()) && Instant::now() < deadline {
+            let _ = tokio::time::timeout(Duration::from_millis(20), self.shared.changed.notified()).await;
+        }
+        self.timers.abort();
+        attached.iter().filter(|ue| ue.state() != UeState::Ended(EndCause::Detached)).count() as u64
+    }
+
+    fn outcome(&self, span_s: f64) -> AttachOutcome {
+        let mut latencies = Latencies::new();
+        for latency in self.ues.iter().filter_map(|ue| ue.attach_latency()) {
+            latencies.record(latency.as_nanos() as u64);
+        }
+        let causes: Vec<String> = self
+            .ues
+            .iter()
+            .filter_map(|ue| match ue.state() {
+                UeState::Ended(cause) => Some(cause.to_string()),
+                _ => None,
+            })
+            .collect();
+        let ok = self.ues.len() as u64 - causes.len() as u64;
+        AttachOutcome { ok, failed: failure_counts(causes.iter().map(String::as_str)), span_s, latencies }
+    }
+}
+
+async fn run_timers(ues: Vec<Rc<Ue>>) {
+    let mut interval = tokio::time::interval(TICK);
+    loop {
+        interval.tick().await;
+        for ue in &ues {
+            ue.tick();
+        }
+    }
+}
