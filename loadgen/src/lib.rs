@@ -5,10 +5,15 @@
 //! code: a fault in its view of the protocol cannot hide behind the same fault here.
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod command;
+pub mod demo;
+
 pub mod engine;
 pub mod error;
 pub mod host;
 pub mod probe;
 pub mod report;
 pub mod sink;
+pub mod tun;
 pub mod ue;

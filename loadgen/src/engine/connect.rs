@@ -41,7 +41,11 @@ pub(super) fn cause(error: &io::Error) -> String {
         io::ErrorKind::ConnectionReset => "reset".into(),
         io::ErrorKind::TimedOut => "timed out".into(),
         io::ErrorKind::AddrNotAvailable => "source address is not of this host, or out of ports".into(),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof | io::ErrorKind::WriteZero => "closed by gateway".into(),
-        _ => error.raw_os_error().map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).to_string()),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof | io::ErrorKind::WriteZero => {
+            "closed by gateway".into()
+        }
+        _ => error
+            .raw_os_error()
+            .map_or_else(|| error.to_string(), |code| nix::errno::Errno::from_raw(code).to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::link::{Shared, Ue, UeState};
 use super::source::SourceSpread;
-use crate::report::{failure_counts, Latencies, Progress};
+use crate::report::{Latencies, Progress, failure_counts};
 use crate::ue::{EndCause, Identity, Initiator, UeConfig};
 use codec::Random;
 use std::cell::{Cell, RefCell};

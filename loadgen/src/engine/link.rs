@@ -6,7 +6,8 @@ use super::tunnel::{Arrived, Tunnel};
 use crate::host::clock;
 use crate::ue::{Attached, EndCause, Event, Initiator};
 use codec::Random;
-use codec::stream::{classify, frame_ike, Deframer, FrameKind, Next, NON_ESP_MARKER, STREAM_PREFIX};
+use codec::ike::payload::TrafficSelector;
+use codec::stream::{Deframer, FrameKind, NON_ESP_MARKER, Next, STREAM_PREFIX, classify, frame_ike};
 use std::cell::{Cell, RefCell};
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
@@ -95,6 +96,8 @@ struct Core {
     inner: Option<Box<dyn Inner>>,
     state: UeState,
     attached: Attached,
+    /// What the gateway lets this UE reach.
+    remote_ts: Vec<TrafficSelector>,
     started_at: Option<Instant>,
     attach_latency: Option<Duration>,
     /// The connection is broken: its writer must end.
@@ -110,6 +113,7 @@ impl Ue {
             inner: None,
             state: UeState::Attaching,
             attached: Attached::default(),
+            remote_ts: Vec::new(),
             started_at: None,
             attach_latency: None,
             broken: None,
@@ -131,6 +135,11 @@ impl Ue {
     /// Returns what the gateway assigned.
     pub fn attached(&self) -> Attached {
         self.core.borrow().attached.clone()
+    }
+
+    /// Returns the far end's traffic selectors of the current Child SA.
+    pub fn remote_ts(&self) -> Vec<TrafficSelector> {
+        self.core.borrow().remote_ts.clone()
     }
 
     /// Returns the time from the first octet to the Child SA.
@@ -274,7 +283,12 @@ impl Ue {
     }
 
     /// Takes what one read brought.
-    fn on_octets(&self, octets: &mut [u8], deframer: &mut Deframer, carry: &mut Vec<u8>) -> Result<(), String> {
+    fn on_octets(
+        &self,
+        octets: &mut [u8],
+        deframer: &mut Deframer,
+        carry: &mut Vec<u8>,
+    ) -> Result<(), String> {
         let now_ns = clock::monotonic_ns();
         let mut at = 0;
         let mut ike = false;
@@ -349,6 +363,7 @@ impl Core {
             match event {
                 Event::Established(attached) => self.attached = *attached,
                 Event::Install(child) => {
+                    self.remote_ts.clone_from(&child.remote_ts);
                     self.tunnel.install(*child, shared.replay_window, random);
                     if self.state == UeState::Attaching {
                         self.attach_latency = self.started_at.map(|at| at.elapsed());

@@ -45,7 +45,9 @@ impl Tunnel {
 
     /// Opens an ESP packet in place.
     pub(super) fn open(&mut self, spi: EspSpi, packet: &mut [u8]) -> Arrived {
-        let Some(sa) = self.inbound.iter_mut().rev().find(|sa| sa.spi() == spi) else { return Arrived::Dropped };
+        let Some(sa) = self.inbound.iter_mut().rev().find(|sa| sa.spi() == spi) else {
+            return Arrived::Dropped;
+        };
         match sa.open(packet) {
             Ok(opened) if opened.payload.is_empty() => Arrived::Nothing,
             Ok(opened) => Arrived::Inner(opened.payload),

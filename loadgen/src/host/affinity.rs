@@ -1,7 +1,7 @@
 //! Pinning the calling thread to a core.
 
 use crate::error::Failure;
-use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 /// Returns the cores that the calling thread may run on, in ascending order.

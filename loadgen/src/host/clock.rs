@@ -1,6 +1,6 @@
 //! The clock that stamps probes.
 
-use nix::time::{clock_gettime, ClockId};
+use nix::time::{ClockId, clock_gettime};
 use std::hash::{BuildHasher, Hasher};
 
 /// Returns CLOCK_MONOTONIC in nanoseconds: the same clock for all processes of a host.

@@ -2,6 +2,8 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod iproute;
 pub mod netns;
 pub mod privilege;
 pub mod process;
+pub mod signal;

@@ -1,7 +1,7 @@
 //! Network namespaces by name, as `ip netns` makes them.
 
 use crate::error::Failure;
-use nix::sched::{setns, CloneFlags};
+use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Checks made before the first thing fails half-way.
 
 use crate::error::Failure;
-use nix::sys::resource::{getrlimit, setrlimit, Resource};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Refuses to go on without root.
 ///
@@ -11,7 +11,9 @@ pub fn require_root(purpose: &str) -> Result<(), Failure> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    Err(Failure::Environment(format!("{purpose} needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN); run it with sudo")))
+    Err(Failure::Environment(format!(
+        "{purpose} needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN); run it with sudo"
+    )))
 }
 
 /// Raises the soft limit on open files to the hard one and checks that `wanted` more fit.

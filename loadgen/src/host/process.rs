@@ -143,14 +143,18 @@ mod tests {
 
     #[test]
     fn softirq_counts_only_the_wanted_cores() {
-        let stat = "cpu  9 9 9 9 9 9 900 9 9 9\ncpu0 1 0 1 0 0 0 300 0 0 0\ncpu1 1 0 1 0 0 0 600 0 0 0\nintr 5\n";
+        let stat =
+            "cpu  9 9 9 9 9 9 900 9 9 9\ncpu0 1 0 1 0 0 0 300 0 0 0\ncpu1 1 0 1 0 0 0 600 0 0 0\nintr 5\n";
         assert_eq!(softirq_s(stat, &[0]), 3.0);
         assert_eq!(softirq_s(stat, &[]), 9.0);
     }
 
     #[test]
     fn sockstat_and_status_fields() {
-        assert_eq!(tcp_mem_pages("sockets: used 9\nTCP: inuse 4 orphan 0 tw 0 alloc 6 mem 17\nUDP: mem 3\n"), Some(17));
+        assert_eq!(
+            tcp_mem_pages("sockets: used 9\nTCP: inuse 4 orphan 0 tw 0 alloc 6 mem 17\nUDP: mem 3\n"),
+            Some(17)
+        );
         assert_eq!(kib_field("Name:\tx\nVmRSS:\t  1234 kB\n", "VmRSS:"), Some(1234));
         assert_eq!(kib_field("Name:\tx\n", "VmRSS:"), None);
     }

@@ -127,7 +127,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample() -> ProbeHeader {
-        ProbeHeader { kind: ProbeKind::Data, flags: FLAG_DOWNLINK, ue: 9_999, run: 77, seq: 1 << 40, sent_ns: u64::MAX }
+        ProbeHeader {
+            kind: ProbeKind::Data,
+            flags: FLAG_DOWNLINK,
+            ue: 9_999,
+            run: 77,
+            seq: 1 << 40,
+            sent_ns: u64::MAX,
+        }
     }
 
     #[test]

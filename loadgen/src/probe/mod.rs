@@ -13,8 +13,8 @@ mod pattern;
 mod size;
 
 pub use checker::{Arrival, Checker, Tally};
-pub use flow::{SendFlow, ACK_EVERY_MAX};
-pub use header::{HeaderError, ProbeHeader, ProbeKind, FLAG_ACK_NOW, FLAG_DOWNLINK, PROBE_HEADER_LEN};
-pub use packet::{parse_udp, PacketBuilder, UdpView};
-pub use pattern::{Pattern, PATTERN_LEN_MAX};
+pub use flow::{ACK_EVERY_MAX, SendFlow};
+pub use header::{FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PROBE_HEADER_LEN, ProbeHeader, ProbeKind};
+pub use packet::{PacketBuilder, UdpView, parse_udp};
+pub use pattern::{PATTERN_LEN_MAX, Pattern};
 pub use size::SizePlan;

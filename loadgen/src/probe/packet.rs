@@ -1,6 +1,6 @@
 //! Inner UDP/IP packets, built and read in user space.
 
-use super::{Pattern, ProbeHeader, PROBE_HEADER_LEN};
+use super::{PROBE_HEADER_LEN, Pattern, ProbeHeader};
 use std::net::{IpAddr, SocketAddr};
 
 const IPV4_LEN: usize = 20;

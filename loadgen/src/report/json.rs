@@ -22,7 +22,7 @@ pub struct Report {
     pub uplink: Option<DirectionSection>,
     /// Downlink, null when not run.
     pub downlink: Option<DirectionSection>,
-    /// One-way latency of the inner packets (of both directions when both ran), null when the clocks differ.
+    /// One-way latency: the uplink's when it ran, else the downlink's; null when the ends have different clocks.
     pub latency_us: Option<LatencySection>,
     /// What the gateway process used, nulls when it is not on this host.
     pub gateway: GatewaySection,
@@ -178,7 +178,12 @@ pub fn failure_counts<'a>(causes: impl Iterator<Item = &'a str>) -> BTreeMap<Str
 }
 
 /// Builds the attach section.
-pub fn attach_section(ok: u64, failed: BTreeMap<String, u64>, span_s: f64, latency: &LatencySummary) -> AttachSection {
+pub fn attach_section(
+    ok: u64,
+    failed: BTreeMap<String, u64>,
+    span_s: f64,
+    latency: &LatencySummary,
+) -> AttachSection {
     let per_s = if span_s > 0.0 { ok as f64 / span_s } else { 0.0 };
     AttachSection { ok, failed, per_s, latency_us: LatencySection::from_summary(latency) }
 }
@@ -188,9 +193,13 @@ pub fn attach_section(ok: u64, failed: BTreeMap<String, u64>, span_s: f64, laten
 /// # Errors
 /// [`Failure::Environment`] when the file cannot be written.
 pub fn write_json(path: &Path, report: &Report) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(report).expect("the report holds only numbers, strings and nulls");
+    let text =
+        serde_json::to_string_pretty(report).expect("the report holds only numbers, strings and nulls");
     std::fs::write(path, text + "\n").map_err(|error| {
-        Failure::Environment(format!("cannot write {}: {error}; give another place with --json", path.display()))
+        Failure::Environment(format!(
+            "cannot write {}: {error}; give another place with --json",
+            path.display()
+        ))
     })
 }
 
@@ -224,7 +233,9 @@ mod tests {
     #[test]
     fn keys_of_the_contract_are_there_and_unmeasured_ones_are_null() {
         let json = serde_json::to_value(report()).unwrap();
-        for key in ["command", "config", "environment", "attach", "uplink", "downlink", "latency_us", "gateway"] {
+        for key in
+            ["command", "config", "environment", "attach", "uplink", "downlink", "latency_us", "gateway"]
+        {
             assert!(json.get(key).is_some(), "{key}");
         }
         assert!(json["downlink"].is_null() && json["latency_us"].is_null());
@@ -232,7 +243,8 @@ mod tests {
             assert!(json["gateway"].get(key).unwrap().is_null(), "{key}");
         }
         let uplink = &json["uplink"];
-        for key in ["bits_per_s", "packets_per_s", "bytes", "lost", "reordered", "duplicated", "cpu_s_per_gb"] {
+        for key in ["bits_per_s", "packets_per_s", "bytes", "lost", "reordered", "duplicated", "cpu_s_per_gb"]
+        {
             assert!(uplink.get(key).is_some(), "{key}");
         }
         assert_eq!((uplink["lost"].as_u64(), uplink["bits_per_s"].as_f64()), (Some(1), Some(50_400.0)));

@@ -6,8 +6,8 @@ mod progress;
 mod table;
 
 pub use json::{
-    attach_section, failure_counts, AttachSection, DirectionSection, GatewaySection, LatencySection, Report, SinkSection,
-    write_json,
+    AttachSection, DirectionSection, GatewaySection, LatencySection, Report, SinkSection, attach_section,
+    failure_counts, write_json,
 };
 pub use latency::{Latencies, LatencySummary};
 pub use progress::Progress;

@@ -1,7 +1,7 @@
 //! Tables for people.
 
 use super::{AttachSection, DirectionSection, GatewaySection, LatencySection, SinkSection};
-use comfy_table::{presets, CellAlignment};
+use comfy_table::{CellAlignment, presets};
 
 /// A two-column table of names and figures.
 pub struct Table {
@@ -45,7 +45,8 @@ impl Table {
                 figure(section.packets_per_s, 0)
             ),
         );
-        let count = |value: Option<u64>| value.map_or_else(|| "not measured".to_owned(), |value| value.to_string());
+        let count =
+            |value: Option<u64>| value.map_or_else(|| "not measured".to_owned(), |value| value.to_string());
         self.row(
             &format!("{name} lost / reordered / duplicated / corrupted"),
             [section.lost, section.reordered, section.duplicated, section.corrupted].map(count).join(" / "),
@@ -59,8 +60,14 @@ impl Table {
     /// Adds what the gateway used.
     pub fn gateway(&mut self, section: &GatewaySection) -> &mut Self {
         let mib = |bytes: Option<u64>| figure(bytes.map(|bytes| bytes as f64 / 1_048_576.0), 1);
-        self.row("gateway RSS", format!("{} MiB (before: {} MiB)", mib(section.rss_bytes), mib(section.rss_before_bytes)));
-        self.row("gateway user memory", format!("{} octets/session", figure(section.user_bytes_per_session, 0)));
+        self.row(
+            "gateway RSS",
+            format!("{} MiB (before: {} MiB)", mib(section.rss_bytes), mib(section.rss_before_bytes)),
+        );
+        self.row(
+            "gateway user memory",
+            format!("{} octets/session", figure(section.user_bytes_per_session, 0)),
+        );
         self.row(
             "kernel, both ends: TCP buffers / slab",
             format!(
@@ -77,7 +84,10 @@ impl Table {
 
     /// Adds the plain TCP comparison.
     pub fn plain_tcp(&mut self, section: &SinkSection) -> &mut Self {
-        self.row("plain TCP, same path", format!("{:.2} Gbit/s, receiver CPU {:.3} s/GB", section.bits_per_s / 1e9, section.cpu_s_per_gb))
+        self.row(
+            "plain TCP, same path",
+            format!("{:.2} Gbit/s, receiver CPU {:.3} s/GB", section.bits_per_s / 1e9, section.cpu_s_per_gb),
+        )
     }
 
     /// Prints the table to standard output.

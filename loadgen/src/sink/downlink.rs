@@ -2,7 +2,9 @@
 
 use super::flows::FlowId;
 use super::protocol::Start;
-use crate::probe::{Pattern, ProbeHeader, ProbeKind, SendFlow, SizePlan, FLAG_ACK_NOW, FLAG_DOWNLINK, PROBE_HEADER_LEN};
+use crate::probe::{
+    FLAG_ACK_NOW, FLAG_DOWNLINK, PROBE_HEADER_LEN, Pattern, ProbeHeader, ProbeKind, SendFlow, SizePlan,
+};
 use std::net::SocketAddr;
 
 /// Segments of one burst; the kernel takes at most 64 and 65,507 octets.

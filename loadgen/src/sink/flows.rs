@@ -6,8 +6,8 @@ use super::socket::{Sent, SinkSocket};
 use crate::error::Failure;
 use crate::host::clock;
 use crate::probe::{
-    Arrival, Checker, HeaderError, Pattern, ProbeHeader, ProbeKind, SendFlow, FLAG_ACK_NOW, FLAG_DOWNLINK,
-    PROBE_HEADER_LEN,
+    Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PROBE_HEADER_LEN, Pattern, ProbeHeader,
+    ProbeKind, SendFlow,
 };
 use crate::report::Latencies;
 use ahash::AHashMap;
@@ -103,7 +103,14 @@ impl Flows {
         }
     }
 
-    fn on_data(&mut self, now_ns: u64, header: &ProbeHeader, body: &[u8], payload_len: usize, peer: SocketAddr) {
+    fn on_data(
+        &mut self,
+        now_ns: u64,
+        header: &ProbeHeader,
+        body: &[u8],
+        payload_len: usize,
+        peer: SocketAddr,
+    ) {
         let id = FlowId { run: header.run, ue: header.ue };
         let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
         self.packets += 1;
@@ -143,7 +150,11 @@ impl Flows {
         if !self.flows.contains_key(&id) && !self.make_room(header.run) {
             return;
         }
-        self.runs.entry(id.run).or_insert_with(|| Run { latencies: Latencies::new(), first_ns: 0, last_ns: 0 });
+        self.runs.entry(id.run).or_insert_with(|| Run {
+            latencies: Latencies::new(),
+            first_ns: 0,
+            last_ns: 0,
+        });
         let flow = self.flows.entry(id).or_insert_with(|| Flow {
             peer,
             up: Checker::new(),
@@ -227,8 +238,11 @@ impl Flows {
                 self.ready.pop_front();
                 continue;
             };
-            let burst = down.burst(id, now_ns, flow.peer, &self.pattern, socket.segments(), &mut self.scratch);
-            if burst.segment_len > 0 && socket.send(flow.peer, &self.scratch, burst.segment_len)? == Sent::Blocked {
+            let burst =
+                down.burst(id, now_ns, flow.peer, &self.pattern, socket.segments(), &mut self.scratch);
+            if burst.segment_len > 0
+                && socket.send(flow.peer, &self.scratch, burst.segment_len)? == Sent::Blocked
+            {
                 down.unsend(burst.packets);
                 return Ok(true);
             }
@@ -318,7 +332,8 @@ mod tests {
         start(&mut flows, peer, FLAG_DOWNLINK);
         flows.tick(1);
         assert!(flows.ready.is_empty());
-        let go = ProbeHeader { kind: ProbeKind::Ack, flags: FLAG_DOWNLINK, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let go =
+            ProbeHeader { kind: ProbeKind::Ack, flags: FLAG_DOWNLINK, ue: 1, run: 2, seq: 0, sent_ns: 0 };
         let mut octets = vec![0; PROBE_HEADER_LEN];
         go.encode(&mut octets);
         flows.on_payload(2, peer, &octets);

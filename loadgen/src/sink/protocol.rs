@@ -99,7 +99,8 @@ impl Report {
     /// Reads the body; `None` for anything malformed.
     pub fn decode(body: &[u8]) -> Option<Self> {
         let words = split::<REPORT_WORDS>(body)?;
-        let [sent, received, bytes, reordered, duplicated, corrupted, corrupt_headers, first_ns, last_ns, ..] = words;
+        let [sent, received, bytes, reordered, duplicated, corrupted, corrupt_headers, first_ns, last_ns, ..] =
+            words;
         let [.., count, p50, p90, p99, p999, max] = words;
         Some(Self {
             sent,

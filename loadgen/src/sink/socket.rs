@@ -3,10 +3,10 @@
 use crate::error::Failure;
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    recvmmsg, sendmsg, setsockopt, sockopt, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders,
-    SockaddrStorage,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmsg,
+    setsockopt, sockopt,
 };
 use std::cell::Cell;
 use std::io::{IoSlice, IoSliceMut};
@@ -74,10 +74,14 @@ impl SinkSocket {
         let results = match recvmmsg(self.socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
             Ok(results) => results,
             // ECONNREFUSED and the like report an earlier send to a UE that is gone.
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
+            Err(
+                Errno::EAGAIN | Errno::EINTR | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH,
+            ) => {
                 return Ok(false);
             }
-            Err(error) => return Err(Failure::Environment(format!("receiving on UDP {}: {error}", self.local))),
+            Err(error) => {
+                return Err(Failure::Environment(format!("receiving on UDP {}: {error}", self.local)));
+            }
         };
         let mut count = 0;
         for message in results {
@@ -128,9 +132,20 @@ impl SinkSocket {
         }
     }
 
-    fn send_once(&self, peer: SocketAddr, octets: &[u8], control: &[ControlMessage<'_>]) -> nix::Result<usize> {
+    fn send_once(
+        &self,
+        peer: SocketAddr,
+        octets: &[u8],
+        control: &[ControlMessage<'_>],
+    ) -> nix::Result<usize> {
         let peer = SockaddrStorage::from(peer);
-        sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(octets)], control, MsgFlags::MSG_DONTWAIT, Some(&peer))
+        sendmsg(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(octets)],
+            control,
+            MsgFlags::MSG_DONTWAIT,
+            Some(&peer),
+        )
     }
 
     fn outcome(&self, result: nix::Result<usize>) -> Result<Sent, Failure> {
@@ -138,9 +153,9 @@ impl SinkSocket {
             Ok(_) => Ok(Sent::Done),
             Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(Sent::Blocked),
             // The UE or its route is gone: what is not delivered shows as loss.
-            Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EPERM | Errno::EINTR) => {
-                Ok(Sent::Done)
-            }
+            Err(
+                Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EPERM | Errno::EINTR,
+            ) => Ok(Sent::Done),
             Err(error) => Err(Failure::Environment(format!("sending from UDP {}: {error}", self.local))),
         }
     }

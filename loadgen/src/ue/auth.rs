@@ -3,12 +3,18 @@
 use super::child::ChildOffer;
 use super::config::{CertificateCredentials, Credentials};
 use super::sa::IkeSa;
-use super::{Attached, ChildSpis, EndCause, Established, Event, Identity, Initiator, State, UeConfig, NONCE_LEN};
+use super::{
+    Attached, ChildSpis, EndCause, Established, Event, Identity, Initiator, NONCE_LEN, State, UeConfig,
+};
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{psk_auth, signed_octets, verify_psk_auth, HashSet, PublicKey, RsaScheme, Secret, SignaturePolicy};
+use codec::crypto::{
+    HashSet, PublicKey, RsaScheme, Secret, SignaturePolicy, psk_auth, signed_octets, verify_psk_auth,
+};
 use codec::ike::payload::{AuthView, CertReqView, CertView, ConfigAttr, ConfigView, IdView, Payload};
-use codec::ike::{AuthMethod, CertEncoding, CfgAttrType, CfgType, ExchangeType, IkeHeader, MessageBuilder, NotifyType};
+use codec::ike::{
+    AuthMethod, CertEncoding, CfgAttrType, CfgType, ExchangeType, IkeHeader, MessageBuilder, NotifyType,
+};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
@@ -122,10 +128,9 @@ impl Authenticating {
         let proof = &self.proof;
         let octets = signed_octets(prf, &proof.request, &proof.nonce_r, &proof.sk_pi, &id_body);
         let (method, auth_data) = match &config.credentials {
-            Credentials::Psk(psk) => (
-                AuthMethod::SHARED_KEY,
-                psk_auth(prf, psk, &octets).as_bytes().to_vec(),
-            ),
+            Credentials::Psk(psk) => {
+                (AuthMethod::SHARED_KEY, psk_auth(prf, psk, &octets).as_bytes().to_vec())
+            }
             Credentials::Certificate(certificate) => {
                 let signature = certificate
                     .key
@@ -184,7 +189,8 @@ impl Authenticating {
             return Err(EndCause::Refused(error));
         }
         let attached = received.config.map(|view| read_config(&view)).unwrap_or_default();
-        let nonces = codec::crypto::SaNonces { initiator: &self.proof.nonce_i, responder: &self.proof.nonce_r };
+        let nonces =
+            codec::crypto::SaNonces { initiator: &self.proof.nonce_i, responder: &self.proof.nonce_r };
         let child = self.offer.finish_first(config, &answer, &self.sa, nonces)?;
         Ok((attached, child, self.sa))
     }
@@ -202,8 +208,8 @@ impl Authenticating {
         let octets = signed_octets(prf, &proof.response, &proof.nonce_i, &proof.sk_pr, id_body);
         match &config.credentials {
             Credentials::Psk(psk) => {
-                let proven = auth.method == AuthMethod::SHARED_KEY
-                    && verify_psk_auth(prf, psk, &octets, auth.data);
+                let proven =
+                    auth.method == AuthMethod::SHARED_KEY && verify_psk_auth(prf, psk, &octets, auth.data);
                 if proven { Ok(()) } else { Err(EndCause::Unauthenticated("wrong AUTH")) }
             }
             Credentials::Certificate(certificate) => {
@@ -244,7 +250,9 @@ fn read_config(view: &ConfigView<'_>) -> Attached {
     for attribute in view.attributes() {
         let address = address(attribute.value);
         match attribute.kind {
-            CfgAttrType::INTERNAL_IP4_ADDRESS | CfgAttrType::INTERNAL_IP6_ADDRESS => attached.inner.extend(address),
+            CfgAttrType::INTERNAL_IP4_ADDRESS | CfgAttrType::INTERNAL_IP6_ADDRESS => {
+                attached.inner.extend(address)
+            }
             CfgAttrType::INTERNAL_IP4_DNS | CfgAttrType::INTERNAL_IP6_DNS => attached.dns.extend(address),
             _ => {}
         }

@@ -2,14 +2,18 @@
 
 use super::sa::IkeSa;
 use super::{
-    draw_esp_spi, draw_nonce, ChildKey, ChildSa, ChildSpis, EndCause, Established, Event, Exchange, Initiator, State,
-    UeConfig, Wish, NONCE_LEN,
+    ChildKey, ChildSa, ChildSpis, EndCause, Established, Event, Exchange, Initiator, NONCE_LEN, State,
+    UeConfig, Wish, draw_esp_spi, draw_nonce,
 };
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{child_keymat, select_esp, EspProposal, GroupPolicy, KeyExchange, SaNonces, SharedSecret};
+use codec::crypto::{
+    EspProposal, GroupPolicy, KeyExchange, SaNonces, SharedSecret, child_keymat, select_esp,
+};
 use codec::esp::EspSpi;
-use codec::ike::payload::{KeView, NotifyView, Payload, PayloadIter, Proposal, SaView, TrafficSelector, Transform, TsView};
+use codec::ike::payload::{
+    KeView, NotifyView, Payload, PayloadIter, Proposal, SaView, TrafficSelector, Transform, TsView,
+};
 use codec::ike::{ExchangeType, KeGroup, MessageBuilder, NotifyType, ProtocolId};
 use std::time::Instant;
 
@@ -172,7 +176,9 @@ impl Established {
         };
         let message = self
             .sa
-            .request(now, ExchangeType::CREATE_CHILD_SA, random, |builder| offer.encode_rekey(config, old, builder))
+            .request(now, ExchangeType::CREATE_CHILD_SA, random, |builder| {
+                offer.encode_rekey(config, old, builder)
+            })
             .ok_or(EndCause::Local("CREATE_CHILD_SA too long"))?;
         Ok((Exchange::RekeyChild(Box::new(offer)), message))
     }

@@ -2,8 +2,8 @@
 
 use super::trust::GatewayTrust;
 use codec::crypto::{EspProposal, IkeProposal, PrivateKey};
-use codec::ike::payload::IdView;
 use codec::ike::IdType;
+use codec::ike::payload::IdView;
 use std::net::IpAddr;
 use std::time::Duration;
 use zeroize::Zeroizing;

@@ -139,7 +139,12 @@ impl Initiator {
         self.transmits.extend(refusal);
     }
 
-    fn answer_informational(&mut self, header: &IkeHeader, payloads: PayloadIter<'_>, random: &mut dyn Random) {
+    fn answer_informational(
+        &mut self,
+        header: &IkeHeader,
+        payloads: PayloadIter<'_>,
+        random: &mut dyn Random,
+    ) {
         let State::Up(up) = &mut self.state else { return };
         let Some(demand) = read_demand(payloads) else {
             let refusal = up.sa.respond(header, random, |builder| {

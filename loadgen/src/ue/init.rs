@@ -1,12 +1,12 @@
 //! IKE_SA_INIT (RFC 7296 §1.2), with its retries for COOKIE and INVALID_KE_PAYLOAD.
 
-use super::{draw_ike_spi, draw_nonce, EndCause, Initiator, State, UeConfig, NONCE_LEN};
 use super::auth::Proof;
 use super::sa::IkeSa;
-use aws_lc_rs::digest::{digest, SHA1_FOR_LEGACY_USE_ONLY};
+use super::{EndCause, Initiator, NONCE_LEN, State, UeConfig, draw_ike_spi, draw_nonce};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{select_ike, HashSet, IkeKeys, IkeProposal, KeyExchange, SaNonces, Secret};
+use codec::crypto::{HashSet, IkeKeys, IkeProposal, KeyExchange, SaNonces, Secret, select_ike};
 use codec::ike::payload::{KeView, Payload, Proposal, SaView, Transform};
 use codec::ike::{
     ExchangeType, Flags, IkeHeader, IkeSpi, KeGroup, Message, MessageBuilder, MessageId, NotifyType,
@@ -181,7 +181,9 @@ impl Initiating {
                     }
                     NotifyType::COOKIE => return Err(EndCause::BadAnswer("cookie refused")),
                     NotifyType::INVALID_KE_PAYLOAD => return self.other_group(config, notify.ke_group()),
-                    NotifyType::SIGNATURE_HASH_ALGORITHMS => received.hashes = Some(notify.hash_ids().collect()),
+                    NotifyType::SIGNATURE_HASH_ALGORITHMS => {
+                        received.hashes = Some(notify.hash_ids().collect())
+                    }
                     kind if kind.is_error() => return Err(EndCause::Refused(kind)),
                     _ => {}
                 },

@@ -27,8 +27,8 @@ pub use trust::{GatewayTrust, TrustError};
 use bytes::Bytes;
 use codec::Random;
 use codec::esp::{EspKeys, EspSpi, EspSuite};
-use codec::ike::payload::TrafficSelector;
 use codec::ike::IkeHeader;
+use codec::ike::payload::TrafficSelector;
 use sa::IkeSa;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -183,7 +183,8 @@ impl Initiator {
             State::Auth(auth) => self.transmits.extend(auth.pending_request()),
             State::Up(up) => {
                 let pending = [up.old.as_ref(), Some(&up.sa)].into_iter().flatten();
-                self.transmits.extend(pending.filter_map(|sa| sa.pending.as_ref()).map(|p| p.message.clone()));
+                self.transmits
+                    .extend(pending.filter_map(|sa| sa.pending.as_ref()).map(|p| p.message.clone()));
                 if self.transmits.is_empty() {
                     self.probe(now, random);
                 }
@@ -216,7 +217,9 @@ impl Initiator {
             State::Init(init) if overdue(init.sent_at) => self.end(EndCause::Timeout("IKE_SA_INIT")),
             State::Auth(auth) if overdue(auth.sent_at()) => self.end(EndCause::Timeout("IKE_AUTH")),
             State::Up(up) => match &up.sa.pending {
-                Some(pending) if overdue(pending.sent_at) => self.end(EndCause::Timeout(pending_name(pending))),
+                Some(pending) if overdue(pending.sent_at) => {
+                    self.end(EndCause::Timeout(pending_name(pending)))
+                }
                 Some(_) => {}
                 None => {
                     let silent = now.saturating_duration_since(up.heard_at);

@@ -1,10 +1,12 @@
 //! Replacing the IKE SA (RFC 7296 §1.3.2, §2.18).
 
 use super::sa::IkeSa;
-use super::{draw_ike_spi, draw_nonce, EndCause, Established, Exchange, Initiator, State, UeConfig, NONCE_LEN};
+use super::{
+    EndCause, Established, Exchange, Initiator, NONCE_LEN, State, UeConfig, draw_ike_spi, draw_nonce,
+};
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{select_ike, IkeKeys, IkeProposal, KeyExchange, SaNonces};
+use codec::crypto::{IkeKeys, IkeProposal, KeyExchange, SaNonces, select_ike};
 use codec::ike::payload::{KeView, Payload, PayloadIter, Proposal, Transform};
 use codec::ike::{ExchangeType, IkeSpi, ProtocolId};
 use std::time::Instant;
@@ -34,7 +36,12 @@ impl Established {
                 let spi = &offer.spi_i.0;
                 let offers: Vec<Proposal<'_>> = (1..)
                     .zip(&transforms)
-                    .map(|(number, transforms)| Proposal { number, protocol: ProtocolId::IKE, spi, transforms })
+                    .map(|(number, transforms)| Proposal {
+                        number,
+                        protocol: ProtocolId::IKE,
+                        spi,
+                        transforms,
+                    })
                     .collect();
                 builder.sa(&offers);
                 builder.nonce(&offer.nonce_i);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{open_sk, IkeKeys, IkeSuite, Opened, Secret, SkError, SkKey};
+use codec::crypto::{IkeKeys, IkeSuite, Opened, Secret, SkError, SkKey, open_sk};
 use codec::ike::{ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId};
 use std::time::Instant;
 

@@ -1,0 +1,290 @@
+//! Command line.
+
+use crate::engine::traffic::Direction;
+use crate::probe::SizePlan;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Plays RFC 9329 UEs against an IKEv2 gateway and measures what they see.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Builds a network of namespaces, starts swugate in it, attaches UEs and passes traffic (needs root)
+    Demo(DemoArgs),
+    /// Attaches UEs: rate, latency, failures by cause; then holds or detaches
+    Attach(AttachArgs),
+    /// Attaches UEs and passes checked traffic through their tunnels
+    Traffic(TrafficArgs),
+    /// Far end on the core side of the gateway: receives, checks and sends for `traffic --far`
+    Sink(SinkArgs),
+    /// One real UE: a TUN device with kernel traffic through the tunnel (needs root)
+    Ue(UeArgs),
+}
+
+/// How UEs connect and who they are.
+#[derive(Args, Clone, Debug)]
+pub struct UeOptions {
+    /// Gateway address, such as 10.0.0.1:4500 or gw.example:4500
+    #[arg(long, value_name = "HOST:PORT")]
+    pub gateway: String,
+    /// Transport of IKE and ESP
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub transport: Transport,
+    /// Kind of authentication
+    #[arg(long, value_enum, default_value_t = Auth::Psk)]
+    pub auth: Auth,
+    /// Pre-shared key; 0x… for hexadecimal
+    #[arg(long, env = "LOADGEN_PSK", hide_env_values = true, value_name = "SECRET")]
+    pub psk: Option<String>,
+    /// Identity of the UEs; {} becomes the UE's index [default: ue-{}@loadgen.test, or the certificate's subject]
+    #[arg(long, value_name = "ID")]
+    pub idi: Option<String>,
+    /// Identity asked for in IDr: the APN
+    #[arg(long, value_name = "ID")]
+    pub idr: Option<String>,
+    /// Identity the gateway must prove [default: any that its key or certificate covers]
+    #[arg(long, value_name = "ID")]
+    pub gateway_id: Option<String>,
+    /// Certificate of the UEs and intermediates, PEM
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// Private key of --cert, PEM
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Certificate authorities that the gateway's certificate must lead to, PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// IKE proposal in strongSwan's keywords; may be repeated
+    #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16-prfsha256-x25519")]
+    pub ike: Vec<String>,
+    /// ESP proposal in strongSwan's keywords; may be repeated
+    #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16")]
+    pub esp: Vec<String>,
+    /// Takes source addresses from this prefix in turn; they must be local (ip route add local CIDR dev lo)
+    #[arg(long, value_name = "CIDR")]
+    pub source: Option<IpNet>,
+    /// Draws keys, nonces and SPIs from this seed: repeatable, not secret
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Longest wait for an answer, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30.0)]
+    pub timeout: f64,
+    /// Asks a gateway that was silent for so many seconds whether it lives
+    #[arg(long, value_name = "S")]
+    pub dpd: Option<f64>,
+    /// Runs on this core [default: the last one allowed]
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+}
+
+/// Options of commands that measure a gateway.
+#[derive(Args, Clone, Debug)]
+pub struct MeasureOptions {
+    /// Number of UEs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub ues: u32,
+    /// Most attaches under way at once
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub in_flight: u32,
+    /// Gateway process to observe [default: the only process named swugate on this host]
+    #[arg(long, value_name = "PID")]
+    pub gateway_pid: Option<u32>,
+    /// Writes the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `attach`
+#[derive(Args, Clone, Debug)]
+pub struct AttachArgs {
+    /// How UEs connect and who they are.
+    #[command(flatten)]
+    pub ue: UeOptions,
+    /// Numbers and reports.
+    #[command(flatten)]
+    pub measure: MeasureOptions,
+    /// Attaches begun per second [default: as fast as --in-flight allows]
+    #[arg(long, value_name = "PER_S", value_parser = positive)]
+    pub rate: Option<f64>,
+    /// Holds the UEs attached for so many seconds before they detach
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    pub hold: f64,
+    /// Leaves without DELETE: the gateway has to find out
+    #[arg(long)]
+    pub no_delete: bool,
+}
+
+/// `traffic`
+#[derive(Args, Clone, Debug)]
+pub struct TrafficArgs {
+    /// How UEs connect and who they are.
+    #[command(flatten)]
+    pub ue: UeOptions,
+    /// Numbers and reports.
+    #[command(flatten)]
+    pub measure: MeasureOptions,
+    /// Attaches begun per second [default: as fast as --in-flight allows]
+    #[arg(long, value_name = "PER_S", value_parser = positive)]
+    pub attach_rate: Option<f64>,
+    /// Which way the traffic goes
+    #[arg(long, value_enum, default_value_t = Direction::Up)]
+    pub direction: Direction,
+    /// Inner IP packet length: 84 to 1400, imix or voice (160 octets)
+    #[arg(long, value_name = "LEN", default_value = "1400")]
+    pub size: SizePlan,
+    /// Seconds of traffic
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive)]
+    pub seconds: f64,
+    /// The sink's address on the core side; without it only the uplink runs, and nothing checks it
+    #[arg(long, value_name = "IP:PORT")]
+    pub far: Option<SocketAddr>,
+    /// Inner bits per second of all UEs together and per direction (k, M, G allowed), or `voice` for 50 packets/s per UE
+    /// [default: closed loop]
+    #[arg(long, value_name = "BIT/S")]
+    pub rate: Option<Rate>,
+    /// Packets in flight per UE and direction in the closed loop [default: by the number of UEs, 32 to 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub window: Option<u32>,
+}
+
+/// `sink`
+#[derive(Args, Clone, Debug)]
+pub struct SinkArgs {
+    /// UDP address that UEs reach through the gateway
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// Runs on this core
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Stops after so many seconds [default: at SIGINT or SIGTERM]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub seconds: Option<f64>,
+    /// Writes what was received as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `ue`
+#[derive(Args, Clone, Debug)]
+pub struct UeArgs {
+    /// How the UE connects and who it is.
+    #[command(flatten)]
+    pub ue: UeOptions,
+    /// Name of the TUN device to create
+    #[arg(long, value_name = "NAME", default_value = "swu-ue0")]
+    pub tun: String,
+    /// Routes this prefix into the tunnel; may be repeated [default: what the gateway's traffic selectors say]
+    #[arg(long, value_name = "CIDR")]
+    pub route: Vec<IpNet>,
+    /// MTU of the TUN device
+    #[arg(long, value_name = "OCTETS", default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..=9000))]
+    pub mtu: u16,
+    /// Writes what the UE did as JSON at its end
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `demo`
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Number of UEs
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    pub ues: u32,
+    /// Seconds of traffic each way
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive)]
+    pub seconds: f64,
+    /// The gateway binary [default: swugate beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub swugate: Option<PathBuf>,
+    /// Writes the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Transports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// RFC 9329.
+    Tcp,
+    /// RFC 3948; not in this version.
+    Udp,
+    /// RFC 9329 Appendix A; not in this version.
+    Tls,
+}
+
+/// Kinds of authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Pre-shared key.
+    Psk,
+    /// Certificates.
+    Cert,
+    /// Not in this version.
+    EapAka,
+    /// Not in this version.
+    EapAkaPrime,
+}
+
+/// A pace given on the command line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Inner bits per second of all UEs together.
+    BitsPerSecond(f64),
+    /// 50 packets per second per UE.
+    Voice,
+}
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "voice" {
+            return Ok(Self::Voice);
+        }
+        let (number, factor) = match text.as_bytes().last() {
+            Some(b'k') => (&text[..text.len() - 1], 1e3),
+            Some(b'M') => (&text[..text.len() - 1], 1e6),
+            Some(b'G') => (&text[..text.len() - 1], 1e9),
+            _ => (text, 1.0),
+        };
+        positive(number).map(|number| Self::BitsPerSecond(number * factor))
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() && *number > 0.0)
+        .ok_or_else(|| "a number above 0".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!("2G".parse(), Ok(Rate::BitsPerSecond(2e9)));
+        assert_eq!("1500".parse(), Ok(Rate::BitsPerSecond(1500.0)));
+        assert_eq!("voice".parse(), Ok(Rate::Voice));
+        for text in ["", "-1", "0", "fast", "nan", "infG"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands: options in, report and exit code out.
+
+pub mod attach;
+mod options;
+pub mod sink;
+pub mod traffic;
+pub mod ue;
+
+pub use options::{Prepared, environment, read_psk_config};

@@ -1,0 +1,269 @@
+//! From options to settings; whatever is wrong is said before anything starts.
+
+use crate::cli::{Auth, MeasureOptions, Transport, UeOptions};
+use crate::engine::{FleetPlan, SourceSpread};
+use crate::error::Failure;
+use crate::host::process::GatewayProcess;
+use crate::host::{affinity, privilege};
+use crate::ue::{CertificateCredentials, Credentials, GatewayTrust, Identity, UeConfig};
+use codec::crypto::PrivateKey;
+use codec::{OsRandom, Random, SeededRandom};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use zeroize::Zeroizing;
+
+/// Anti-replay window of the UEs in packets: one connection keeps order, so a small one does.
+const REPLAY_WINDOW: u32 = 128;
+
+/// Everything a command needs before it attaches.
+pub struct Prepared {
+    /// The gateway's address.
+    pub gateway: SocketAddr,
+    /// Settings of every UE.
+    pub config: Arc<UeConfig>,
+    /// Identity of each UE.
+    pub idi: Box<dyn Fn(u32) -> Identity>,
+    /// Randomness of all UEs.
+    pub random: Box<dyn Random>,
+    /// Source addresses.
+    pub source: SourceSpread,
+    /// Core of the engine.
+    pub core: usize,
+}
+
+impl Prepared {
+    /// Checks the options and loads the files they name.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] for what is wrong, missing or not in this version.
+    pub fn new(options: &UeOptions) -> Result<Self, Failure> {
+        if options.transport != Transport::Tcp {
+            return Err(Failure::Usage(format!(
+                "--transport {:?} is not in this version; use tcp",
+                options.transport
+            )));
+        }
+        let gateway = resolve(&options.gateway)?;
+        if options.source.is_some_and(|source| source.addr().is_ipv4() != gateway.is_ipv4()) {
+            return Err(Failure::Usage("--source and --gateway must be of the same address family".into()));
+        }
+        let core = options.core.unwrap_or_else(|| affinity::allowed_cores().last().copied().unwrap_or(0));
+        let (config, idi) = read_config(options)?;
+        let random: Box<dyn Random> = match options.seed {
+            Some(seed) => Box::new(SeededRandom::new(seed)),
+            None => Box::new(OsRandom),
+        };
+        Ok(Self {
+            gateway,
+            config: Arc::new(config),
+            idi,
+            random,
+            source: SourceSpread::new(options.source),
+            core,
+        })
+    }
+
+    /// Makes the plan of a fleet; checks that the process may open so many connections.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] when it may not.
+    pub fn fleet(self, measure: &MeasureOptions, rate: Option<f64>) -> Result<FleetPlan, Failure> {
+        privilege::require_files(u64::from(measure.ues))?;
+        Ok(FleetPlan {
+            gateway: self.gateway,
+            ues: measure.ues,
+            rate,
+            in_flight: measure.in_flight,
+            source: self.source,
+            config: self.config,
+            idi: self.idi,
+            random: self.random,
+        })
+    }
+}
+
+/// Finds the gateway process to observe.
+///
+/// # Errors
+/// [`Failure::Usage`] when --gateway-pid names no process.
+pub fn gateway_process(pid: Option<u32>) -> Result<Option<GatewayProcess>, Failure> {
+    match pid {
+        None => Ok(GatewayProcess::find()),
+        Some(pid) => match GatewayProcess::by_pid(pid) {
+            Some(process) => Ok(Some(process)),
+            None => Err(Failure::Usage(format!("--gateway-pid {pid}: no such process on this host"))),
+        },
+    }
+}
+
+/// Resolves HOST:PORT.
+///
+/// # Errors
+/// [`Failure::Usage`] when it is no address.
+fn resolve(text: &str) -> Result<SocketAddr, Failure> {
+    let found = text.to_socket_addrs().map_err(|error| {
+        Failure::Usage(format!(
+            "--gateway {text}: {error}; give an address and a port, such as 10.0.0.1:4500"
+        ))
+    })?;
+    found
+        .into_iter()
+        .next()
+        .ok_or_else(|| Failure::Usage(format!("--gateway {text}: the name has no address")))
+}
+
+/// Describes the machine for the report.
+pub fn environment(core: usize) -> serde_json::Value {
+    let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
+    serde_json::json!({
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "cores": std::thread::available_parallelism().map(usize::from).ok(),
+        "loadgen_core": core,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+type IdentityOf = Box<dyn Fn(u32) -> Identity>;
+
+/// Builds the settings of the UEs, and who each is.
+///
+/// # Errors
+/// See [`Prepared::new`].
+fn read_config(options: &UeOptions) -> Result<(UeConfig, IdentityOf), Failure> {
+    let ike = proposals("--ike", &options.ike)?;
+    let esp = proposals("--esp", &options.esp)?;
+    let (credentials, subject) = match options.auth {
+        Auth::Psk => {
+            let text = options.psk.as_deref().ok_or_else(|| {
+                Failure::Usage(
+                    "--auth psk needs --psk SECRET (or the environment variable LOADGEN_PSK)".into(),
+                )
+            })?;
+            (Credentials::Psk(read_psk(text)?), None)
+        }
+        Auth::Cert => {
+            let certificate = read_certificate(options)?;
+            let subject = subject(&certificate.chain[0]);
+            (Credentials::Certificate(Box::new(certificate)), subject)
+        }
+        other => {
+            return Err(Failure::Usage(format!("--auth {other:?} is not in this version; use psk or cert")));
+        }
+    };
+    let seconds = |value: f64, name: &str| {
+        Duration::try_from_secs_f64(value)
+            .map_err(|_| Failure::Usage(format!("{name} {value}: a number of seconds")))
+    };
+    let config = UeConfig {
+        ike,
+        esp,
+        credentials,
+        idr: options.idr.as_deref().map(Identity::parse),
+        gateway_id: options.gateway_id.as_deref().map(Identity::parse),
+        response_timeout: seconds(options.timeout, "--timeout")?,
+        dpd: options.dpd.map(|dpd| seconds(dpd, "--dpd")).transpose()?,
+        replay_window: REPLAY_WINDOW,
+    };
+    let idi: IdentityOf = match (&options.idi, subject) {
+        (Some(pattern), _) => {
+            let pattern = pattern.clone();
+            Box::new(move |index| Identity::parse(&pattern.replace("{}", &index.to_string())))
+        }
+        (None, Some(subject)) => Box::new(move |_| subject.clone()),
+        (None, None) => Box::new(|index| Identity::parse(&format!("ue-{index}@loadgen.test"))),
+    };
+    Ok((config, idi))
+}
+
+/// Builds settings for pre-shared keys with one proposal each and the usual timeouts.
+///
+/// # Errors
+/// [`Failure::Usage`] for a proposal that does not parse.
+pub fn read_psk_config(psk: &str, ike: &str, esp: &str) -> Result<UeConfig, Failure> {
+    Ok(UeConfig {
+        ike: proposals("--ike", &[ike.to_owned()])?,
+        esp: proposals("--esp", &[esp.to_owned()])?,
+        credentials: Credentials::Psk(Zeroizing::new(psk.as_bytes().to_vec())),
+        idr: None,
+        gateway_id: None,
+        response_timeout: Duration::from_secs(30),
+        dpd: None,
+        replay_window: REPLAY_WINDOW,
+    })
+}
+
+fn proposals<T>(flag: &str, texts: &[String]) -> Result<Vec<T>, Failure>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let parse =
+        |text: &String| text.parse().map_err(|error| Failure::Usage(format!("{flag} {text}: {error}")));
+    texts.iter().map(parse).collect()
+}
+
+fn read_psk(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let Some(hex) = text.strip_prefix("0x") else { return Ok(Zeroizing::new(text.as_bytes().to_vec())) };
+    let wrong = || Failure::Usage("--psk 0x…: an even number of hexadecimal digits".into());
+    if hex.is_empty() || hex.len() % 2 != 0 || !hex.is_ascii() {
+        return Err(wrong());
+    }
+    let octets =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| wrong()));
+    octets.collect::<Result<Vec<u8>, _>>().map(Zeroizing::new)
+}
+
+fn read_certificate(options: &UeOptions) -> Result<CertificateCredentials, Failure> {
+    let wanted = |file: &Option<std::path::PathBuf>, flag: &str| {
+        file.clone().ok_or_else(|| Failure::Usage(format!("--auth cert needs {flag} FILE")))
+    };
+    let (cert, key, ca) =
+        (wanted(&options.cert, "--cert")?, wanted(&options.key, "--key")?, wanted(&options.ca, "--ca")?);
+    let chain = read_certificates(&cert)?;
+    let pem = Zeroizing::new(read(&key)?);
+    let private =
+        PrivateKey::from_pem(&pem).map_err(|error| Failure::Usage(format!("{}: {error}", key.display())))?;
+    let anchors = read_certificates(&ca)?;
+    let trust = GatewayTrust::new(&anchors, UnixTime::now())
+        .map_err(|error| Failure::Usage(format!("{}: {error}", ca.display())))?;
+    Ok(CertificateCredentials { chain, key: private, trust })
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let pem = read(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => {
+            Ok(certificates.into_iter().map(|certificate| certificate.to_vec()).collect())
+        }
+        _ => Err(Failure::Usage(format!("{}: no PEM certificate", path.display()))),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+}
+
+fn subject(der: &[u8]) -> Option<Identity> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(Identity::distinguished_name(certificate.subject().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_hexadecimal_and_text() {
+        assert_eq!(*read_psk("secret").unwrap(), b"secret");
+        assert_eq!(*read_psk("0x00fF").unwrap(), [0, 255]);
+        for wrong in ["0x", "0x1", "0xzz", "0x0ä"] {
+            assert!(read_psk(wrong).is_err(), "{wrong}");
+        }
+    }
+}

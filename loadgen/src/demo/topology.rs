@@ -1,0 +1,226 @@
+//! The demo's network: three namespaces and two links.
+
+use crate::error::Failure;
+use crate::host::iproute::ip;
+use crate::host::{affinity, netns};
+use ipnet::{IpNet, Ipv4Net};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Prefix of all namespaces of the demo; the process id follows.
+const PREFIX: &str = "swdemo-";
+/// The gateway as UEs see it. 198.18.0.0/15 is for benchmarks (RFC 2544).
+pub(super) const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 4500);
+/// The sink on the core side.
+pub(super) const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 19, 0, 2), 9000);
+/// Where the plain TCP receiver listens.
+pub(super) const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 5201);
+/// Inner addresses.
+pub(super) const POOL: &str = "10.64.0.0/16";
+
+/// Source addresses of the UEs.
+pub(super) fn sources() -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 1, 0), 24))
+}
+
+/// What has to go at the end, known to the signal thread as well.
+#[derive(Default)]
+pub(super) struct Cleanup {
+    state: Mutex<CleanupState>,
+}
+
+#[derive(Default)]
+struct CleanupState {
+    gateway: Option<i32>,
+    namespaces: Vec<String>,
+    directory: Option<std::path::PathBuf>,
+}
+
+impl Cleanup {
+    /// Ends the gateway and removes namespaces and files; harmless when repeated.
+    pub(super) fn run(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = state.gateway.take() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        for name in state.namespaces.drain(..) {
+            let _ = ip(&["netns", "del", &name]);
+        }
+        if let Some(directory) = state.directory.take() {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+
+    pub(super) fn set_gateway(&self, pid: Option<i32>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).gateway = pid;
+    }
+
+    pub(super) fn set_directory(&self, directory: &Path) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).directory = Some(directory.to_owned());
+    }
+
+    fn add_namespace(&self, name: &str) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).namespaces.push(name.to_owned());
+    }
+}
+
+/// One namespace.
+pub(super) struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn create(role: &str, cleanup: &Cleanup) -> Result<Self, Failure> {
+        let name = format!("{PREFIX}{role}-{}", std::process::id());
+        ip(&["netns", "add", &name])?;
+        cleanup.add_namespace(&name);
+        let namespace = Self { name };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
+    }
+
+    /// Moves the calling thread into the namespace and onto `core`.
+    pub(super) fn enter(&self, core: usize) -> Result<(), Failure> {
+        netns::enter(&self.name)?;
+        affinity::pin(core)
+    }
+
+    /// Does what [`Namespace::enter`] does, for a thread that outlives this borrow.
+    pub(super) fn thread_entry(&self, core: usize) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
+        let name = self.name.clone();
+        move || netns::enter(&name).and_then(|()| affinity::pin(core))
+    }
+
+    fn ip(&self, args: &[&str]) -> Result<String, Failure> {
+        ip(&[&["-n", &self.name], args].concat())
+    }
+
+    fn address(&self, device: &str, address: &str) -> Result<(), Failure> {
+        self.ip(&["address", "add", address, "dev", device])?;
+        self.ip(&["link", "set", device, "up"]).map(|_| ())
+    }
+
+    /// Lets `core` do the receiving work of `device`. The namespace's own /sys is only visible inside.
+    fn steer(&self, device: &str, core: usize) -> Result<(), Failure> {
+        let path = format!("/sys/class/net/{device}/queues/rx-0/rps_cpus");
+        let script = format!("echo {} > {path}", cpu_mask(core));
+        ip(&["netns", "exec", &self.name, "sh", "-c", &script]).map(|_| ())
+    }
+
+    fn sysctl(&self, key: &str, value: &str) -> Result<(), Failure> {
+        let script = format!("echo {value} > /proc/sys/net/{key}");
+        ip(&["netns", "exec", &self.name, "sh", "-c", &script]).map(|_| ())
+    }
+}
+
+/// Mask of one core in the kernel's form: groups of 32 bits, the highest first.
+fn cpu_mask(core: usize) -> String {
+    let groups = vec!["00000000"; core / 32];
+    let mut mask = vec![format!("{:x}", 1_u32 << (core % 32))];
+    mask.extend(groups.into_iter().map(str::to_owned));
+    mask.join(",")
+}
+
+/// The whole network; removed on drop.
+pub(super) struct Topology {
+    pub(super) ue: Namespace,
+    pub(super) gateway: Namespace,
+    pub(super) core: Namespace,
+    cleanup: Arc<Cleanup>,
+}
+
+impl Topology {
+    pub(super) fn create(
+        cleanup: Arc<Cleanup>,
+        gateway_core: usize,
+        load_core: usize,
+    ) -> Result<Self, Failure> {
+        remove_leftovers();
+        let guard = CleanupOnError(&cleanup);
+        let ue = Namespace::create("ue", &cleanup)?;
+        let gateway = Namespace::create("gw", &cleanup)?;
+        let core = Namespace::create("core", &cleanup)?;
+        for (left, left_device, right, right_device) in
+            [(&ue, "ue0", &gateway, "gw0"), (&gateway, "gw1", &core, "core0")]
+        {
+            ip(&[
+                "link",
+                "add",
+                left_device,
+                "netns",
+                &left.name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                right_device,
+                "netns",
+                &right.name,
+            ])?;
+        }
+        ue.address("ue0", "198.18.0.1/30")?;
+        gateway.address("gw0", "198.18.0.2/30")?;
+        gateway.address("gw1", "198.19.0.1/30")?;
+        core.address("core0", "198.19.0.2/30")?;
+        let sources = sources().to_string();
+        ue.ip(&["route", "add", "local", &sources, "dev", "lo"])?;
+        gateway.ip(&["route", "add", &sources, "via", "198.18.0.1"])?;
+        core.ip(&["route", "add", POOL, "via", "198.19.0.1"])?;
+        gateway.sysctl("ipv4/ip_forward", "1")?;
+        for device in ["gw0", "gw1"] {
+            gateway.sysctl(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
+            gateway.steer(device, gateway_core)?;
+        }
+        gateway.sysctl("ipv4/conf/all/rp_filter", "0")?;
+        ue.steer("ue0", load_core)?;
+        core.steer("core0", load_core)?;
+        std::mem::forget(guard);
+        Ok(Self { ue, gateway, core, cleanup })
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        self.cleanup.run();
+    }
+}
+
+/// Removes a half-built network.
+struct CleanupOnError<'a>(&'a Cleanup);
+
+impl Drop for CleanupOnError<'_> {
+    fn drop(&mut self) {
+        self.0.run();
+    }
+}
+
+/// Removes namespaces of demos whose process is gone.
+fn remove_leftovers() {
+    let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.rsplit('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = ip(&["netns", "del", &name]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_high_cores_have_groups() {
+        assert_eq!(cpu_mask(0), "1");
+        assert_eq!(cpu_mask(5), "20");
+        assert_eq!(cpu_mask(32), "1,00000000");
+        assert_eq!(cpu_mask(65), "2,00000000,00000000");
+    }
+}

@@ -1,0 +1,331 @@
+//! One UE's traffic: what it sends uplink, what it checks downlink.
+
+use super::Pace;
+use super::shared::Shared;
+use crate::engine::{Inner, Sealer};
+use crate::host::clock;
+use crate::probe::{
+    Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PacketBuilder, ProbeHeader, ProbeKind,
+    SendFlow, Tally, parse_udp,
+};
+use crate::sink::protocol::{Report, Start, Started};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+/// UDP port of every UE.
+const UE_PORT: u16 = 40_000;
+/// A full window without an acknowledgement for so long has lost one.
+const STALL_NS: u64 = 100_000_000;
+/// The sink hears from a UE at least so often while it sends to it.
+const HEARTBEAT_NS: u64 = 1_000_000_000;
+/// Longest inner packet.
+const PACKET_LEN_MAX: usize = 1_500;
+/// Packets of a flow that has no far end: only the connection holds it back.
+const UNBOUNDED_WINDOW: u32 = u32::MAX;
+
+/// The flow of a UE in both directions.
+pub(super) struct UeFlow {
+    ue: u32,
+    shared: Rc<Shared>,
+    builder: PacketBuilder,
+    control: VecDeque<(ProbeHeader, Vec<u8>)>,
+    up: Option<Uplink>,
+    down: Option<Downlink>,
+}
+
+struct Uplink {
+    flow: SendFlow,
+    bytes: u64,
+    running: bool,
+    open: bool,
+    /// When an acknowledgement last came, and the pacer last granted packets.
+    acked_ns: u64,
+    granted_ns: u64,
+    report: Option<Report>,
+}
+
+struct Downlink {
+    checker: Checker,
+    ack_every: u64,
+    unacked: u64,
+    ack_due: bool,
+    running: bool,
+    open: bool,
+    acked_ns: u64,
+    report: Option<Report>,
+}
+
+impl UeFlow {
+    /// Creates the flow of UE `ue` at inner address `address`; `None` when the far end is of another family.
+    pub(super) fn new(ue: u32, address: IpAddr, shared: Rc<Shared>) -> Option<Self> {
+        let builder = PacketBuilder::new(SocketAddr::new(address, UE_PORT), shared.far)?;
+        let window = match shared.pace {
+            _ if !shared.has_sink => UNBOUNDED_WINDOW,
+            Pace::Window(window) => window,
+            Pace::PacketsPerSecond(_) => 0,
+        };
+        let up = shared.up.then(|| Uplink {
+            flow: match shared.pace {
+                Pace::PacketsPerSecond(_) => SendFlow::paced(),
+                Pace::Window(_) => SendFlow::closed(window),
+            },
+            bytes: 0,
+            running: false,
+            open: false,
+            acked_ns: 0,
+            granted_ns: 0,
+            report: None,
+        });
+        let down = shared.down.then(|| Downlink {
+            checker: Checker::new(),
+            ack_every: if window > 0 { SendFlow::ack_every(window) } else { u64::MAX },
+            unacked: 0,
+            ack_due: false,
+            running: false,
+            open: false,
+            acked_ns: 0,
+            report: None,
+        });
+        Some(Self { ue, shared, builder, control: VecDeque::new(), up, down })
+    }
+
+    /// Returns whether the sink has opened every direction.
+    pub(super) fn is_open(&self) -> bool {
+        self.up.as_ref().is_none_or(|up| up.open) && self.down.as_ref().is_none_or(|down| down.open)
+    }
+
+    /// Asks the sink to open what is not; returns false.
+    pub(super) fn ask_open(&mut self) -> bool {
+        let (window, interval_ns) = match self.shared.pace {
+            Pace::Window(window) => (window, 0),
+            Pace::PacketsPerSecond(rate) => (0, (1e9 / rate) as u64),
+        };
+        let body = Start { size: self.shared.size, window, interval_ns: interval_ns.max(1) }.encode();
+        self.control.clear();
+        if self.up.as_ref().is_some_and(|up| !up.open) {
+            self.control.push_back((self.header(ProbeKind::Start, 0), body.clone()));
+        }
+        if self.down.as_ref().is_some_and(|down| !down.open) {
+            self.control.push_back((self.header(ProbeKind::Start, FLAG_DOWNLINK), body));
+        }
+        false
+    }
+
+    /// Lets the traffic go.
+    pub(super) fn go(&mut self, now_ns: u64) {
+        if let Some(up) = &mut self.up {
+            up.running = true;
+            up.acked_ns = now_ns;
+            up.granted_ns = now_ns;
+        }
+        if let Some(down) = &mut self.down {
+            down.running = true;
+            down.ack_due = true;
+            down.acked_ns = now_ns;
+        }
+    }
+
+    /// Grants a paced uplink what is due, and repairs lost acknowledgements; returns whether there is something to send.
+    pub(super) fn tick(&mut self, now_ns: u64) -> bool {
+        if let Some(up) = self.up.as_mut().filter(|up| up.running) {
+            if let Pace::PacketsPerSecond(rate) = self.shared.pace {
+                let interval_ns = (1e9 / rate).max(1.0);
+                let due = (now_ns.saturating_sub(up.granted_ns) as f64 / interval_ns) as u64;
+                up.granted_ns += (due as f64 * interval_ns) as u64;
+                up.flow.grant(due);
+            } else if up.flow.allowance() == 0 && now_ns.saturating_sub(up.acked_ns) > STALL_NS {
+                up.acked_ns = now_ns;
+                up.flow.on_stall();
+            }
+        }
+        if let Some(down) = self.down.as_mut().filter(|down| down.running) {
+            let silent_ns = now_ns.saturating_sub(down.acked_ns);
+            let unanswered_go = down.checker.next_seq() == 0 && silent_ns > STALL_NS;
+            down.ack_due |= unanswered_go || silent_ns > HEARTBEAT_NS;
+        }
+        self.has_output()
+    }
+
+    /// Sends no more data.
+    pub(super) fn halt(&mut self) {
+        if let Some(up) = &mut self.up {
+            up.running = false;
+        }
+        if let Some(down) = &mut self.down {
+            down.running = false;
+            self.control.push_back((self.header(ProbeKind::Stop, FLAG_DOWNLINK), Vec::new()));
+        }
+    }
+
+    /// Returns whether everything sent has arrived; otherwise asks the sink (again).
+    pub(super) fn is_settled(&mut self) -> bool {
+        let sent = self.sent_up().0;
+        let up = self.up.is_none()
+            || self
+                .uplink_report()
+                .is_some_and(|report| report.tally.received + report.tally.corrupted >= sent);
+        let down = self.down.as_ref().is_none_or(|down| {
+            let tally = down.checker.tally();
+            down.report.is_some_and(|report| tally.received + tally.corrupted >= report.sent)
+        });
+        self.control.clear();
+        if !up {
+            self.control.push_back((self.header(ProbeKind::Stop, 0), Vec::new()));
+        }
+        if !down {
+            self.control.push_back((self.header(ProbeKind::Stop, FLAG_DOWNLINK), Vec::new()));
+        }
+        up && down
+    }
+
+    /// Returns packets and inner octets sent uplink.
+    pub(super) fn sent_up(&self) -> (u64, u64) {
+        self.up.as_ref().map_or((0, 0), |up| (up.flow.sent(), up.bytes))
+    }
+
+    /// Returns the sink's latest report on the uplink.
+    pub(super) fn uplink_report(&self) -> Option<Report> {
+        self.up.as_ref().and_then(|up| up.report)
+    }
+
+    /// Returns the sink's latest report on the downlink.
+    pub(super) fn downlink_report(&self) -> Option<Report> {
+        self.down.as_ref().and_then(|down| down.report)
+    }
+
+    /// Returns what has arrived downlink.
+    pub(super) fn received_down(&self) -> &Tally {
+        const NOTHING: &Tally = &Tally { received: 0, bytes: 0, reordered: 0, duplicated: 0, corrupted: 0 };
+        self.down.as_ref().map_or(NOTHING, |down| down.checker.tally())
+    }
+
+    fn header(&self, kind: ProbeKind, flags: u8) -> ProbeHeader {
+        ProbeHeader { kind, flags, ue: self.ue, run: self.shared.run, seq: 0, sent_ns: clock::monotonic_ns() }
+    }
+
+    fn has_output(&self) -> bool {
+        !self.control.is_empty()
+            || self.down.as_ref().is_some_and(|down| down.ack_due)
+            || self.up.as_ref().is_some_and(|up| up.running && up.flow.allowance() > 0)
+    }
+
+    fn on_packet(&mut self, now_ns: u64, packet: &[u8]) {
+        let Some(udp) = parse_udp(packet).filter(|udp| udp.dst_port == UE_PORT) else { return };
+        let (header, body) = match ProbeHeader::decode(udp.payload) {
+            Ok(decoded) => decoded,
+            Err(HeaderError::Corrupt) => {
+                self.shared.corrupt_headers.set(self.shared.corrupt_headers.get() + 1);
+                return;
+            }
+            Err(HeaderError::Foreign) => return,
+        };
+        // Packets of an earlier run or of another UE are not ours to count.
+        if header.run != self.shared.run || header.ue != self.ue {
+            return;
+        }
+        match header.kind {
+            ProbeKind::Data => self.on_data(now_ns, &header, body, udp.total_len),
+            ProbeKind::Ack => {
+                if let Some(up) = &mut self.up {
+                    if up.flow.on_ack(header.seq) {
+                        up.acked_ns = now_ns;
+                    }
+                }
+            }
+            ProbeKind::Started => self.on_started(&header, body),
+            ProbeKind::Report => self.on_report(&header, body),
+            ProbeKind::Start | ProbeKind::Stop => {}
+        }
+    }
+
+    fn on_data(&mut self, now_ns: u64, header: &ProbeHeader, body: &[u8], total_len: usize) {
+        let Some(down) = &mut self.down else { return };
+        if !self.shared.pattern.matches(header.seq, body) {
+            return down.checker.on_corrupt();
+        }
+        if down.checker.on_packet(header.seq, total_len) != Arrival::Duplicate {
+            self.shared.latencies.borrow_mut().record(now_ns.saturating_sub(header.sent_ns));
+            if self.shared.first_ns.get() == 0 {
+                self.shared.first_ns.set(now_ns);
+            }
+            self.shared.last_ns.set(now_ns);
+        }
+        down.unacked += 1;
+        down.ack_due |= down.unacked >= down.ack_every || header.flags & FLAG_ACK_NOW != 0;
+    }
+
+    fn on_started(&mut self, header: &ProbeHeader, body: &[u8]) {
+        let Some(started) = Started::decode(body) else { return };
+        self.shared.sink_clock.set(started.clock_id);
+        if header.flags & FLAG_DOWNLINK != 0 {
+            if let Some(down) = &mut self.down {
+                down.open = true;
+            }
+        } else if let Some(up) = &mut self.up {
+            up.open = true;
+        }
+    }
+
+    fn on_report(&mut self, header: &ProbeHeader, body: &[u8]) {
+        let Some(report) = Report::decode(body) else { return };
+        if header.flags & FLAG_DOWNLINK != 0 {
+            if let Some(down) = &mut self.down {
+                down.report = Some(report);
+            }
+        } else if let Some(up) = &mut self.up {
+            up.report = Some(report);
+        }
+    }
+
+    /// Seals control messages, an acknowledgement, then data.
+    fn fill(&mut self, now_ns: u64, sealer: &mut Sealer<'_>) {
+        let mut packet = [0; PACKET_LEN_MAX];
+        while let Some((header, body)) = self.control.pop_front() {
+            let len = self.builder.control(&header, &body, &mut packet);
+            sealer.seal(&packet[..len]);
+        }
+        if let Some(down) = self.down.as_mut().filter(|down| down.ack_due) {
+            down.ack_due = false;
+            down.unacked = 0;
+            down.acked_ns = now_ns;
+            let (ue, run, seq) = (self.ue, self.shared.run, down.checker.next_seq());
+            let header =
+                ProbeHeader { kind: ProbeKind::Ack, flags: FLAG_DOWNLINK, ue, run, seq, sent_ns: now_ns };
+            let len = self.builder.control(&header, &[], &mut packet);
+            sealer.seal(&packet[..len]);
+        }
+        let Some(up) = self.up.as_mut().filter(|up| up.running) else { return };
+        let (ue, run) = (self.ue, self.shared.run);
+        while up.flow.allowance() > 0 && !sealer.is_full() {
+            let (seq, ack_now) = up.flow.take();
+            let flags = if ack_now { FLAG_ACK_NOW } else { 0 };
+            let header = ProbeHeader { kind: ProbeKind::Data, flags, ue, run, seq, sent_ns: now_ns };
+            let len = self.shared.size.len(seq);
+            self.builder.data(&header, &self.shared.pattern, len, &mut packet[..len]);
+            if !sealer.seal(&packet[..len]) {
+                up.flow.untake(1);
+                return;
+            }
+            up.bytes += len as u64;
+        }
+    }
+}
+
+/// A flow that the UE's tunnel and the run both hold.
+pub(super) struct SharedFlow(pub(super) Rc<RefCell<UeFlow>>);
+
+impl Inner for SharedFlow {
+    fn on_packet(&mut self, now_ns: u64, packet: &[u8]) {
+        self.0.borrow_mut().on_packet(now_ns, packet);
+    }
+
+    fn fill(&mut self, now_ns: u64, sealer: &mut Sealer<'_>) {
+        self.0.borrow_mut().fill(now_ns, sealer);
+    }
+
+    fn has_output(&self) -> bool {
+        self.0.borrow().has_output()
+    }
+}
