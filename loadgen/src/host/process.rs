@@ -109,7 +109,10 @@ fn softirq_s(stat: &str, cores: &[usize]) -> f64 {
     let ticks: u64 = stat
         .lines()
         .filter_map(|line| {
-            let mut fields = line.strip_prefix("cpu")?.split_ascii_whitespace();
+            // The line of all cores together has a blank behind "cpu".
+            let rest =
+                line.strip_prefix("cpu").filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))?;
+            let mut fields = rest.split_ascii_whitespace();
             let core: usize = fields.next()?.parse().ok()?;
             let wanted = cores.is_empty() || cores.contains(&core);
             let softirq: u64 = fields.nth(6)?.parse().ok()?;
