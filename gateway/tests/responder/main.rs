@@ -1,0 +1,13 @@
+//! A UE and the responder talk to each other in virtual time. Tests are named by the row of the
+//! conformance table they are about.
+
+mod auth;
+mod bad_input;
+mod child;
+mod connections;
+mod init;
+mod lifetimes;
+mod rekey;
+mod simulation;
+mod ue;
+mod world;

@@ -1,0 +1,594 @@
+//! A small IKEv2 initiator for tests, on the codec alone. It trusts nothing: every answer it accepts is
+//! checked against what it asked for.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use codec::crypto::{
+    ChildKeymat, EspProposal, GroupPolicy, IkeKeys, IkeProposal, IkeSuite, KeyExchange, PrivateKey,
+    PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat, open_sk, psk_auth,
+    select_esp, select_ike, signed_octets, verify_psk_auth,
+};
+use codec::esp::{EspSpi, EspSuite};
+use codec::ike::payload::{
+    AuthView, CertView, ConfigAttr, ConfigView, DeleteView, IdView, KeView, NotifyView, Payload, Proposal,
+    SaView, TrafficSelector, Transform, TsView,
+};
+use codec::ike::{
+    AuthMethod, CertEncoding, CfgAttrType, CfgType, ExchangeType, Flags, HEADER_LEN, IdType, IkeHeader,
+    IkeSpi, KeGroup, Message, MessageBuilder, MessageId, NotifyType, PayloadType, ProtocolId,
+};
+use codec::{Random, SeededRandom};
+
+/// How the UE proves its identity, and how it checks the gateway's.
+pub enum UeAuth {
+    Psk(Vec<u8>),
+    Certificate { chain: Vec<Vec<u8>>, key: PrivateKey },
+}
+
+/// What a UE is and wants. Tests change the fields they are about.
+pub struct UeConfig {
+    pub seed: u64,
+    pub id: (IdType, Vec<u8>),
+    pub asked: Option<(IdType, Vec<u8>)>,
+    pub auth: UeAuth,
+    pub ike: Vec<&'static str>,
+    pub group: KeGroup,
+    pub esp: Vec<&'static str>,
+    pub hashes: bool,
+    pub config: Vec<(CfgAttrType, Vec<u8>)>,
+    pub ts_i: Vec<TrafficSelector>,
+    pub ts_r: Vec<TrafficSelector>,
+    pub initial_contact: bool,
+}
+
+impl UeConfig {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            id: (IdType::FQDN, format!("ue{seed}.test").into_bytes()),
+            asked: Some((IdType::FQDN, b"gw.test".to_vec())),
+            auth: UeAuth::Psk(b"test-secret".to_vec()),
+            ike: vec!["aes128gcm16-prfsha256-x25519"],
+            group: KeGroup::CURVE25519,
+            esp: vec!["aes128gcm16"],
+            hashes: true,
+            config: vec![
+                (CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]),
+                (CfgAttrType::INTERNAL_IP4_DNS, vec![]),
+            ],
+            ts_i: vec![TrafficSelector::ANY_IPV4],
+            ts_r: vec![TrafficSelector::ANY_IPV4],
+            initial_contact: false,
+        }
+    }
+}
+
+/// One IKE SA as the UE sees it.
+pub struct UeSa {
+    pub spi_i: IkeSpi,
+    pub spi_r: IkeSpi,
+    pub suite: IkeSuite,
+    sk_d: Secret,
+    key_in: SkKey,
+    key_out: SkKey,
+    pub next_out: u32,
+}
+
+/// A Child SA as the UE sees it.
+pub struct UeChild {
+    pub spi_in: EspSpi,
+    pub spi_out: EspSpi,
+    pub suite: EspSuite,
+    pub keys: ChildKeymat,
+    pub ts_i: Vec<TrafficSelector>,
+    pub ts_r: Vec<TrafficSelector>,
+}
+
+/// A decoded message with its payloads copied out.
+#[derive(Debug)]
+pub struct Decoded {
+    pub header: IkeHeader,
+    pub payloads: Vec<(PayloadType, Vec<u8>)>,
+}
+
+impl Decoded {
+    pub fn clear(message: &[u8]) -> Self {
+        let decoded = Message::decode(message).expect("a well-formed message");
+        let payloads = decoded.payloads().map(|raw| {
+            let raw = raw.expect("a well-formed payload");
+            (raw.kind, raw.body.to_vec())
+        });
+        Self { header: decoded.header, payloads: payloads.collect() }
+    }
+
+    pub fn body(&self, kind: PayloadType) -> Option<&[u8]> {
+        self.payloads.iter().find(|(found, _)| *found == kind).map(|(_, body)| &body[..])
+    }
+
+    pub fn notify(&self, kind: NotifyType) -> Option<NotifyView<'_>> {
+        self.notifies().find(|notify| notify.kind == kind)
+    }
+
+    pub fn notifies(&self) -> impl Iterator<Item = NotifyView<'_>> {
+        let bodies = self.payloads.iter().filter(|(kind, _)| *kind == PayloadType::NOTIFY);
+        bodies.map(|(_, body)| NotifyView::decode(body).expect("a notify"))
+    }
+
+    /// The first error notification.
+    pub fn error(&self) -> Option<NotifyType> {
+        self.notifies().map(|notify| notify.kind).find(|kind| kind.is_error())
+    }
+
+    pub fn deleted(&self) -> Vec<EspSpi> {
+        self.body(PayloadType::DELETE)
+            .map(|body| DeleteView::decode(body).expect("a delete").esp_spis().collect())
+            .unwrap_or_default()
+    }
+
+    pub fn config(&self) -> Vec<(CfgAttrType, Vec<u8>)> {
+        let Some(body) = self.body(PayloadType::CONFIG) else { return Vec::new() };
+        let view = ConfigView::decode(body).expect("a configuration");
+        assert_eq!(view.kind, CfgType::REPLY);
+        view.attributes().map(|attribute| (attribute.kind, attribute.value.to_vec())).collect()
+    }
+}
+
+struct Init {
+    own: Option<KeyExchange>,
+    request: Vec<u8>,
+    nonce: Vec<u8>,
+}
+
+struct Derived {
+    response: Vec<u8>,
+    nonce_r: Vec<u8>,
+    keys: IkeKeys,
+}
+
+/// An exchange the UE has started and whose answer it waits for.
+struct Pending {
+    nonce: Vec<u8>,
+    ke: Option<KeyExchange>,
+    spi: Vec<u8>,
+}
+
+pub struct Ue {
+    pub config: UeConfig,
+    pub random: SeededRandom,
+    pub sa: Option<UeSa>,
+    pub old: Option<UeSa>,
+    pub children: Vec<UeChild>,
+    pub addresses: Vec<IpAddr>,
+    pub spi_i: IkeSpi,
+    init: Option<Init>,
+    derived: Option<Derived>,
+    pending: Option<Pending>,
+}
+
+impl Ue {
+    pub fn new(config: UeConfig) -> Self {
+        let mut random = SeededRandom::new(config.seed);
+        let mut spi_i = IkeSpi::ZERO;
+        random.fill(&mut spi_i.0);
+        Self {
+            config,
+            random,
+            sa: None,
+            old: None,
+            children: Vec::new(),
+            addresses: Vec::new(),
+            spi_i,
+            init: None,
+            derived: None,
+            pending: None,
+        }
+    }
+
+    pub fn nonce(&mut self) -> Vec<u8> {
+        let mut nonce = vec![0; 32];
+        self.random.fill(&mut nonce);
+        nonce
+    }
+
+    fn spi(&mut self) -> EspSpi {
+        let mut octets = [0; 4];
+        self.random.fill(&mut octets);
+        EspSpi(u32::from_be_bytes(octets) | 0x1000_0000)
+    }
+
+    fn ike_offer(&self) -> Vec<IkeProposal> {
+        self.config.ike.iter().map(|text| text.parse().expect("a proposal")).collect()
+    }
+
+    fn esp_offer(&self) -> Vec<EspProposal> {
+        self.config.esp.iter().map(|text| text.parse().expect("a proposal")).collect()
+    }
+
+    /// The IKE_SA_INIT request; a second call makes another one with the same SPI.
+    pub fn init(&mut self) -> Vec<u8> {
+        self.init_with(|_| {})
+    }
+
+    /// [`Self::init`] with further payloads.
+    pub fn init_with(&mut self, more: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        let own = KeyExchange::generate(self.config.group, &mut self.random).expect("a key");
+        let nonce = self.nonce();
+        let flags = Flags::new(true, false);
+        let mut builder =
+            MessageBuilder::new(self.spi_i, IkeSpi::ZERO, ExchangeType::IKE_SA_INIT, flags, MessageId(0));
+        let transforms: Vec<_> = self.ike_offer().iter().map(IkeProposal::transforms).collect();
+        let offers: Vec<_> =
+            transforms.iter().zip(1..).map(|(list, number)| offer(number, &[], list)).collect();
+        builder.sa(&offers).ke(&KeView { group: self.config.group, data: own.public() }).nonce(&nonce);
+        if self.config.hashes {
+            builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &codec::crypto::HashSet::notify_data());
+        }
+        more(&mut builder);
+        let request = builder.finish().expect("short");
+        self.init = Some(Init { own: Some(own), request: request.clone(), nonce });
+        request
+    }
+
+    /// Takes the IKE_SA_INIT response and derives keys; the error notification if it is one.
+    pub fn on_init(&mut self, response: &[u8]) -> Result<(), NotifyType> {
+        let decoded = Decoded::clear(response);
+        assert_eq!(decoded.header.spi_i, self.spi_i);
+        assert_eq!(decoded.header.flags, Flags::new(false, true));
+        if let Some(error) = decoded.error() {
+            if error == NotifyType::INVALID_KE_PAYLOAD {
+                let notify = decoded.notify(error).expect("just found");
+                self.config.group = notify.ke_group().expect("a group");
+            }
+            return Err(error);
+        }
+        let spi_r = decoded.header.spi_r;
+        assert!(!spi_r.is_zero());
+        let sa = SaView::decode(decoded.body(PayloadType::SA).expect("SAr1")).expect("an SA");
+        assert!(sa.is_answer());
+        let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+        let suite = select_ike(&self.ike_offer(), &sa, ke.group).expect("part of the offer").suite;
+        assert_eq!((ke.group, suite.group), (self.config.group, self.config.group));
+        let nonce_r = decoded.body(PayloadType::NONCE).expect("Nr").to_vec();
+        let init = self.init.as_mut().expect("asked before");
+        let shared = init.own.take().expect("once").agree(ke.data).expect("a good value");
+        let nonces = SaNonces { initiator: &init.nonce, responder: &nonce_r };
+        let keys = IkeKeys::derive(&suite, nonces, &shared, self.spi_i, spi_r);
+        self.sa = Some(UeSa {
+            spi_i: self.spi_i,
+            spi_r,
+            suite,
+            sk_d: keys.sk_d.clone(),
+            key_in: keys.responder_key(&suite),
+            key_out: keys.initiator_key(&suite),
+            next_out: 1,
+        });
+        self.derived = Some(Derived { response: response.to_vec(), nonce_r, keys });
+        Ok(())
+    }
+
+    /// The IKE_AUTH request.
+    pub fn auth(&mut self) -> Vec<u8> {
+        self.auth_with(|_| {})
+    }
+
+    /// [`Self::auth`] with further payloads.
+    pub fn auth_with(&mut self, more: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        let spi = self.spi();
+        let init = self.init.as_ref().expect("IKE_SA_INIT first");
+        let derived = self.derived.as_ref().expect("IKE_SA_INIT first");
+        let suite = self.sa.as_ref().expect("IKE_SA_INIT first").suite;
+        let (kind, data) = self.config.id.clone();
+        let id = IdView { kind, data: &data };
+        let mut id_body = Vec::new();
+        id.encode(&mut id_body);
+        let octets = signed_octets(suite.prf, &init.request, &derived.nonce_r, &derived.keys.sk_pi, &id_body);
+        let (certs, method, auth) = match &self.config.auth {
+            UeAuth::Psk(psk) => {
+                let auth = psk_auth(suite.prf, psk, &octets).as_bytes().to_vec();
+                (Vec::new(), AuthMethod::SHARED_KEY, auth)
+            }
+            UeAuth::Certificate { chain, key } => {
+                let response = Decoded::clear(&derived.response);
+                let hashes = response
+                    .notify(NotifyType::SIGNATURE_HASH_ALGORITHMS)
+                    .map(|notify| notify.hash_ids().collect());
+                let signed = key.sign(hashes, RsaScheme::Pss, &octets).expect("signs");
+                (chain.clone(), signed.method, signed.data)
+            }
+        };
+        let esp: Vec<_> = self.esp_offer().iter().map(|esp| esp.transforms(&[])).collect();
+        let spi_octets = spi.0.to_be_bytes();
+        let offers: Vec<_> = esp
+            .iter()
+            .zip(1..)
+            .map(|(transforms, number)| Proposal {
+                number,
+                protocol: ProtocolId::ESP,
+                spi: &spi_octets,
+                transforms,
+            })
+            .collect();
+        let config = &self.config;
+        let attributes: Vec<_> =
+            config.config.iter().map(|(kind, value)| ConfigAttr { kind: *kind, value }).collect();
+        self.pending = Some(Pending { nonce: init.nonce.clone(), ke: None, spi: spi_octets.to_vec() });
+        let sa = self.sa.as_mut().expect("checked above");
+        let mut builder = sa.builder(ExchangeType::IKE_AUTH);
+        builder.id_i(&id);
+        for cert in &certs {
+            builder.cert(&CertView { encoding: CertEncoding::X509_SIGNATURE, data: cert });
+        }
+        if let Some((kind, data)) = &config.asked {
+            builder.id_r(&IdView { kind: *kind, data });
+        }
+        builder.auth(&AuthView { method, data: &auth });
+        if config.initial_contact {
+            builder.notify(NotifyType::INITIAL_CONTACT, &[]);
+        }
+        if !attributes.is_empty() {
+            builder.config(CfgType::REQUEST, &attributes);
+        }
+        if !offers.is_empty() {
+            builder.sa(&offers).ts_i(&config.ts_i).ts_r(&config.ts_r);
+        }
+        more(&mut builder);
+        sa.seal(builder, &mut self.random)
+    }
+
+    /// Takes the IKE_AUTH response: checks the gateway's proof, learns addresses and the Child SA.
+    pub fn on_auth(&mut self, response: &[u8]) -> Decoded {
+        let decoded = self.open(response).expect("authentic");
+        let Some(auth) = decoded.body(PayloadType::AUTH) else { return decoded };
+        let derived = self.derived.take().expect("IKE_SA_INIT first");
+        let init = self.init.as_ref().expect("IKE_SA_INIT first");
+        let auth = AuthView::decode(auth).expect("AUTH");
+        let id_body = decoded.body(PayloadType::ID_R).expect("IDr");
+        let prf = self.sa.as_ref().expect("IKE_SA_INIT first").suite.prf;
+        let octets = signed_octets(prf, &derived.response, &init.nonce, &derived.keys.sk_pr, id_body);
+        match &self.config.auth {
+            UeAuth::Psk(psk) => assert!(verify_psk_auth(prf, psk, &octets, auth.data)),
+            UeAuth::Certificate { .. } => {
+                let cert = CertView::decode(decoded.body(PayloadType::CERT).expect("CERT")).expect("CERT");
+                let key = PublicKey::from_certificate(cert.data).expect("a key");
+                key.verify(auth.method, auth.data, &octets, SignaturePolicy::default()).expect("verifies");
+            }
+        }
+        for (kind, value) in decoded.config() {
+            if kind == CfgAttrType::INTERNAL_IP4_ADDRESS {
+                let octets: [u8; 4] = value.try_into().expect("an address");
+                self.addresses.push(Ipv4Addr::from(octets).into());
+            }
+        }
+        self.learn_child(&decoded, &derived.nonce_r);
+        decoded
+    }
+
+    /// Takes the SA, nonce and selectors of an answer as a new Child SA.
+    fn learn_child(&mut self, decoded: &Decoded, nonce_r: &[u8]) {
+        let pending = self.pending.take().expect("asked before");
+        let Some(sa) = decoded.body(PayloadType::SA) else { return };
+        let sa = SaView::decode(sa).expect("an SA");
+        assert!(sa.is_answer());
+        let ke = decoded.body(PayloadType::KE).map(|body| KeView::decode(body).expect("a KE"));
+        let groups = [self.config.group];
+        let policy = match pending.ke {
+            None => GroupPolicy::Ignore,
+            Some(_) => GroupPolicy::Negotiate { any: &groups, ke: ke.map(|ke| ke.group) },
+        };
+        let chosen = select_esp(&self.esp_offer(), &sa, policy).expect("part of the offer");
+        let shared = match (pending.ke, ke) {
+            (Some(own), Some(ke)) => Some(own.agree(ke.data).expect("a good value")),
+            _ => None,
+        };
+        let ike = self.sa.as_ref().expect("an IKE SA");
+        let nonces = SaNonces { initiator: &pending.nonce, responder: nonce_r };
+        let keys = child_keymat(ike.suite.prf, &ike.sk_d, shared.as_ref(), nonces, &chosen.suite);
+        let selectors = |kind| {
+            let body = decoded.body(kind).expect("selectors");
+            TsView::decode(body).expect("selectors").selectors().collect::<Vec<_>>()
+        };
+        self.children.push(UeChild {
+            spi_in: EspSpi(u32::from_be_bytes(pending.spi.try_into().expect("four octets"))),
+            spi_out: chosen.peer_spi,
+            suite: chosen.suite,
+            keys,
+            ts_i: selectors(PayloadType::TS_I),
+            ts_r: selectors(PayloadType::TS_R),
+        });
+    }
+
+    /// A request for a further Child SA, or for a successor of the one with inbound SPI `rekeyed`.
+    pub fn create_child(&mut self, rekeyed: Option<EspSpi>, pfs: bool) -> Vec<u8> {
+        let (spi, nonce) = (self.spi(), self.nonce());
+        let groups: &[KeGroup] = if pfs { &[self.config.group] } else { &[] };
+        let ke = pfs.then(|| KeyExchange::generate(self.config.group, &mut self.random).expect("a key"));
+        let transforms: Vec<_> = self.esp_offer().iter().map(|esp| esp.transforms(groups)).collect();
+        let spi_octets = spi.0.to_be_bytes();
+        let offers: Vec<_> = transforms
+            .iter()
+            .zip(1..)
+            .map(|(transforms, number)| Proposal {
+                number,
+                protocol: ProtocolId::ESP,
+                spi: &spi_octets,
+                transforms,
+            })
+            .collect();
+        let sa = self.sa.as_mut().expect("established");
+        let mut builder = sa.builder(ExchangeType::CREATE_CHILD_SA);
+        if let Some(rekeyed) = rekeyed {
+            builder.notify_view(&NotifyView {
+                protocol: ProtocolId::ESP,
+                spi: &rekeyed.0.to_be_bytes(),
+                kind: NotifyType::REKEY_SA,
+                data: &[],
+            });
+        }
+        builder.sa(&offers).nonce(&nonce);
+        if let Some(ke) = &ke {
+            builder.ke(&KeView { group: ke.group(), data: ke.public() });
+        }
+        builder.ts_i(&self.config.ts_i).ts_r(&self.config.ts_r);
+        let message = sa.seal(builder, &mut self.random);
+        self.pending = Some(Pending { nonce, ke, spi: spi_octets.to_vec() });
+        message
+    }
+
+    pub fn on_create_child(&mut self, response: &[u8]) -> Decoded {
+        let decoded = self.open(response).expect("authentic");
+        let nonce = decoded.body(PayloadType::NONCE).unwrap_or_default().to_vec();
+        self.learn_child(&decoded, &nonce);
+        decoded
+    }
+
+    /// A request to rekey the IKE SA.
+    pub fn rekey_ike(&mut self) -> Vec<u8> {
+        let mut spi = IkeSpi::ZERO;
+        self.random.fill(&mut spi.0);
+        let nonce = self.nonce();
+        let ke = KeyExchange::generate(self.config.group, &mut self.random).expect("a key");
+        let transforms: Vec<_> = self.ike_offer().iter().map(IkeProposal::transforms).collect();
+        let offers: Vec<_> =
+            transforms.iter().zip(1..).map(|(list, number)| offer(number, &spi.0, list)).collect();
+        let sa = self.sa.as_mut().expect("established");
+        let mut builder = sa.builder(ExchangeType::CREATE_CHILD_SA);
+        builder.sa(&offers).nonce(&nonce).ke(&KeView { group: ke.group(), data: ke.public() });
+        let message = sa.seal(builder, &mut self.random);
+        self.pending = Some(Pending { nonce, ke: Some(ke), spi: spi.0.to_vec() });
+        message
+    }
+
+    /// Takes the answer: on success the new IKE SA is in use and the old one waits to be deleted.
+    pub fn on_rekey_ike(&mut self, response: &[u8]) -> Decoded {
+        let decoded = self.open(response).expect("authentic");
+        let pending = self.pending.take().expect("asked before");
+        let Some(body) = decoded.body(PayloadType::SA) else { return decoded };
+        let view = SaView::decode(body).expect("an SA");
+        let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+        let chosen = select_ike(&self.ike_offer(), &view, ke.group).expect("part of the offer");
+        let spi_i = IkeSpi(pending.spi.try_into().expect("eight octets"));
+        let spi_r = chosen.peer_spi.expect("a rekey names the new SPI");
+        let shared = pending.ke.expect("made one").agree(ke.data).expect("a good value");
+        let nonce_r = decoded.body(PayloadType::NONCE).expect("Nr");
+        let nonces = SaNonces { initiator: &pending.nonce, responder: nonce_r };
+        let old = self.sa.take().expect("established");
+        let keys = IkeKeys::rekey(&chosen.suite, old.suite.prf, &old.sk_d, nonces, &shared, spi_i, spi_r);
+        self.sa = Some(UeSa {
+            spi_i,
+            spi_r,
+            suite: chosen.suite,
+            sk_d: keys.sk_d.clone(),
+            key_in: keys.responder_key(&chosen.suite),
+            key_out: keys.initiator_key(&chosen.suite),
+            next_out: 0,
+        });
+        self.old = Some(old);
+        decoded
+    }
+
+    /// Any request on the current IKE SA.
+    pub fn request(&mut self, exchange: ExchangeType, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        let sa = self.sa.as_mut().expect("established");
+        let mut builder = sa.builder(exchange);
+        payloads(&mut builder);
+        sa.seal(builder, &mut self.random)
+    }
+
+    /// An INFORMATIONAL on the current IKE SA.
+    pub fn informational(&mut self, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        self.request(ExchangeType::INFORMATIONAL, payloads)
+    }
+
+    /// An INFORMATIONAL on the IKE SA that was replaced.
+    pub fn informational_on_old(&mut self, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        let sa = self.old.as_mut().expect("replaced");
+        let mut builder = sa.builder(ExchangeType::INFORMATIONAL);
+        payloads(&mut builder);
+        sa.seal(builder, &mut self.random)
+    }
+
+    /// The response to a request of the gateway.
+    pub fn respond(&mut self, request: &Decoded, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        let header = request.header;
+        let sa = [self.sa.as_mut(), self.old.as_mut()]
+            .into_iter()
+            .flatten()
+            .find(|sa| sa.spi_r == header.spi_r)
+            .expect("one of ours");
+        let mut builder = MessageBuilder::new(
+            sa.spi_i,
+            sa.spi_r,
+            header.exchange,
+            Flags::new(true, true),
+            header.message_id,
+        );
+        payloads(&mut builder);
+        sa.seal(builder, &mut self.random)
+    }
+
+    /// Opens a protected message of the gateway; `None` when it is not authentic under any of our keys.
+    pub fn open(&self, message: &[u8]) -> Option<Decoded> {
+        let header = IkeHeader::decode(message).expect("a header");
+        let sa = [self.sa.as_ref(), self.old.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|sa| sa.spi_i == header.spi_i && sa.spi_r == header.spi_r)?;
+        assert!(!header.flags.is_initiator(), "the gateway is the original responder");
+        let mut copy = message.to_vec();
+        let opened = open_sk(&mut copy, &sa.key_in).ok()?;
+        let payloads = opened.payloads(&copy).map(|raw| {
+            let raw = raw.expect("a well-formed payload");
+            assert!(!raw.critical, "no critical bit on payloads of RFC 7296");
+            assert!(!matches!(raw.decode().expect("a well-formed payload"), Payload::Unknown { .. }));
+            (raw.kind, raw.body.to_vec())
+        });
+        Some(Decoded { header, payloads: payloads.collect() })
+    }
+}
+
+impl UeSa {
+    fn builder(&mut self, exchange: ExchangeType) -> MessageBuilder {
+        let id = MessageId(self.next_out);
+        self.next_out += 1;
+        MessageBuilder::new(self.spi_i, self.spi_r, exchange, Flags::new(true, false), id)
+    }
+
+    fn seal(&mut self, builder: MessageBuilder, random: &mut SeededRandom) -> Vec<u8> {
+        builder.seal(&mut self.key_out, random).expect("short")
+    }
+
+    /// Seals octets that need not be a payload chain, whose first type is `first`.
+    pub fn seal_raw(&mut self, exchange: ExchangeType, chain: &[u8], random: &mut SeededRandom) -> Vec<u8> {
+        let mut builder = self.builder(exchange);
+        builder.payload(PayloadType::NOTIFY, |out| out.extend_from_slice(chain));
+        assert!(chain.len() + 4 < usize::from(u16::MAX) - HEADER_LEN);
+        self.seal(builder, random)
+    }
+}
+
+/// A proposal for an IKE SA.
+pub fn offer<'a>(number: u8, spi: &'a [u8], transforms: &'a [Transform]) -> Proposal<'a> {
+    Proposal { number, protocol: ProtocolId::IKE, spi, transforms }
+}
+
+/// Adds an empty payload of type `kind` with the critical bit.
+pub fn critical(builder: &mut MessageBuilder, kind: PayloadType) {
+    builder.payload(kind, |out| {
+        let flags_at = out.len() - 3;
+        out[flags_at] = 0x80;
+    });
+}
+
+/// The inner payloads of the IKE_AUTH request that `ue` would send now, by type.
+pub fn inner_payloads(ue: &mut Ue) -> Vec<(PayloadType, Vec<u8>)> {
+    let mut message = ue.auth();
+    let sa = ue.sa.as_mut().expect("IKE_SA_INIT first");
+    // The UE's own key opens what it sealed.
+    let opened = open_sk(&mut message, &sa.key_out).expect("just sealed");
+    sa.next_out -= 1;
+    let payloads = opened.payloads(&message).map(|raw| {
+        let raw = raw.expect("a well-formed payload");
+        (raw.kind, raw.body.to_vec())
+    });
+    payloads.collect()
+}
