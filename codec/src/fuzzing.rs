@@ -3,9 +3,11 @@
 //! `codec/fuzz` calls these with generated octets, and `tests/corpus.rs` with the committed ones on the stable
 //! toolchain. Each panics when a property of its decoder does not hold; nothing else calls them.
 
+mod ike;
+
 use crate::crypto::{IkeSuite, Prf, Secret, SkKey, open_sk, open_skf};
 use crate::esp::{self, EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OpenedKind};
-use crate::ike::payload::{AttributeValue, GENERIC_HEADER_LEN, Payload, PayloadIter};
+use crate::ike::payload::{GENERIC_HEADER_LEN, PayloadIter};
 use crate::ike::{HEADER_LEN, KeGroup, Message, PayloadType};
 use crate::ip::{Checksum, InnerHeader, PACKET_TOO_BIG_LEN_MAX, clamp_mss, packet_too_big};
 use crate::stream::{BODY_LEN_MAX, Deframer, FrameError, Next, classify};
@@ -186,42 +188,7 @@ fn walk_payloads(payloads: PayloadIter<'_>, chain_len: usize) {
         walked_len += GENERIC_HEADER_LEN + raw.body.len();
         assert!(walked_len <= chain_len, "payloads overlap");
         if let Ok(payload) = raw.decode() {
-            walk_payload(&payload);
+            ike::look_at(&raw, &payload);
         }
-    }
-}
-
-fn walk_payload(payload: &Payload<'_>) {
-    match payload {
-        Payload::Sa(sa) => {
-            let transforms = sa.proposals().flat_map(|proposal| proposal.transforms());
-            for transform in transforms {
-                transform.known();
-                let values = transform.attributes().filter(|it| matches!(it.value, AttributeValue::Long(_)));
-                values.count();
-            }
-        }
-        Payload::Notify(notify) => {
-            notify.esp_spi();
-            notify.ke_group();
-            notify.hash_ids().count();
-        }
-        Payload::TsI(ts) | Payload::TsR(ts) => {
-            ts.selectors().count();
-        }
-        Payload::Delete(delete) => {
-            delete.esp_spis().count();
-        }
-        Payload::Config(config) => {
-            config.attributes().count();
-        }
-        Payload::CertReq(request) => {
-            request.hashes().count();
-        }
-        Payload::Eap(eap) => {
-            eap.code();
-            eap.identifier();
-        }
-        _ => {}
     }
 }

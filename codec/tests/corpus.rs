@@ -37,7 +37,7 @@ fn inner_header() {
 
 #[test]
 fn ike_message() {
-    replay("ike_message", 20, fuzzing::ike_message);
+    replay("ike_message", 60, fuzzing::ike_message);
 }
 
 /// The corpus reaches what only authentic octets reach.

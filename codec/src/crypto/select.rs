@@ -220,3 +220,247 @@ impl Offer<'_> {
         self.first(allowed).map(Some).or(may_go_without.then_some(None))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+
+    use super::*;
+    use crate::ike::{EncrId, PrfId};
+
+    fn ike_list(texts: &[&str]) -> Vec<IkeProposal> {
+        texts.iter().map(|text| text.parse().expect("valid keywords")).collect()
+    }
+
+    fn esp_list(texts: &[&str]) -> Vec<EspProposal> {
+        texts.iter().map(|text| text.parse().expect("valid keywords")).collect()
+    }
+
+    fn offer(protocol: ProtocolId, spi: &[u8], proposals: &[Vec<Transform>]) -> Vec<u8> {
+        let proposals: Vec<_> = proposals
+            .iter()
+            .zip(1..)
+            .map(|(transforms, number)| Proposal { number, protocol, spi, transforms })
+            .collect();
+        let mut out = Vec::new();
+        SaView::encode(&proposals, &mut out);
+        out
+    }
+
+    fn ike_offer(texts: &[&str]) -> Vec<u8> {
+        let proposals: Vec<_> = ike_list(texts).iter().map(IkeProposal::transforms).collect();
+        offer(ProtocolId::IKE, &[], &proposals)
+    }
+
+    fn esp_offer(texts: &[&str]) -> Vec<u8> {
+        let proposals: Vec<_> = esp_list(texts).iter().map(|it| it.transforms(it.groups())).collect();
+        offer(ProtocolId::ESP, &[0, 0, 1, 1], &proposals)
+    }
+
+    fn choose_ike(ours: &[&str], offer: &[u8], ke: KeGroup) -> Option<ChosenIke> {
+        select_ike(&ike_list(ours), &SaView::decode(offer).expect("well formed"), ke)
+    }
+
+    fn choose_esp(ours: &[&str], offer: &[u8], groups: GroupPolicy<'_>) -> Option<ChosenEsp> {
+        select_esp(&esp_list(ours), &SaView::decode(offer).expect("well formed"), groups)
+    }
+
+    fn transform(kind: TransformType, id: u16, key_bits: Option<u16>) -> Transform {
+        Transform { kind, id, key_bits }
+    }
+
+    const X25519: KeGroup = KeGroup::CURVE25519;
+    const MODP: KeGroup = KeGroup::MODP_2048;
+    const NO_PFS: GroupPolicy<'static> = GroupPolicy::Negotiate { any: &[X25519, MODP], ke: None };
+
+    fn pfs(ke: KeGroup) -> GroupPolicy<'static> {
+        GroupPolicy::Negotiate { any: &[X25519, MODP], ke: Some(ke) }
+    }
+
+    #[test]
+    fn r7296_2_7_our_order_decides_before_the_peers() {
+        let offer = ike_offer(&["aes256-sha256-modp2048", "aes128gcm16-prfsha256-x25519"]);
+        let ours = ["aes128gcm16-prfsha256-x25519", "aes256-sha256-modp2048"];
+        let chosen = choose_ike(&ours, &offer, X25519).expect("common");
+        assert_eq!((chosen.number, chosen.configured), (2, 0));
+        assert_eq!(chosen.suite.to_string(), "aes128gcm16-prfsha256-x25519");
+        let chosen = choose_ike(&[ours[1], ours[0]], &offer, X25519).expect("common");
+        assert_eq!((chosen.number, chosen.configured), (1, 0));
+    }
+
+    #[test]
+    fn r7296_2_7_nothing_in_common_is_no_choice() {
+        let offer = ike_offer(&["aes256-sha256-modp2048"]);
+        for ours in [
+            "aes128-sha256-modp2048",
+            "aes256-sha384-modp2048",
+            "aes256-sha256-x25519",
+            "aes256-sha256-prfsha512-modp2048",
+        ] {
+            assert_eq!(choose_ike(&[ours], &offer, MODP), None, "{ours}");
+        }
+    }
+
+    #[test]
+    fn r7296_1_3_a_ke_of_another_group_is_told_by_the_suite() {
+        let offer = ike_offer(&["aes128gcm16-prfsha256-modp2048-x25519"]);
+        let group = |ours: &str, ke| choose_ike(&[ours], &offer, ke).expect("common").suite.group;
+        let both = "aes128gcm16-prfsha256-x25519-modp2048";
+        assert_eq!(group(both, MODP), MODP, "what the peer sent saves a round trip");
+        assert_eq!(group(both, X25519), X25519);
+        assert_eq!(group(both, KeGroup::ECP_256), X25519, "our first, for INVALID_KE_PAYLOAD");
+        assert_eq!(group("aes128gcm16-prfsha256-x25519", MODP), X25519, "INVALID_KE_PAYLOAD");
+    }
+
+    #[test]
+    fn r7296_3_3_1_the_answer_repeats_number_and_transforms() {
+        let offer = ike_offer(&["aes256-sha512-modp2048", "aes128-aes256-sha256-sha1-modp2048-x25519"]);
+        let chosen = choose_ike(&["aes256-sha256-x25519"], &offer, X25519).expect("common");
+        let mut answer = Vec::new();
+        chosen.encode(&[], &mut answer);
+        let view = SaView::decode(&answer).expect("our own");
+        assert!(view.is_answer());
+        let proposal = view.proposals().next().expect("one");
+        assert_eq!((proposal.number, proposal.transforms().count()), (2, 4));
+        assert!(!SaView::decode(&offer).expect("well formed").is_answer());
+    }
+
+    #[test]
+    fn r7296_3_3_5_key_length_is_a_must_for_aes_and_forbidden_for_chacha20() {
+        let rest = ["aes128gcm16-prfsha256-x25519".parse::<IkeProposal>().expect("valid").transforms()];
+        let with = |id: EncrId, key_bits| {
+            let mut transforms = rest[0].clone();
+            transforms[0] = transform(TransformType::ENCR, id.0, key_bits);
+            offer(ProtocolId::IKE, &[], &[transforms])
+        };
+        let ours = ["aes128gcm16-prfsha256-x25519", "chacha20poly1305-prfsha256-x25519"];
+        let accepted = |offer: &[u8]| choose_ike(&ours, offer, X25519).is_some();
+        assert!(accepted(&with(EncrId::AES_GCM_16, Some(128))));
+        assert!(!accepted(&with(EncrId::AES_GCM_16, None)));
+        assert!(!accepted(&with(EncrId::AES_GCM_16, Some(192))));
+        assert!(accepted(&with(EncrId::CHACHA20_POLY1305, None)));
+        assert!(!accepted(&with(EncrId::CHACHA20_POLY1305, Some(256))));
+        assert!(!accepted(&with(EncrId::AES_GCM_8, Some(128))));
+    }
+
+    #[test]
+    fn r7296_3_3_6_an_unknown_type_spoils_its_proposal_and_an_unknown_transform_only_itself() {
+        let good = "aes128gcm16-prfsha256-x25519".parse::<IkeProposal>().expect("valid").transforms();
+        let with = |extra: Transform| [&good[..], &[extra]].concat();
+        let ours = ["aes128gcm16-prfsha256-x25519"];
+        for kind in [TransformType(6), TransformType(13), TransformType::ESN] {
+            let spoiled = with(transform(kind, 0, None));
+            let alone = offer(ProtocolId::IKE, &[], from_ref(&spoiled));
+            assert_eq!(choose_ike(&ours, &alone, X25519), None, "{kind}");
+            let beside = offer(ProtocolId::IKE, &[], &[spoiled, good.clone()]);
+            assert_eq!(choose_ike(&ours, &beside, X25519).expect("the second").number, 2);
+        }
+        let unknown = with(transform(TransformType::ENCR, 999, None));
+        assert!(choose_ike(&ours, &offer(ProtocolId::IKE, &[], &[unknown]), X25519).is_some());
+    }
+
+    #[test]
+    fn r5282_8_an_aead_stands_without_integrity_or_with_none() {
+        let good = "aes128gcm16-prfsha256-x25519".parse::<IkeProposal>().expect("valid").transforms();
+        let with = |ids: &[u16]| {
+            let integs = ids.iter().map(|id| transform(TransformType::INTEG, *id, None));
+            offer(ProtocolId::IKE, &[], &[good.iter().copied().chain(integs).collect()])
+        };
+        let ours = ["aes128gcm16-prfsha256-x25519"];
+        assert!(choose_ike(&ours, &with(&[12]), X25519).is_none(), "real integrity beside an AEAD");
+        let count = |offer: &[u8]| choose_ike(&ours, offer, X25519).expect("acceptable").answer.len();
+        assert_eq!(count(&with(&[])), 3);
+        assert_eq!(count(&with(&[0])), 4, "NONE is echoed");
+        assert_eq!(count(&with(&[12, 0])), 4);
+    }
+
+    #[test]
+    fn r7296_5_no_null_and_no_missing_parts_for_an_ike_sa() {
+        let good = "aes128-sha256-modp2048".parse::<IkeProposal>().expect("valid").transforms();
+        let ours = ["aes128-sha256-modp2048", "aes128gcm16-prfsha256-modp2048"];
+        for kind in [TransformType::ENCR, TransformType::PRF, TransformType::INTEG, TransformType::KE] {
+            let without: Vec<_> = good.iter().copied().filter(|it| it.kind != kind).collect();
+            assert_eq!(choose_ike(&ours, &offer(ProtocolId::IKE, &[], from_ref(&without)), MODP), None);
+            let none = [&without[..], &[transform(kind, 0, None)]].concat();
+            assert_eq!(choose_ike(&ours, &offer(ProtocolId::IKE, &[], &[none]), MODP), None, "{kind} NONE");
+        }
+        let weak = [transform(TransformType::PRF, PrfId::HMAC_MD5.0, None), good[0], good[1], good[3]];
+        assert_eq!(choose_ike(&ours, &offer(ProtocolId::IKE, &[], &[weak.to_vec()]), MODP), None);
+    }
+
+    #[test]
+    fn r7296_3_3_1_protocols_and_spis_are_checked() {
+        let good = "aes128gcm16-prfsha256-x25519".parse::<IkeProposal>().expect("valid").transforms();
+        let ours = ["aes128gcm16-prfsha256-x25519"];
+        let choose = |protocol, spi: &[u8]| choose_ike(&ours, &offer(protocol, spi, from_ref(&good)), X25519);
+        assert_eq!(choose(ProtocolId::IKE, &[7; 8]).expect("a rekey").peer_spi, Some(IkeSpi([7; 8])));
+        assert_eq!(choose(ProtocolId::IKE, &[7; 4]), None);
+        assert_eq!(choose(ProtocolId::ESP, &[]), None);
+        let esp = "aes128gcm16".parse::<EspProposal>().expect("valid").transforms(&[]);
+        for (protocol, spi) in
+            [(ProtocolId::AH, &[1; 4][..]), (ProtocolId::ESP, &[]), (ProtocolId::ESP, &[1; 8])]
+        {
+            let offer = offer(protocol, spi, from_ref(&esp));
+            assert_eq!(choose_esp(&["aes128gcm16"], &offer, GroupPolicy::Ignore), None, "{protocol} {spi:?}");
+        }
+    }
+
+    #[test]
+    fn r7296_3_3_2_esn_is_ours_to_prefer_and_defaults_to_short_numbers() {
+        let esn = |ours: &str, theirs: &str| {
+            choose_esp(&[ours], &esp_offer(&[theirs]), GroupPolicy::Ignore).map(|it| it.suite.esn)
+        };
+        assert_eq!(esn("aes128gcm16", "aes128gcm16-noesn-esn"), Some(true));
+        assert_eq!(esn("aes128gcm16-noesn-esn", "aes128gcm16-esn-noesn"), Some(false));
+        assert_eq!(esn("aes128gcm16", "aes128gcm16-noesn"), Some(false));
+        assert_eq!(esn("aes128gcm16-esn", "aes128gcm16-noesn"), None);
+        let silent = [transform(TransformType::ENCR, EncrId::AES_GCM_16.0, Some(128))];
+        let silent = offer(ProtocolId::ESP, &[0, 0, 1, 1], &[silent.to_vec()]);
+        let chosen = choose_esp(&["aes128gcm16"], &silent, GroupPolicy::Ignore).expect("short numbers");
+        assert_eq!((chosen.suite.esn, chosen.answer.len()), (false, 1), "and no ESN in the answer");
+        assert_eq!(choose_esp(&["aes128gcm16-esn"], &silent, GroupPolicy::Ignore), None);
+    }
+
+    #[test]
+    fn r7296_1_2_groups_are_ignored_in_ike_auth() {
+        for (ours, theirs) in [("aes128gcm16-x25519", "aes128gcm16"), ("aes128gcm16", "aes128gcm16-modp4096")]
+        {
+            let chosen = choose_esp(&[ours], &esp_offer(&[theirs]), GroupPolicy::Ignore).expect("common");
+            assert_eq!(chosen.group, None);
+            assert!(chosen.answer.iter().all(|it| it.kind != TransformType::KE));
+        }
+    }
+
+    #[test]
+    fn r7296_1_3_pfs_follows_the_configuration() {
+        let group = |ours: &str, theirs: &str, policy| {
+            choose_esp(&[ours], &esp_offer(&[theirs]), policy).map(|chosen| chosen.group)
+        };
+        // Without a group of ours: with or without PFS, any group of the IKE list.
+        assert_eq!(group("aes128gcm16", "aes128gcm16", NO_PFS), Some(None));
+        assert_eq!(group("aes128gcm16", "aes128gcm16-modp2048", pfs(MODP)), Some(Some(MODP)));
+        assert_eq!(
+            group("aes128gcm16", "aes128gcm16-modp2048-x25519", pfs(KeGroup::ECP_256)),
+            Some(Some(X25519))
+        );
+        assert_eq!(group("aes128gcm16", "aes128gcm16-ecp521", pfs(KeGroup::ECP_521)), None);
+        // With one: a must.
+        assert_eq!(group("aes128gcm16-x25519", "aes128gcm16", NO_PFS), None);
+        assert_eq!(group("aes128gcm16-x25519", "aes128gcm16-modp2048-x25519", pfs(MODP)), Some(Some(X25519)));
+        assert_eq!(group("aes128gcm16-x25519", "aes128gcm16-modp2048", pfs(MODP)), None);
+    }
+
+    #[test]
+    fn r7296_1_3_pfs_is_optional_where_none_is_offered() {
+        let mut transforms = "aes128gcm16".parse::<EspProposal>().expect("valid").transforms(&[MODP]);
+        transforms.push(KE_NONE);
+        let optional = offer(ProtocolId::ESP, &[0, 0, 1, 1], &[transforms]);
+        let without = choose_esp(&["aes128gcm16"], &optional, NO_PFS).expect("NONE is offered");
+        assert_eq!(without.group, None);
+        assert!(without.answer.contains(&KE_NONE), "and echoed");
+        let with = choose_esp(&["aes128gcm16"], &optional, pfs(MODP)).expect("MODP is offered");
+        assert_eq!(with.group, Some(MODP));
+        assert!(!with.answer.contains(&KE_NONE));
+        assert_eq!(choose_esp(&["aes128gcm16-x25519"], &optional, NO_PFS), None, "PFS is a must");
+    }
+}

@@ -314,3 +314,203 @@ fn aead(algorithm: AeadAlgorithm, key: &Secret, iv: &[u8]) -> (AeadKey, [u8; NON
     nonce[SALT_LEN..].copy_from_slice(iv);
     (AeadKey::new(algorithm, key).expect(SUITE_FITS), nonce)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SeededRandom;
+    use crate::crypto::Prf;
+    use crate::esp::EspCipher;
+    use crate::ike::{ExchangeType, Flags, IkeSpi, KeGroup, MessageBuilder, MessageId, NotifyType};
+
+    fn suites() -> Vec<IkeSuite> {
+        use EspCipher::*;
+        use EspInteg::*;
+        let suite =
+            |cipher, integ| IkeSuite { cipher, integ, prf: Prf::HmacSha2_256, group: KeGroup::CURVE25519 };
+        let mut suites: Vec<_> =
+            [Aes128Gcm16, Aes256Gcm16, ChaCha20Poly1305].map(|cipher| suite(cipher, None)).into();
+        for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc] {
+            for integ in [HmacSha1_96, HmacSha2_256_128, HmacSha2_384_192, HmacSha2_512_256] {
+                suites.push(suite(cipher, Some(integ)));
+            }
+        }
+        suites
+    }
+
+    fn key(suite: &IkeSuite) -> SkKey {
+        let lens = suite.key_lens();
+        SkKey::new(suite, &Secret::new(vec![3; lens.encr]), &Secret::new(vec![5; lens.integ]))
+    }
+
+    fn builder(data: &[u8]) -> MessageBuilder {
+        let mut message = MessageBuilder::new(
+            IkeSpi([1; 8]),
+            IkeSpi([2; 8]),
+            ExchangeType::INFORMATIONAL,
+            Flags::INITIATOR,
+            MessageId(1),
+        );
+        message.notify(NotifyType::COOKIE, data);
+        message
+    }
+
+    #[test]
+    fn r7296_3_14_sealed_messages_open_in_every_suite() {
+        for suite in suites() {
+            let (mut sender, receiver) = (key(&suite), key(&suite));
+            for len in 0..40 {
+                let data = vec![9; len];
+                let mut message = builder(&data).seal(&mut sender, &mut SeededRandom::new(1)).expect("short");
+                let opened = open_sk(&mut message, &receiver).expect("the same key");
+                let payloads: Vec<_> = opened.payloads(&message).collect();
+                assert_eq!(payloads.len(), 1, "{suite}");
+                let body = payloads[0].as_ref().expect("in bounds").body;
+                assert_eq!(&body[4..], data, "{suite}");
+            }
+        }
+    }
+
+    #[test]
+    fn r7296_3_14_empty_messages_open_to_no_payload() {
+        for suite in suites() {
+            let empty = MessageBuilder::new(
+                IkeSpi([1; 8]),
+                IkeSpi([2; 8]),
+                ExchangeType::INFORMATIONAL,
+                Flags::new(false, true),
+                MessageId(1),
+            );
+            let mut key = key(&suite);
+            let mut message = empty.seal(&mut key, &mut SeededRandom::new(1)).expect("short");
+            let opened = open_sk(&mut message, &key).expect("the same key");
+            assert_eq!((opened.first, opened.payloads(&message).count()), (PayloadType::NONE, 0));
+        }
+    }
+
+    #[test]
+    fn r5282_3_1_nonces_never_repeat_and_r7296_3_14_cbc_vectors_are_random() {
+        for suite in suites() {
+            let mut key = key(&suite);
+            let mut random = SeededRandom::new(1);
+            let iv_at = HEADER_LEN + GENERIC_HEADER_LEN;
+            let iv_len = key.cipher.lens().iv;
+            let ivs: std::collections::HashSet<_> = (0..100)
+                .map(|_| builder(b"").seal(&mut key, &mut random).expect("short"))
+                .map(|message| message[iv_at..iv_at + iv_len].to_vec())
+                .collect();
+            assert_eq!(ivs.len(), 100, "{suite}");
+        }
+    }
+
+    /// A message with any inner text, sealed as [`SkKey::seal`] does but without adding padding.
+    fn sealed_text(key: &SkKey, text: &[u8]) -> Vec<u8> {
+        let lens = key.cipher.lens();
+        let mut out = builder(b"").finish().expect("short")[..HEADER_LEN].to_vec();
+        let payload_len = GENERIC_HEADER_LEN + lens.iv + text.len() + lens.icv;
+        out[NEXT_PAYLOAD_AT] = PayloadType::ENCRYPTED.0;
+        out[LENGTH_AT..].copy_from_slice(&((HEADER_LEN + payload_len) as u32).to_be_bytes());
+        out.extend_from_slice(&[PayloadType::NOTIFY.0, 0]);
+        out.extend_from_slice(&(payload_len as u16).to_be_bytes());
+        let iv_at = out.len();
+        out.resize(iv_at + lens.iv, 7);
+        out.extend_from_slice(text);
+        key.cipher.seal(&mut out, iv_at);
+        out
+    }
+
+    #[test]
+    fn r7296_3_14_padding_of_any_length_and_content_is_accepted() {
+        for suite in suites() {
+            let key = key(&suite);
+            for (content_len, pad_len) in [(8, 7u8), (8, 23), (0, 255), (16, 255)] {
+                let mut text = vec![0xaa; content_len + usize::from(pad_len)];
+                text.push(pad_len);
+                if text.len() % key.cipher.lens().block != 0 {
+                    text.splice(..0, vec![0; key.cipher.lens().block - text.len() % key.cipher.lens().block]);
+                }
+                let content = text.len() - usize::from(pad_len) - 1;
+                let mut message = sealed_text(&key, &text);
+                let opened = open_sk(&mut message, &key).expect("valid padding");
+                assert_eq!(opened.inner.len(), content, "{suite}");
+            }
+        }
+    }
+
+    #[test]
+    fn r7296_3_14_padding_longer_than_the_content_is_refused() {
+        for suite in suites() {
+            let key = key(&suite);
+            let mut text = vec![0; 15];
+            text.push(16);
+            let mut message = sealed_text(&key, &text);
+            assert_eq!(open_sk(&mut message, &key), Err(SkError::BadPadding), "{suite}");
+            let mut message = sealed_text(&key, &[]);
+            assert_eq!(open_sk(&mut message, &key), Err(SkError::TooShort), "{suite}");
+        }
+    }
+
+    #[test]
+    fn r7296_3_14_messages_without_an_encrypted_payload_are_told_apart() {
+        let key = key(&suites()[0]);
+        let mut message = builder(b"").finish().expect("short");
+        assert_eq!(open_sk(&mut message, &key), Err(SkError::Missing));
+        let mut trailing = sealed_text(&key, &[0]);
+        trailing.extend_from_slice(&[0; 4]);
+        let length = (trailing.len() as u32).to_be_bytes();
+        trailing[LENGTH_AT..LENGTH_AT + 4].copy_from_slice(&length);
+        assert!(matches!(open_sk(&mut trailing, &key), Err(SkError::Malformed(_))), "SK is the last payload");
+    }
+
+    #[test]
+    fn r7383_2_5_fragments_fit_open_and_add_up() {
+        for suite in suites() {
+            let mut key = key(&suite);
+            let data: Vec<u8> = (0..=255).cycle().take(3000).collect();
+            let sealed =
+                builder(&data).seal_fragments(&mut key, &mut SeededRandom::new(1), 576).expect("enough room");
+            assert!(sealed.len() > 5);
+            let mut chain = Vec::new();
+            for (mut message, number) in sealed.iter().cloned().zip(1..) {
+                assert!(message.len() <= 576, "{suite}");
+                let part = open_skf(&mut message, &key).expect("the same key");
+                assert_eq!((part.number, usize::from(part.total)), (number, sealed.len()));
+                let first = if number == 1 { PayloadType::NOTIFY } else { PayloadType::NONE };
+                assert_eq!(part.first, first);
+                chain.extend_from_slice(&message[part.inner]);
+            }
+            assert_eq!(&chain[8..], data, "{suite}");
+            assert!(
+                sealed.iter().all(|message| open_sk(&mut message.clone(), &key) == Err(SkError::Missing))
+            );
+        }
+    }
+
+    #[test]
+    fn r7383_2_5_the_fragment_header_is_authenticated() {
+        for suite in suites() {
+            let mut key = key(&suite);
+            let sealed = builder(&[0; 1000])
+                .seal_fragments(&mut key, &mut SeededRandom::new(1), 576)
+                .expect("enough room");
+            let at = HEADER_LEN + GENERIC_HEADER_LEN;
+            for octet in [at + 1, at + 3] {
+                let mut message = sealed[0].clone();
+                message[octet] = 2;
+                let expected = if message == sealed[0] { continue } else { Err(SkError::BadIcv) };
+                assert_eq!(open_skf(&mut message, &key), expected, "{suite}");
+            }
+        }
+    }
+
+    #[test]
+    fn r7383_2_5_one_message_is_not_fragmented_and_no_room_is_an_error() {
+        let mut key = key(&suites()[0]);
+        let mut random = SeededRandom::new(1);
+        let sealed = builder(b"small").seal_fragments(&mut key, &mut random, 576).expect("enough room");
+        assert_eq!(sealed.len(), 1);
+        assert!(open_sk(&mut sealed[0].clone(), &key).is_ok());
+        let refused = builder(b"small").seal_fragments(&mut key, &mut random, 60);
+        assert_eq!(refused, Err(MessageTooLong));
+    }
+}

@@ -19,11 +19,36 @@ pub const RUNS: [&str; 6] = [
 pub const TCP_RUNS: [&str; 4] =
     ["libreswan-tcp-gcm", "libreswan-tcp-gcm-cert", "libreswan-tcp-cbc-site", "libreswan-tcp-gcm-bulk"];
 
-/// The part of a run that ESP and framing need.
+/// The part of a run that the tests need.
 #[derive(Deserialize)]
 pub struct Run {
+    pub auth: String,
+    pub psk: String,
+    pub ike_sa: Vec<IkeSa>,
     pub child_sa: Vec<ChildSa>,
     pub frames: Vec<Frame>,
+}
+
+/// Secrets of an IKE SA; the second of a run replaced the first.
+#[derive(Deserialize)]
+pub struct IkeSa {
+    pub spi_i: String,
+    pub spi_r: String,
+    /// Algorithm and key bits.
+    pub encr: (u16, u16),
+    pub prf: u16,
+    pub integ: Option<u16>,
+    pub group: u16,
+    pub nonce_i: String,
+    pub nonce_r: String,
+    pub dh_shared: String,
+    pub sk_d: String,
+    pub sk_ai: String,
+    pub sk_ar: String,
+    pub sk_ei: String,
+    pub sk_er: String,
+    pub sk_pi: String,
+    pub sk_pr: String,
 }
 
 /// Keys of both directions: `_i` protects what the exchange's initiator sends, under `spi_r`.
@@ -34,6 +59,7 @@ pub struct ChildSa {
     pub encr: (u16, u16),
     pub integ: Option<u16>,
     pub esn: u8,
+    pub pfs_dh_shared: String,
     pub encr_i: String,
     pub integ_i: String,
     pub encr_r: String,
@@ -46,6 +72,11 @@ pub struct Frame {
     pub to: String,
     pub kind: String,
     pub payload: String,
+    pub exchange: Option<String>,
+    pub response: Option<bool>,
+    pub message_id: Option<u32>,
+    /// Type and body, after decryption; the last fragment of a message carries them all.
+    pub inner_payloads: Option<Vec<(u8, String)>>,
     pub spi: Option<String>,
     pub seq: Option<u64>,
     pub inner_packet: Option<String>,

@@ -14,9 +14,6 @@ pub use public::PublicKey;
 
 use crate::ike::{AuthMethod, HashId};
 
-/// The smallest RSA modulus that is used or accepted, in bits.
-const RSA_BITS_MIN: usize = 2048;
-
 /// What an AUTH payload is to carry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AuthSignature {

@@ -10,23 +10,22 @@ use rustls_pki_types::pem::PemObject;
 
 use super::algorithm::{Algorithm, Hash};
 use super::public::Curve;
-use super::{AuthSignature, HashSet, PublicKey, RSA_BITS_MIN, RsaScheme, SignatureError};
+use super::{AuthSignature, HashSet, PublicKey, RsaScheme, SignatureError};
 use crate::ike::{AuthMethod, HashId};
 
 /// Why a private key was not loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyLoadError {
     /// No PEM section with a private key.
-    #[error("no PEM section PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY that can be read")]
+    #[error(
+        "no PEM section PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY that can be read; encrypted keys cannot"
+    )]
     NoKey,
     /// A key, but of a kind that is not used here, or damaged.
     #[error(
-        "private key is not RSA, ECDSA on P-256, P-384 or P-521, or Ed25519, or it is damaged or encrypted"
+        "private key is not RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519, or it is damaged"
     )]
     Unsupported,
-    /// An RSA key below 2048 bits.
-    #[error("RSA key has {0} bits; at least {RSA_BITS_MIN} are needed")]
-    TooShort(usize),
 }
 
 /// A private key that signs AUTH payloads. Wiped on drop by the library, never printed.
@@ -59,15 +58,9 @@ impl PrivateKey {
     /// Takes a DER private key in any of these forms.
     ///
     /// # Errors
-    /// [`KeyLoadError::Unsupported`] or [`KeyLoadError::TooShort`].
+    /// [`KeyLoadError::Unsupported`].
     pub fn from_der(der: &[u8]) -> Result<Self, KeyLoadError> {
         let pair = Pair::from_der(der).ok_or(KeyLoadError::Unsupported)?;
-        if let Pair::Rsa(key) = &pair {
-            let bits = key.public_modulus_len() * 8;
-            if bits < RSA_BITS_MIN {
-                return Err(KeyLoadError::TooShort(bits));
-            }
-        }
         let spki = pair.spki().ok_or(KeyLoadError::Unsupported)?;
         Ok(Self { pair, spki })
     }
@@ -152,6 +145,7 @@ impl PrivateKey {
 
 impl Pair {
     fn from_der(der: &[u8]) -> Option<Self> {
+        // The library refuses RSA keys below 2048 bits (RFC 8247 §3.1), and checks every key for consistency.
         if let Ok(key) = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)) {
             return Some(Self::Rsa(key));
         }

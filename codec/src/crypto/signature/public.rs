@@ -4,8 +4,11 @@ use aws_lc_rs::signature::{self, RsaParameters, RsaPssSaltLength, VerificationAl
 
 use super::algorithm::{Algorithm, ED25519, Hash};
 use super::der::{BIT_STRING, Der, INTEGER, OID, SEQUENCE, context};
-use super::{RSA_BITS_MIN, SignatureError, SignaturePolicy};
+use super::{SignatureError, SignaturePolicy};
 use crate::ike::AuthMethod;
+
+/// The smallest RSA modulus that is accepted, in bits (RFC 8247 §3.1).
+const RSA_BITS_MIN: usize = 2048;
 
 /// 1.2.840.113549.1.1.1
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

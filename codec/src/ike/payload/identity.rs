@@ -93,7 +93,7 @@ impl<'a> CertReqView<'a> {
         let mut reader = Reader::new(body);
         let encoding = CertEncoding(reader.u8("CERTREQ encoding")?);
         let authorities = reader.rest();
-        if encoding == CertEncoding::X509_SIGNATURE && authorities.len() % AUTHORITY_LEN != 0 {
+        if encoding == CertEncoding::X509_SIGNATURE && !authorities.len().is_multiple_of(AUTHORITY_LEN) {
             return Err(DecodeError::BadLength { field: "CERTREQ authorities", length: authorities.len() });
         }
         Ok(Self { encoding, authorities })

@@ -340,7 +340,7 @@ mod tests {
     fn r7296_3_3_6_unknown_attributes_make_a_transform_unknown() {
         let out = encoded();
         // The Key Length attribute of the first transform starts at 8 + 4 + 8.
-        for (at, value) in [(20, 0x80), (21, 15)] {
+        for (at, value) in [(20, 0x81), (21, 15)] {
             let mut other = out.clone();
             other[at] = value;
             let view = SaView::decode(&other).expect("well formed");
