@@ -10,7 +10,8 @@ use crate::ip;
 
 /// An inbound SA: keys, replay window and counters of what one peer sends under one SPI.
 ///
-/// About 150 octets without the hot context, which is 0.6 KB for an AEAD and 1.5 KB for CBC with HMAC.
+/// About 170 octets with its window and keys, without the hot context: 0.6 KB for an AEAD, 1.5 KB for CBC with
+/// HMAC.
 pub struct InboundSa {
     spi: EspSpi,
     suite: EspSuite,
