@@ -21,6 +21,7 @@ impl Failure {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => " (missing privilege: run as root, or with CAP_NET_ADMIN)",
             io::ErrorKind::ResourceBusy | io::ErrorKind::AddrInUse => " (in use by another process)",
+            io::ErrorKind::OutOfMemory => " (rings need more locked memory: raise RLIMIT_MEMLOCK, ulimit -l)",
             io::ErrorKind::Unsupported => " (missing kernel feature)",
             _ => "",
         };

@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use nix::unistd::{Uid, User};
 
 use crate::error::Failure;
@@ -34,10 +34,15 @@ pub fn check_environment() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Raises the number of open files, and the memory rings may lock, to what the system allows.
+/// Raises the number of open files to what the system allows, and the memory that rings may lock to
+/// whatever they need where that is allowed.
 pub fn raise_resource_limits() {
-    for resource in [Resource::RLIMIT_NOFILE, Resource::RLIMIT_MEMLOCK] {
+    for (resource, wanted) in [(Resource::RLIMIT_NOFILE, 0), (Resource::RLIMIT_MEMLOCK, RLIM_INFINITY)] {
         let Ok((soft, hard)) = getrlimit(resource) else { continue };
+        // Going beyond the hard limit takes CAP_SYS_RESOURCE.
+        if wanted > hard && setrlimit(resource, wanted, wanted).is_ok() {
+            continue;
+        }
         if soft < hard
             && let Err(error) = setrlimit(resource, hard, hard)
         {

@@ -33,9 +33,14 @@ struct Snapshot(Stats);
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> std::fmt::Result {
+    fn count(&mut self, name: &str, help: &str, value: u64) -> std::fmt::Result {
+        let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, unit: &Unit, value: f64) -> std::fmt::Result {
         let gauge = ConstGauge::new(value);
-        gauge.encode(self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?)
+        gauge.encode(self.0.encode_descriptor(name, help, Some(unit), MetricType::Gauge)?)
     }
 
     fn counter(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: u64) -> std::fmt::Result {
@@ -63,11 +68,11 @@ impl Collector for Snapshot {
         let mut out = Families(encoder);
         let bytes = Unit::Bytes;
         let seconds = Unit::Seconds;
-        out.gauge("sessions", "Established sessions", None, stats.sessions as f64)?;
-        out.gauge("half_open", "Half-open IKE SAs", None, stats.half_open as f64)?;
-        out.gauge("connections", "Peer connections", None, stats.connections as f64)?;
-        out.gauge("ready", "Whether new sessions are taken", None, f64::from(u8::from(stats.ready)))?;
-        out.gauge("uptime", "Time since start", Some(&seconds), stats.uptime_s as f64)?;
+        out.count("sessions", "Established sessions", stats.sessions)?;
+        out.count("half_open", "Half-open IKE SAs", stats.half_open)?;
+        out.count("connections", "Peer connections", stats.connections)?;
+        out.count("ready", "Whether new sessions are taken", stats.ready.into())?;
+        out.gauge("uptime", "Time since start", &seconds, stats.uptime_s as f64)?;
         out.counter("uplink_packets", "Inner packets from UEs to the core", None, stats.uplink.packets)?;
         out.counter(
             "uplink",
@@ -88,15 +93,15 @@ impl Collector for Snapshot {
         attach_histogram(&mut out, stats)?;
         out.counter("control_ike_messages", "IKE messages handled", None, stats.control.ike_messages)?;
         let help = "Most messages found waiting in one worker's queue to the control thread";
-        out.gauge("control_queue_depth_max", help, None, stats.control.queue_depth_max as f64)?;
+        out.count("control_queue_depth_max", help, stats.control.queue_depth_max)?;
         let help = "Messages held back because a worker's inbox was full";
         out.counter("control_inbox_overflows", help, None, stats.control.inbox_overflows)?;
         if let Some(rss) = stats.memory.rss_bytes {
-            out.gauge("memory_resident", "Resident memory", Some(&bytes), rss as f64)?;
+            out.gauge("memory_resident", "Resident memory", &bytes, rss as f64)?;
         }
         if let Some(not_after) = stats.certificate_not_after_s {
             let help = "End of validity of the gateway's certificate, since 1970";
-            out.gauge("certificate_not_after_timestamp", help, Some(&seconds), not_after as f64)?;
+            out.gauge("certificate_not_after_timestamp", help, &seconds, not_after as f64)?;
         }
         workers(&mut out, stats)
     }
@@ -106,22 +111,22 @@ fn attach_histogram(out: &mut Families<'_>, stats: &Stats) -> std::fmt::Result {
     let help = "Time from IKE_SA_INIT to the established session";
     let unit = Unit::Seconds;
     let mut family = out.0.encode_descriptor("attach_duration", help, Some(&unit), MetricType::Histogram)?;
-    let bounds = BUCKETS_S.into_iter().chain([f64::MAX]);
+    let bounds = BUCKETS_S.into_iter().chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds.zip(stats.attach.buckets).collect();
     family.encode_histogram::<[(&str, &str); 0]>(stats.attach.sum_s, stats.attach.count(), &buckets, None)
 }
 
 fn workers(out: &mut Families<'_>, stats: &Stats) -> std::fmt::Result {
-    type Value = fn(&super::api::WorkerStats) -> f64;
+    type Value = fn(&super::api::WorkerStats) -> u64;
     let gauges: [(&str, &str, Value); 2] = [
-        ("worker_connections", "Peer connections by worker", |worker| worker.connections as f64),
-        ("worker_child_sas", "Child SAs by worker", |worker| worker.sas as f64),
+        ("worker_connections", "Peer connections by worker", |worker| worker.connections),
+        ("worker_child_sas", "Child SAs by worker", |worker| worker.sas),
     ];
     for (name, help, value) in gauges {
         let mut family = out.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for worker in &stats.workers {
             let id = worker.id.to_string();
-            ConstGauge::new(value(worker)).encode(family.encode_family(&[("worker", id.as_str())])?)?;
+            ConstGauge::new(i64::try_from(value(worker)).unwrap_or(i64::MAX)).encode(family.encode_family(&[("worker", id.as_str())])?)?;
         }
     }
     let unit = Unit::Seconds;

@@ -24,7 +24,7 @@ use crate::worker::counters::WorkerCounters;
 use crate::worker::inbox::{ToControl, ToWorker};
 
 /// Messages taken from one worker's queue before the others, and everybody else, get their turn.
-const MESSAGES_PER_TURN: usize = 256;
+const MESSAGES_PER_TURN: usize = 64;
 
 /// The loop wakes this often at least: it looks after the workers and the wall clock.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
