@@ -110,14 +110,14 @@ mod tests {
     fn r7296_2_9_protocols_and_ports_intersect() {
         let tcp = range("10.0.0.0", "10.0.0.255", 6, (1000, 2000));
         let udp = range("10.0.0.0", "10.0.0.255", 17, ANY);
-        assert_eq!(narrow(&[tcp.clone()], &[udp], 8), []);
+        assert_eq!(narrow(std::slice::from_ref(&tcp), &[udp], 8), []);
         let web = range("10.0.0.0", "10.0.0.255", 6, (0, 1499));
-        assert_eq!(narrow(&[tcp.clone()], &[web], 8)[0].ports, (1000, 1499));
+        assert_eq!(narrow(std::slice::from_ref(&tcp), &[web], 8)[0].ports, (1000, 1499));
         let low = range("10.0.0.0", "10.0.0.255", 6, (0, 999));
-        assert_eq!(narrow(&[tcp.clone()], &[low], 8), []);
+        assert_eq!(narrow(std::slice::from_ref(&tcp), &[low], 8), []);
         let opaque = range("10.0.0.0", "10.0.0.255", 6, (u16::MAX, 0));
         let all = range("10.0.0.0", "10.0.0.255", 0, ANY);
-        assert_eq!(narrow(&[opaque.clone()], &[all], 8)[0].ports, (u16::MAX, 0));
+        assert_eq!(narrow(std::slice::from_ref(&opaque), &[all], 8)[0].ports, (u16::MAX, 0));
         assert_eq!(narrow(&[opaque], &[tcp], 8), []);
     }
 
