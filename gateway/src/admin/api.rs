@@ -271,4 +271,78 @@ mod tests {
         assert_eq!(Answer::Done("a\nb".into()).to_line(), "{\"ok\":true,\"result\":\"a\\nb\"}\n");
         assert_eq!(Answer::Refused("no".into()).to_line(), "{\"ok\":false,\"error\":\"no\"}\n");
     }
+
+    fn keys(value: &serde_json::Value) -> Vec<&str> {
+        value.as_object().expect("an object").keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_session_has_the_keys_of_the_contract() {
+        let row = SessionRow {
+            id: 7,
+            idi: "alice@test".into(),
+            idr: "ims".into(),
+            profile: "lab".into(),
+            state: "established".into(),
+            transport: "tcp".into(),
+            remote: "192.0.2.1:40000".into(),
+            worker: 1,
+            inner: vec!["10.64.0.2".into()],
+            established_s: 3,
+            ike: IkeRow {
+                spi_i: "0011223344556677".into(),
+                spi_r: "8899aabbccddeeff".into(),
+                suite: "aes128gcm16-prfsha256-x25519".into(),
+                rekeys: 0,
+                fragmentation: false,
+                mobike: false,
+            },
+            children: vec![ChildRow {
+                spi_in: "00000100".into(),
+                spi_out: "00000101".into(),
+                suite: "aes128gcm16".into(),
+                esn: true,
+                packets_in: Some(1),
+                bytes_in: Some(2),
+                packets_out: None,
+                bytes_out: None,
+                replay_drops: Some(0),
+                rekeys: 0,
+            }],
+        };
+        let line = Answer::Sessions(vec![row.clone()]).to_line();
+        let reply: Reply = serde_json::from_str(&line).expect("own form");
+        let value = &reply.result.expect("a result")[0];
+        let expected = [
+            "children",
+            "established_s",
+            "id",
+            "idi",
+            "idr",
+            "ike",
+            "inner",
+            "profile",
+            "remote",
+            "state",
+            "transport",
+            "worker",
+        ];
+        assert_eq!(keys(value), expected);
+        assert_eq!(keys(&value["ike"]), ["fragmentation", "mobike", "rekeys", "spi_i", "spi_r", "suite"]);
+        let expected = [
+            "bytes_in",
+            "bytes_out",
+            "esn",
+            "packets_in",
+            "packets_out",
+            "rekeys",
+            "replay_drops",
+            "spi_in",
+            "spi_out",
+            "suite",
+        ];
+        assert_eq!(keys(&value["children"][0]), expected);
+        assert!(value["children"][0]["packets_out"].is_null(), "a missing measurement is null, not 0");
+        assert_eq!(serde_json::from_value::<SessionRow>(value.clone()).expect("own form"), row);
+    }
 }

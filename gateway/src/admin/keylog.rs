@@ -200,3 +200,80 @@ fn esp_names(suite: &EspSuite) -> Option<(&'static str, &'static str)> {
     };
     Some((encr, integ))
 }
+
+#[cfg(test)]
+mod tests {
+    use codec::crypto::Prf;
+    use codec::esp::EspSpi;
+    use codec::ike::{IkeSpi, KeGroup};
+
+    use super::*;
+    use crate::types::{Path as ConnPath, Transport};
+
+    fn ike(cipher: EspCipher, integ: Option<EspInteg>) -> KeyLog {
+        let suite = IkeSuite { cipher, integ, prf: Prf::HmacSha2_256, group: KeGroup::CURVE25519 };
+        let key = |octet| Zeroizing::new(vec![octet; 2]);
+        let sk_a = |octet| if integ.is_some() { key(octet) } else { Zeroizing::default() };
+        KeyLog::Ike(Box::new(IkeKeyLog {
+            spi_i: IkeSpi([1; 8]),
+            spi_r: IkeSpi([2; 8]),
+            suite,
+            sk_ei: key(3),
+            sk_er: key(4),
+            sk_ai: sk_a(5),
+            sk_ar: sk_a(6),
+        }))
+    }
+
+    fn esp(cipher: EspCipher, integ: Option<EspInteg>, esn: bool) -> KeyLog {
+        let addr = |text: &str| text.parse().expect("an address");
+        let (local, remote) = (addr("192.0.2.1:4500"), addr("198.51.100.7:40000"));
+        KeyLog::Esp(Box::new(EspKeyLog {
+            spi: EspSpi(0x100),
+            uplink: true,
+            path: ConnPath { transport: Transport::Tcp, local, remote },
+            suite: EspSuite { cipher, integ, esn },
+            encr: Zeroizing::new(vec![7; 2]),
+            integ: integ.map(|_| Zeroizing::new(vec![8; 2])).unwrap_or_default(),
+        }))
+    }
+
+    #[test]
+    fn lines_are_those_of_wireshark() {
+        let mut ring = KeyRing::default();
+        ring.push(ike(EspCipher::Aes128Gcm16, None));
+        ring.push(ike(EspCipher::Aes256Cbc, Some(EspInteg::HmacSha2_256_128)));
+        ring.push(esp(EspCipher::Aes256Gcm16, None, true));
+        ring.push(esp(EspCipher::Aes128Cbc, Some(EspInteg::HmacSha1_96), false));
+        let lines = ring.all_lines();
+        let ike = "0101010101010101,0202020202020202,0303,0404,\"AES-GCM-128 with 16 octet ICV [RFC5282]\",\"\",\"\",\"NONE [RFC4306]\"\n\
+                   0101010101010101,0202020202020202,0303,0404,\"AES-CBC-256 [RFC3602]\",0505,0606,\"HMAC_SHA2_256_128 [RFC4868]\"\n";
+        assert_eq!(*lines.ike, ike);
+        let esp = "\"IPv4\",\"*\",\"*\",\"0x00000100\",\"AES-GCM with 16 octet ICV [RFC4106]\",\"0x0707\",\"NULL\",\"\",\"64-bit\"\n\
+                   \"IPv4\",\"*\",\"*\",\"0x00000100\",\"AES-CBC [RFC3602]\",\"0x0707\",\"HMAC-SHA-1-96 [RFC2404]\",\"0x0808\",\"32-bit\"\n";
+        assert_eq!(*lines.esp, esp);
+    }
+
+    #[test]
+    fn a_suite_that_would_spoil_the_table_is_left_out() {
+        let mut ring = KeyRing::default();
+        ring.push(ike(EspCipher::ChaCha20Poly1305, None));
+        ring.push(esp(EspCipher::ChaCha20Poly1305, None, true));
+        let lines = ring.all_lines();
+        assert!(lines.ike.is_empty() && lines.esp.is_empty());
+    }
+
+    #[test]
+    fn the_ring_is_bounded_and_knows_what_is_new() {
+        let mut ring = KeyRing::default();
+        for _ in 0..KEPT_MAX + 3 {
+            ring.push(esp(EspCipher::Aes128Gcm16, None, true));
+        }
+        assert_eq!(ring.unseen_lines().esp.lines().count(), KEPT_MAX);
+        assert!(!ring.has_unseen());
+        ring.push(esp(EspCipher::Aes128Gcm16, None, true));
+        assert!(ring.has_unseen());
+        assert_eq!(ring.unseen_lines().esp.lines().count(), 1);
+        assert_eq!(ring.all_lines().esp.lines().count(), KEPT_MAX);
+    }
+}

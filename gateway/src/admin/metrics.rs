@@ -126,7 +126,8 @@ fn workers(out: &mut Families<'_>, stats: &Stats) -> std::fmt::Result {
         let mut family = out.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for worker in &stats.workers {
             let id = worker.id.to_string();
-            ConstGauge::new(i64::try_from(value(worker)).unwrap_or(i64::MAX)).encode(family.encode_family(&[("worker", id.as_str())])?)?;
+            ConstGauge::new(i64::try_from(value(worker)).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&[("worker", id.as_str())])?)?;
         }
     }
     let unit = Unit::Seconds;

@@ -95,7 +95,8 @@ fn table(stats: &Stats, before: Option<(f64, &Stats)>) -> Table {
     table.add_row(plain("half-open", stats.half_open.to_string()));
     table.add_row(plain("connections", stats.connections.to_string()));
     table.add_row(plain("attaches/s", format!("{:.1}", stats.attach_per_s)));
-    let traffic: [(&str, fn(&Stats) -> u64); 4] = [
+    type Value = fn(&Stats) -> u64;
+    let traffic: [(&str, Value); 4] = [
         ("uplink packets", |stats| stats.uplink.packets),
         ("uplink octets", |stats| stats.uplink.bytes),
         ("downlink packets", |stats| stats.downlink.packets),

@@ -190,3 +190,18 @@ fn read_octets(path: &Path) -> io::Result<Vec<u8>> {
     }
     fs::read(path)
 }
+
+/// Runs the reader over arbitrary octets: the entry of the fuzz target and of the replay of its corpus.
+///
+/// # Panics
+/// When a mistake has no line or would break the one-line form of a report.
+pub fn fuzz(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else { return };
+    let lines = text.lines().count().max(1);
+    // A directory that does not exist: no file that the input names is opened.
+    let result = parse(Path::new("/nonexistent/swugate.toml"), text.to_owned());
+    for error in result.err().iter().flatten() {
+        assert!((1..=lines + 1).contains(&error.line), "{error}");
+        assert!(!error.to_string().contains('\n'), "{error:?}");
+    }
+}

@@ -131,14 +131,10 @@ impl Reader {
     }
 
     fn push(&self, line: usize, key: &str, value: String, allowed: impl Into<String>) {
-        let error = ConfigError {
-            file: self.file.clone(),
-            line,
-            key: key.to_owned(),
-            value,
-            allowed: allowed.into(),
-        };
-        self.errors.borrow_mut().push(error);
+        // TOML's escapes can put anything into a text; a report stays one line.
+        let plain = |text: &str| text.replace(|c: char| c.is_control(), "?");
+        let (key, value, allowed) = (plain(key), plain(&value), plain(&allowed.into()));
+        self.errors.borrow_mut().push(ConfigError { file: self.file.clone(), line, key, value, allowed });
     }
 }
 
