@@ -19,6 +19,13 @@ const ATTRIBUTE_SHORT: u16 = 0x8000;
 /// Most attributes of one transform; one is defined.
 const ATTRIBUTES_MAX: usize = 16;
 
+/// Most proposals of an offer. Real ones have up to ten.
+const PROPOSALS_MAX: usize = 64;
+
+/// Most transforms of an offer, over all its proposals; bounds what choosing from it costs before anyone is
+/// authenticated. Real offers have up to a hundred.
+const TRANSFORMS_MAX: usize = 1024;
+
 /// Proposals in the sender's order of preference.
 ///
 /// ```text
@@ -34,15 +41,24 @@ impl<'a> SaView<'a> {
     /// Decodes the payload's body and walks every proposal, transform and attribute once.
     ///
     /// # Errors
-    /// No proposal at all, a structure that does not fit the one around it, or a transform count that is
-    /// not theirs.
+    /// No proposal at all, a structure that does not fit the one around it, a transform count that is not
+    /// theirs, or more of them than any real offer has.
     pub fn decode(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         if reader.is_empty() {
             return Err(DecodeError::BadLength { field: "SA proposals", length: 0 });
         }
+        let (mut proposal_count, mut transform_count) = (0, 0);
         while let Some(proposal) = proposal(&mut reader)? {
             proposal.check()?;
+            proposal_count += 1;
+            transform_count += usize::from(proposal.transform_count);
+            if proposal_count > PROPOSALS_MAX {
+                return Err(DecodeError::TooMany { field: "SA proposals", limit: PROPOSALS_MAX });
+            }
+            if transform_count > TRANSFORMS_MAX {
+                return Err(DecodeError::TooMany { field: "SA transforms", limit: TRANSFORMS_MAX });
+            }
         }
         Ok(Self { proposals: body })
     }
@@ -334,6 +350,21 @@ mod tests {
             bad[at] ^= 1;
             assert!(SaView::decode(&bad).is_err(), "octet {at}");
         }
+    }
+
+    #[test]
+    fn r7296_3_3_offers_of_no_real_peer_are_refused() {
+        let decode = |proposal_count: usize, transform_count: usize| {
+            let transforms = vec![TRANSFORMS[1]; transform_count];
+            let proposal =
+                Proposal { number: 1, protocol: ProtocolId::IKE, spi: &[], transforms: &transforms };
+            let mut out = Vec::new();
+            SaView::encode(&vec![proposal; proposal_count], &mut out);
+            SaView::decode(&out).map(|view| view.proposals().count())
+        };
+        assert_eq!(decode(PROPOSALS_MAX, 16), Ok(PROPOSALS_MAX));
+        assert!(matches!(decode(PROPOSALS_MAX + 1, 0), Err(DecodeError::TooMany { .. })));
+        assert!(matches!(decode(5, 255), Err(DecodeError::TooMany { .. })));
     }
 
     #[test]

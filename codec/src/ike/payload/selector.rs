@@ -24,7 +24,7 @@ pub struct TrafficSelector {
 }
 
 impl TrafficSelector {
-    /// All traffic of all addresses of the family of `any`: `0.0.0.0/0` or `::/0`.
+    /// All IPv4 traffic.
     pub const ANY_IPV4: Self = Self {
         protocol: 0,
         ports: (0, u16::MAX),
@@ -75,7 +75,7 @@ impl<'a> TsView<'a> {
         let count = reader.u8("TS count")?;
         reader.take(3, "TS reserved")?;
         let selectors = reader.rest();
-        // RFC 7296 §3.13: a payload without selectors is not a way to say "nothing".
+        // A payload without selectors would ask for an SA that carries nothing.
         if count == 0 {
             return Err(DecodeError::BadValue { field: "TS count", value: 0 });
         }
