@@ -42,7 +42,8 @@ pub struct PeerCertificate<'a> {
 
 impl CertificateStore {
     /// Verifies `leaf` at `unix_time` (seconds since 1970), with the intermediates the client sent. A
-    /// certificate whose issuer has no revocation list configured counts as not revoked.
+    /// certificate whose issuer has no revocation list configured counts as not revoked; a list past its next
+    /// update still counts, so that a late list does not lock everybody out.
     ///
     /// # Errors
     /// See [`VerifyError`].

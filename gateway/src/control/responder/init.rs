@@ -55,20 +55,23 @@ impl Responder {
     /// Answers a retransmitted request from the half-open IKE SA it made, on any connection, and keeps a
     /// connection to one half-open IKE SA.
     fn repeated_init(&mut self, at: &Arrived, header: &IkeHeader, message: &[u8]) -> Option<Verdict> {
+        let here = self.half_open_on(at.conn);
         let key = (header.spi_i, at.path.remote.ip());
         let known = self.initiators.get(&key).and_then(|spi| self.half_open.get_mut(spi));
-        let here = self.core.conns.get(&at.conn).and_then(|used| used.half_open);
         let same = known.filter(|half| half.request == message && here.is_none_or(|spi| spi == half.spi_r));
         if let Some(half) = same {
             self.core.counters.exchanges.retransmissions_answered += 1;
             half.conn = at.conn;
             half.path = at.path;
             let (spi, response) = (half.spi_r, half.response.clone());
-            self.core.conns.insert(at.conn, ConnUse { half_open: Some(spi), session: None });
+            if here.is_none() {
+                self.core.conns.insert(at.conn, ConnUse { half_open: Some(spi), session: None });
+                self.core.events.push_back(Event::HalfOpen { conn: at.conn });
+            }
             self.core.transmit(at.conn, response);
             return Some(Verdict::Good);
         }
-        self.half_open_on(at.conn).is_some().then(|| {
+        here.is_some().then(|| {
             self.core.counters.drops.half_open_busy += 1;
             Verdict::Bad
         })

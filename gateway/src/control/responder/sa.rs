@@ -169,12 +169,17 @@ impl Session {
         idle.then(|| self.last_inbound + self.profile.dpd)
     }
 
-    /// The earliest moment at which something is due.
-    pub(super) fn next_due(&self) -> Instant {
-        let requests = self.ike.window.outstanding().map(|request| request.deadline);
+    /// The earliest moment at which something is due. While the session is being closed only the deadline of
+    /// its Delete counts.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let request = self.ike.window.outstanding().map(|request| request.deadline);
+        if self.closing() {
+            return request;
+        }
         let old = self.old.as_ref().map(|(_, expires)| *expires);
         let children = self.children.iter().filter(|child| !child.deleting).map(|child| child.expires);
-        children.chain(requests).chain(old).chain(self.liveness_due()).fold(self.ike_expires(), Instant::min)
+        let others = [request, old, self.liveness_due(), Some(self.ike_expires())];
+        children.chain(others.into_iter().flatten()).min()
     }
 
     /// The child whose outbound SPI the peer named.

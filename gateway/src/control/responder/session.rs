@@ -45,8 +45,9 @@ impl Core {
     /// that may have changed what is due.
     pub(super) fn settle(&mut self, now: Instant, session: &mut Session) {
         self.start_own_request(now, session);
-        let due = session.next_due().max(now + RESCHEDULE_MIN);
-        self.timers.schedule(Owner::Session(session.id), due);
+        if let Some(due) = session.next_due() {
+            self.timers.schedule(Owner::Session(session.id), due.max(now + RESCHEDULE_MIN));
+        }
     }
 
     /// Starts deleting a session from our side.
