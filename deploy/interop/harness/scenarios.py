@@ -2,6 +2,7 @@
 
 Ids such as 9329-6.1-4 name the rows of docs/conformance-rows.txt that a scenario proves.
 """
+import contextlib
 import ipaddress
 import itertools
 import time
@@ -30,7 +31,7 @@ class Bench:
     """A lab with one kind of peer and the certificates both ends use."""
 
     def __init__(self, stock):
-        self.lab, self.stock = Lab(self.label), stock
+        self.lab, self.stock, self.current = Lab(self.label), stock, None
         try:
             self.pki = {"rsa": Pki(self.lab.path("pki-rsa"), "rsa"),
                         "ecdsa": Pki(self.lab.path("pki-ecdsa"), "ecdsa", intermediate=True)}
@@ -43,8 +44,10 @@ class Bench:
     def gateway(self, auth="psk", dpd_s=60):
         """A fresh gateway: swugate, or the stock responder."""
         if self.stock:
-            return strongswan.Responder(self.lab, PSK, auth, self.pki.get(auth))
-        return Swugate(self.lab, self.pki.get(auth), dpd_s)
+            self.current = strongswan.Responder(self.lab, PSK, auth, self.pki.get(auth))
+        else:
+            self.current = Swugate(self.lab, self.pki.get(auth), dpd_s)
+        return self.current
 
 
 class GuestBench(Bench):
@@ -269,3 +272,6 @@ def judge(scenario, bench, verdict):
         pass                                # already in the verdict
     except Exception as failure:            # one scenario never ends the run
         verdict.error(failure)
+    if verdict.failed and bench.current:
+        with contextlib.suppress(Exception):
+            bench.current.evidence()

@@ -49,6 +49,7 @@ enum Kind {
     TunWrite,
     Wake,
     Install,
+    Shutdown,
     Ignored,
 }
 
@@ -58,7 +59,7 @@ impl Token {
     }
 
     fn kind(self) -> Kind {
-        const KINDS: [Kind; 8] = [
+        const KINDS: [Kind; 9] = [
             Kind::Accept,
             Kind::Receive,
             Kind::Send,
@@ -66,6 +67,7 @@ impl Token {
             Kind::TunWrite,
             Kind::Wake,
             Kind::Install,
+            Kind::Shutdown,
             Kind::Ignored,
         ];
         KINDS.get((self.0 >> 56) as usize).copied().unwrap_or(Kind::Ignored)
@@ -134,6 +136,11 @@ pub enum Completion {
         slot: u32,
         /// Its descriptor.
         socket: io::Result<OwnedFd>,
+    },
+    /// A [`Ring::shutdown`] is over.
+    ShutDown {
+        /// The connection's slot.
+        slot: u32,
     },
     /// An operation whose outcome does not matter.
     Nothing,
@@ -299,6 +306,7 @@ impl Ring {
                 Completion::Woken
             }
             Kind::Install => Completion::SocketTaken { slot: index, socket: own(result) },
+            Kind::Shutdown => Completion::ShutDown { slot: index },
             Kind::Ignored => Completion::Nothing,
         })
     }
@@ -454,8 +462,11 @@ impl Ring {
     }
 
     /// Shuts the connection down in both directions: its receive and send end.
+    ///
+    /// The kernel looks the slot up in a thread of its own, some time later: the slot must stay as it
+    /// is until [`Completion::ShutDown`], or the next connection in it is shut down instead.
     pub fn shutdown(&mut self, slot: u32) {
-        self.push_on_slot(slot, Kind::Ignored, |file| match file {
+        self.push_on_slot(slot, Kind::Shutdown, |file| match file {
             Target::Direct(fd) => opcode::Shutdown::new(fd, libc::SHUT_RDWR).build(),
             Target::Plain(fd) => opcode::Shutdown::new(fd, libc::SHUT_RDWR).build(),
         });

@@ -65,6 +65,7 @@ pub(super) struct Conn {
     pub carry: Vec<u8>,
     pub receive_armed: bool,
     pub sending: bool,
+    pub shutting_down: bool,
     /// Waits in the flush list.
     pub dirty: bool,
     /// The session whose messages this connection may carry (RFC 9329 §6.1: one IKE SA per connection).
@@ -91,6 +92,7 @@ impl Conn {
             carry: Vec::new(),
             receive_armed: false,
             sending: false,
+            shutting_down: false,
             dirty: false,
             session: None,
             deadline: None,

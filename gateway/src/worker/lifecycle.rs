@@ -117,6 +117,7 @@ impl Worker {
             return;
         }
         conn.state = State::Closing;
+        conn.shutting_down = true;
         let bound = conn.session.take();
         let queue = mem::take(&mut conn.queue);
         for block in queue.blocks {
@@ -144,10 +145,18 @@ impl Worker {
         }
     }
 
+    /// The kernel has shut a closing connection down.
+    pub(super) fn on_shut_down(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.shutting_down = false;
+            self.finish_close(slot);
+        }
+    }
+
     /// Frees a closed connection when its last operation has ended.
     pub(super) fn finish_close(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.receive_armed || conn.sending {
+        if conn.receive_armed || conn.sending || conn.shutting_down {
             return;
         }
         let source = conn.path.remote.ip();

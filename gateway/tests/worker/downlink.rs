@@ -70,6 +70,22 @@ fn r9329_6_1_4_and_6_1_5_a_session_outlives_its_connection() {
 }
 
 #[test]
+fn r9329_6_1_4_closing_a_connection_never_touches_the_one_that_follows_it() {
+    const ROUNDS: u64 = 100;
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
+    for _ in 0..ROUNDS {
+        drop(peer);
+        peer = Peer::connect(&rig, 0);
+        peer.send(&ue.frame_to(CORE, b"back"));
+        rig.from_core(0);
+    }
+    rig.to_ue(0, &udp(CORE, ue.addr, b"still here"));
+    assert!(ue.open(peer.receive()).ends_with(b"still here"));
+    rig.until("every round's close", ROUNDS, |rig| rig.closes(0, "peer"));
+}
+
+#[test]
 fn r7296_2_8_a_rekeyed_downlink_waits_for_the_ue_or_the_delete() {
     let rig = Rig::new(1);
     let (mut ue, mut peer) = attached(&rig, 0, 0);
