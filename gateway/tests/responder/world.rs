@@ -209,11 +209,11 @@ impl World {
         ids[0]
     }
 
-    pub fn installs(&mut self) -> Vec<Box<ChildInstall>> {
+    pub fn installs(&mut self) -> Vec<ChildInstall> {
         let mut installs = Vec::new();
         for event in std::mem::take(&mut self.events) {
             match event {
-                Event::Install(install) => installs.push(install),
+                Event::Install(install) => installs.push(*install),
                 other => self.events.push(other),
             }
         }
