@@ -452,6 +452,33 @@ fn secrets_that_others_may_read_are_a_warning() {
 }
 
 #[test]
+fn every_missing_certificate_file_is_reported_and_a_wrong_one_too() {
+    let dir = Dir::new();
+    let text = LEAST
+        .replace("auth = \"psk\"", "auth = \"certificate\"")
+        .replace("secrets_file = \"secrets.toml\"\n", "")
+        + "[certificate]\nchain = \"gw.pem\"\nkey = \"gw.key\"\nca = \"ca.pem\"\n";
+    let missing = "the path of a PEM file (No such file or directory (os error 2))";
+    assert_eq!(
+        dir.mistakes(&text),
+        [
+            format!("swugate.toml:12: chain = \"gw.pem\": {missing}"),
+            format!("swugate.toml:13: key = \"gw.key\": {missing}"),
+            format!("swugate.toml:14: ca = \"ca.pem\": {missing}"),
+        ]
+    );
+    for name in ["gw.pem", "gw.key", "ca.pem"] {
+        dir.write(name, "not PEM");
+    }
+    let mistakes = dir.mistakes(&text);
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(
+        mistakes[0].starts_with("swugate.toml:12: chain = \"gw.pem\": the path of a PEM file ("),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
 fn the_run_directory_is_found_even_in_a_broken_file() {
     let dir = Dir::new();
     let path = dir.write("swugate.toml", "[gateway]\nrun_dir = \"run\"\nbroken = \n");

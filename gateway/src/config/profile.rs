@@ -1,5 +1,6 @@
 //! `[certificate]` and `[[profile]]`: how UEs authenticate and what they get.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,29 +220,36 @@ pub(super) fn certificate(
     let fields = ["chain", "key", "ca"].map(|key| section.required(key, PEM));
     let crl = section.value("crl");
     section.finish();
-    let path = |field: &Field<'_>| field.text(PEM).map(|text| field.reader().resolve(text));
-    let [chain, key, ca] = fields.each_ref().map(|field| field.as_ref().and_then(path));
-    let crl = match &crl {
-        Some(field) => Some((field, path(field)?)),
-        None => None,
-    };
+    let [chain, key, ca] =
+        fields.each_ref().map(|field| field.as_ref().and_then(|field| pem_path(field, used)));
+    let crl_path = crl.as_ref().map(|field| pem_path(field, used));
     if !used {
         return None;
     }
-    let files = CertificateFiles {
-        chain: chain?,
-        key: key?,
-        ca: ca?,
-        crl: crl.as_ref().map(|(_, path)| path.clone()),
+    let crl_path = match crl_path {
+        Some(path) => Some(path?),
+        None => None,
     };
+    let files = CertificateFiles { chain: chain?, key: key?, ca: ca?, crl: crl_path };
     secrets::warn_if_open(root.reader(), &files.key);
     match CertificateStore::load(&files) {
         Ok(store) => Some(Arc::new(store)),
         Err(error) => {
-            let named = fields.iter().flatten().chain(crl.iter().map(|(field, _)| *field));
-            reject_file(named, &error);
+            reject_file(fields.iter().flatten().chain(&crl), &error);
             None
         }
+    }
+}
+
+/// The path in `field`; when it is to be opened, one that can be read.
+fn pem_path(field: &Field<'_>, used: bool) -> Option<PathBuf> {
+    let path = field.reader().resolve(field.text(PEM)?);
+    match used.then(|| super::read_octets(&path)) {
+        Some(Err(error)) => {
+            field.reject(format!("{PEM} ({error})"));
+            None
+        }
+        _ => Some(path),
     }
 }
 

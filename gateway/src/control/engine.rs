@@ -159,3 +159,82 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::{Receiver, bounded};
+
+    use super::*;
+    use crate::io::wake::Wake;
+    use crate::types::{ConnId, Path, Transport};
+    use crate::worker::InboxHandle;
+
+    const CONFIG: &str = "[gateway]\nidentity = \"gw.test\"\n[[pool]]\nname = \"default\"\n\
+        prefixes = [\"10.64.0.0/16\"]\n[[profile]]\nname = \"lab\"\nauth = \"psk\"\nsecrets_file = \"secrets.toml\"\n";
+
+    fn engine(workers: usize) -> (Engine, Vec<Receiver<ToWorker>>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("secrets.toml"), "psk = \"test\"").expect("written");
+        let config =
+            crate::config::parse(&dir.path().join("swugate.toml"), CONFIG.into()).ok().expect("good");
+        let inbox = |_| {
+            let (queue, receiver) = bounded(64);
+            (Arc::new(InboxHandle { queue, wake: Wake::new().expect("an eventfd") }), receiver)
+        };
+        let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(inbox).unzip();
+        let dispatcher = Dispatcher::new(&inboxes, 64, None);
+        (Engine::new(config.responder, dispatcher, 5, Instant::now()), receivers)
+    }
+
+    fn message(conn: ConnId, message: Vec<u8>) -> ToControl {
+        let addr = |text: &str| text.parse().expect("an address");
+        let (local, remote) = (addr("192.0.2.1:4500"), addr("198.51.100.7:40000"));
+        ToControl::Ike { conn, path: Path { transport: Transport::Tcp, local, remote }, message }
+    }
+
+    #[test]
+    fn d5_each_ike_message_is_answered_for_once_and_garbage_as_bad() {
+        let (mut engine, workers) = engine(1);
+        let conn = ConnId { worker: WorkerId(0), slot: 7, generation: 1 };
+        for len in [0, 1, 27, 28, 200] {
+            engine.handle(Instant::now(), message(conn, vec![0xa5; len]));
+            let handled: Vec<bool> = workers[0]
+                .try_iter()
+                .filter_map(|message| match message {
+                    ToWorker::Handled { conn: of, good } if of == conn => Some(good),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(handled, [false], "{len} octets");
+        }
+    }
+
+    #[test]
+    fn d5_the_verdict_follows_a_connection_that_moved_meanwhile() {
+        let (mut engine, workers) = engine(2);
+        let id = |worker, slot| ConnId { worker: WorkerId(worker), slot, generation: 1 };
+        engine.handle(Instant::now(), ToControl::Moved { old: id(0, 7), new: id(1, 9) });
+        engine.handle(Instant::now(), message(id(0, 7), vec![0xa5; 30]));
+        let to = |worker: usize| {
+            workers[worker]
+                .try_iter()
+                .any(|message| matches!(message, ToWorker::Handled { conn, good: false } if conn == id(1, 9)))
+        };
+        assert!(to(1) && !to(0));
+    }
+
+    #[test]
+    fn reports_are_complete_when_every_worker_has_answered() {
+        let (mut engine, workers) = engine(2);
+        engine.ask_for_reports(2);
+        for (id, worker) in workers.iter().enumerate() {
+            assert!(worker.try_iter().any(|message| matches!(message, ToWorker::ReportChildren)));
+            assert!(!engine.reports.missing.is_empty());
+            let counters = ChildCounters { packets_in: id as u64, ..ChildCounters::default() };
+            let children = vec![(EspSpi(0x100 + id as u32), counters)];
+            engine.handle(Instant::now(), ToControl::ChildCounters { worker: WorkerId(id as u8), children });
+        }
+        assert!(engine.reports.missing.is_empty());
+        assert_eq!(engine.reports.children[&EspSpi(0x101)].packets_in, 1);
+    }
+}
