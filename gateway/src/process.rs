@@ -60,7 +60,7 @@ pub fn find_user(name: &str) -> Result<User, Failure> {
     user.ok_or_else(|| Failure::Environment(format!("user {name} does not exist")))
 }
 
-/// Gives up everything of root but [`KEPT`], becomes `user` if one is given, and bars the way back.
+/// Gives up everything of root but two capabilities, becomes `user` if one is given, and bars the way back.
 ///
 /// Capabilities belong to threads: this must come before any other thread exists. A process that did not
 /// start as root keeps its user and what it was given of the same capabilities.

@@ -11,7 +11,7 @@ use codec::esp::{EspKeys, EspSpi, EspSuite};
 /// Bits of a locally allocated ESP SPI that name its worker.
 const OWNER_BITS: u32 = 6;
 
-/// Most workers one process may run: what [`OWNER_BITS`] can name.
+/// Most workers one process may run: what the owner bits of an SPI can name.
 pub const WORKERS_MAX: usize = 1 << OWNER_BITS;
 
 /// SPIs below this are reserved (RFC 4303 §2.1).

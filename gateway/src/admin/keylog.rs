@@ -34,7 +34,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Adds the keys of one SA; the oldest leave beyond [`KEPT_MAX`].
+    /// Adds the keys of one SA; the oldest leave beyond a bound.
     pub fn push(&mut self, key: KeyLog) {
         if self.kept.len() == KEPT_MAX {
             self.kept.pop_front();
