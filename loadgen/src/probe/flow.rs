@@ -14,7 +14,7 @@ pub struct SendFlow {
 #[derive(Debug)]
 enum Mode {
     /// At most `window` packets beyond `acked`.
-    Closed { window: u64, acked: u64, ack_wanted: bool },
+    Closed { window: u64, acked: u64 },
     /// `granted` packets may still leave.
     Paced { granted: u64 },
 }
@@ -22,7 +22,7 @@ enum Mode {
 impl SendFlow {
     /// Creates a closed-loop flow of at most `window` (at least 1) packets in flight.
     pub fn closed(window: u32) -> Self {
-        Self { next: 0, mode: Mode::Closed { window: u64::from(window.max(1)), acked: 0, ack_wanted: false } }
+        Self { next: 0, mode: Mode::Closed { window: u64::from(window.max(1)), acked: 0 } }
     }
 
     /// Creates a flow that sends only what [`SendFlow::grant`] allows.
@@ -39,30 +39,32 @@ impl SendFlow {
     /// Returns how many packets may leave now.
     pub fn allowance(&self) -> u64 {
         match &self.mode {
-            Mode::Closed { window, acked, ack_wanted } => {
-                let open = (acked + window).saturating_sub(self.next);
-                if *ack_wanted { open.max(1) } else { open }
-            }
+            Mode::Closed { window, acked } => (acked + window).saturating_sub(self.next),
             Mode::Paced { granted } => *granted,
         }
     }
 
-    /// Takes the next sequence number; the flag says that the receiver must acknowledge at once.
-    pub fn take(&mut self) -> (u64, bool) {
+    /// Returns the packets that wait for an acknowledgement; a paced flow waits for none.
+    pub fn in_flight(&self) -> u64 {
+        match &self.mode {
+            Mode::Closed { acked, .. } => self.next - acked,
+            Mode::Paced { .. } => 0,
+        }
+    }
+
+    /// Takes the next sequence number.
+    pub fn take(&mut self) -> u64 {
         let seq = self.next;
         self.next += 1;
-        match &mut self.mode {
-            Mode::Closed { ack_wanted, .. } => (seq, std::mem::take(ack_wanted)),
-            Mode::Paced { granted } => {
-                *granted = granted.saturating_sub(1);
-                (seq, false)
-            }
+        if let Mode::Paced { granted } = &mut self.mode {
+            *granted = granted.saturating_sub(1);
         }
+        seq
     }
 
     /// Takes back the last `packets` sequence numbers: they never left.
     pub fn untake(&mut self, packets: u64) {
-        self.next = self.next.saturating_sub(packets);
+        self.next -= packets;
         if let Mode::Paced { granted } = &mut self.mode {
             *granted += packets;
         }
@@ -70,22 +72,21 @@ impl SendFlow {
 
     /// Notes that everything below `next_seq` has left the path; lost packets do not shrink the window.
     ///
-    /// Returns whether the window moved.
-    pub fn on_ack(&mut self, next_seq: u64) -> bool {
+    /// Returns by how many packets the window moved.
+    pub fn on_ack(&mut self, next_seq: u64) -> u64 {
         match &mut self.mode {
             Mode::Closed { acked, .. } if next_seq > *acked && next_seq <= self.next => {
+                let moved = next_seq - *acked;
                 *acked = next_seq;
-                true
+                moved
             }
-            _ => false,
+            _ => 0,
         }
     }
 
-    /// Admits one packet beyond a full window whose acknowledgement was lost; it asks for an answer at once.
-    pub fn on_stall(&mut self) {
-        if let Mode::Closed { ack_wanted, .. } = &mut self.mode {
-            *ack_wanted = true;
-        }
+    /// Stops waiting for what is in flight, because its acknowledgement got lost; returns how many packets that were.
+    pub fn forget(&mut self) -> u64 {
+        self.on_ack(self.next)
     }
 
     /// Lets a paced flow send `packets` more; at most 64 wait, so that a stalled path does not cause a burst later.
@@ -114,27 +115,37 @@ mod tests {
     fn closed_loop_stops_at_the_window_and_goes_on_with_the_ack() {
         let mut flow = SendFlow::closed(4);
         for seq in 0..4 {
-            assert_eq!(flow.take(), (seq, false));
+            assert_eq!(flow.take(), seq);
         }
-        assert_eq!(flow.allowance(), 0);
-        assert!(flow.on_ack(2));
+        assert_eq!((flow.allowance(), flow.in_flight()), (0, 4));
+        assert_eq!(flow.on_ack(2), 2);
         assert_eq!(flow.allowance(), 2);
-        assert!(!flow.on_ack(1), "an old acknowledgement changes nothing");
-        assert!(!flow.on_ack(99), "nor does one for packets never sent");
+        assert_eq!(flow.on_ack(1), 0, "an old acknowledgement changes nothing");
+        assert_eq!(flow.on_ack(99), 0, "nor does one for packets never sent");
         assert_eq!(flow.allowance(), 2);
     }
 
     #[test]
-    fn a_stalled_window_asks_for_an_answer_with_one_packet() {
-        let mut flow = SendFlow::closed(1);
+    fn a_stalled_window_opens_again() {
+        let mut flow = SendFlow::closed(2);
         flow.take();
-        assert_eq!(flow.allowance(), 0);
-        flow.on_stall();
-        assert_eq!(flow.allowance(), 1);
-        assert_eq!(flow.take(), (1, true));
-        assert_eq!(flow.allowance(), 0);
-        assert!(flow.on_ack(2), "both are off the path");
-        assert_eq!(flow.allowance(), 1);
+        flow.take();
+        assert_eq!(flow.forget(), 2);
+        assert_eq!((flow.allowance(), flow.sent()), (2, 2));
+        assert_eq!(flow.on_ack(1), 0, "the late acknowledgement frees nothing twice");
+    }
+
+    #[test]
+    fn what_never_left_is_taken_back() {
+        for mut flow in [SendFlow::closed(3), SendFlow::paced()] {
+            flow.grant(3);
+            for _ in 0..3 {
+                flow.take();
+            }
+            flow.untake(2);
+            assert_eq!((flow.sent(), flow.allowance()), (1, 2));
+            assert_eq!(flow.take(), 1);
+        }
     }
 
     #[test]
@@ -142,10 +153,10 @@ mod tests {
         let mut flow = SendFlow::paced();
         assert_eq!(flow.allowance(), 0);
         flow.grant(2);
-        assert_eq!(flow.take(), (0, false));
+        assert_eq!(flow.take(), 0);
         assert_eq!(flow.allowance(), 1);
         flow.grant(1_000_000);
-        assert_eq!(flow.allowance(), 64);
+        assert_eq!((flow.allowance(), flow.in_flight()), (64, 0));
     }
 
     #[test]

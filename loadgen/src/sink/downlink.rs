@@ -7,7 +7,7 @@ use crate::probe::{
 };
 use std::net::SocketAddr;
 
-/// Segments of one burst; the kernel takes at most 64 and 65,507 octets.
+/// Packets of one burst; the kernel segments at most 64 packets and 65,507 octets.
 const BURST_PACKETS_MAX: u64 = 44;
 /// A window without an acknowledgement for so long has lost one.
 const STALL_NS: u64 = 100_000_000;
@@ -21,7 +21,9 @@ pub(super) struct DownFlow {
     interval_ns: u64,
     /// When the paced flow was last granted packets.
     granted_ns: u64,
+    /// When the UE last said anything, and when it last moved the window.
     heard_ns: u64,
+    moved_ns: u64,
     state: State,
     /// In the ready queue.
     queued: bool,
@@ -35,11 +37,22 @@ enum State {
     Stopped,
 }
 
-/// What [`DownFlow::burst`] put into the scratch buffer.
+/// Packets of one UE, back to back.
+#[derive(Default)]
 pub(super) struct Burst {
-    /// UDP payload octets of one packet; 0 when there is nothing to send.
-    pub(super) segment_len: usize,
-    pub(super) packets: u64,
+    /// UDP payloads.
+    pub(super) octets: Vec<u8>,
+    /// Their lengths.
+    pub(super) lens: Vec<usize>,
+}
+
+/// What an input did to a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// Packets that left the path.
+    pub(super) freed: u64,
+    /// The flow must be put into the ready queue.
+    pub(super) enqueue: bool,
 }
 
 impl DownFlow {
@@ -51,72 +64,81 @@ impl DownFlow {
             interval_ns: start.interval_ns,
             granted_ns: now_ns,
             heard_ns: now_ns,
+            moved_ns: now_ns,
             state: State::Armed,
             queued: false,
         }
     }
 
-    /// Notes what the UE has received; returns whether the flow must be put into the ready queue.
-    pub(super) fn on_ack(&mut self, now_ns: u64, next_seq: u64) -> bool {
+    /// Notes what the UE has received.
+    pub(super) fn on_ack(&mut self, now_ns: u64, next_seq: u64) -> Moved {
         if self.state == State::Armed {
             self.state = State::Running;
             self.granted_ns = now_ns;
         }
         self.heard_ns = now_ns;
-        self.flow.on_ack(next_seq);
-        self.enqueue()
+        let freed = self.flow.on_ack(next_seq);
+        if freed > 0 {
+            self.moved_ns = now_ns;
+        }
+        Moved { freed, enqueue: self.enqueue() }
     }
 
-    /// Grants and stalls; returns whether the flow must be put into the ready queue.
-    pub(super) fn tick(&mut self, now_ns: u64) -> bool {
+    /// Grants and stalls.
+    pub(super) fn tick(&mut self, now_ns: u64) -> Moved {
         if self.state != State::Running || self.queued {
-            return false;
+            return Moved::default();
         }
-        let silent_ns = now_ns.saturating_sub(self.heard_ns);
-        if silent_ns > SILENCE_NS {
-            self.state = State::Stopped;
-            return false;
+        if now_ns.saturating_sub(self.heard_ns) > SILENCE_NS {
+            return Moved { freed: self.stop(), enqueue: false };
         }
+        let mut freed = 0;
         if !self.flow.is_closed_loop() {
             let due = now_ns.saturating_sub(self.granted_ns) / self.interval_ns.max(1);
             self.granted_ns += due * self.interval_ns;
             self.flow.grant(due);
-        } else if silent_ns > STALL_NS && self.flow.allowance() == 0 {
-            self.heard_ns += STALL_NS;
-            self.flow.on_stall();
+        } else if self.flow.in_flight() > 0 && now_ns.saturating_sub(self.moved_ns) > STALL_NS {
+            self.moved_ns = now_ns;
+            freed = self.flow.forget();
         }
-        self.enqueue()
+        Moved { freed, enqueue: self.enqueue() }
     }
 
-    /// Fills `out` with the next packets of equal length.
+    /// Fills `burst` with at most `most` packets; the last one asks for an acknowledgement.
     pub(super) fn burst(
         &mut self,
         id: FlowId,
         now_ns: u64,
         peer: SocketAddr,
         pattern: &Pattern,
-        many: bool,
-        out: &mut Vec<u8>,
-    ) -> Burst {
-        out.clear();
+        most: u64,
+        burst: &mut Burst,
+    ) {
+        burst.octets.clear();
+        burst.lens.clear();
+        if self.state != State::Running {
+            return;
+        }
         let ip_overhead = if peer.is_ipv4() { 28 } else { 48 };
-        let segment_len = self.size.len(self.flow.sent()) - ip_overhead;
-        let most = if many && self.size.is_uniform() { BURST_PACKETS_MAX } else { 1 };
-        let packets = if self.state == State::Running { self.flow.allowance().min(most) } else { 0 };
-        for _ in 0..packets {
-            let (seq, ack_now) = self.flow.take();
-            let flags = FLAG_DOWNLINK | if ack_now { FLAG_ACK_NOW } else { 0 };
+        let packets = self.flow.allowance().min(most).min(BURST_PACKETS_MAX);
+        for left in (0..packets).rev() {
+            let seq = self.flow.take();
+            let flags = FLAG_DOWNLINK | if left == 0 { FLAG_ACK_NOW } else { 0 };
             let header =
                 ProbeHeader { kind: ProbeKind::Data, flags, ue: id.ue, run: id.run, seq, sent_ns: now_ns };
-            let at = out.len();
-            out.resize(at + PROBE_HEADER_LEN, 0);
-            header.encode(&mut out[at..]);
-            out.extend_from_slice(pattern.stretch(seq, segment_len - PROBE_HEADER_LEN));
+            let len = self.size.len(seq) - ip_overhead;
+            let at = burst.octets.len();
+            burst.octets.resize(at + PROBE_HEADER_LEN, 0);
+            header.encode(&mut burst.octets[at..]);
+            burst.octets.extend_from_slice(pattern.stretch(seq, len - PROBE_HEADER_LEN));
+            burst.lens.push(len);
         }
-        Burst { segment_len: if packets > 0 { segment_len } else { 0 }, packets }
+        if self.flow.in_flight() == packets {
+            self.moved_ns = now_ns;
+        }
     }
 
-    /// Takes back the packets of a burst that the socket refused.
+    /// Takes back the last packets of a burst, which the socket refused.
     pub(super) fn unsend(&mut self, packets: u64) {
         self.flow.untake(packets);
     }
@@ -127,12 +149,24 @@ impl DownFlow {
         self.enqueue()
     }
 
-    pub(super) fn stop(&mut self) {
+    /// Sends nothing more; returns the packets that are no longer waited for.
+    pub(super) fn stop(&mut self) -> u64 {
         self.state = State::Stopped;
+        self.flow.forget()
     }
 
     pub(super) fn sent(&self) -> u64 {
         self.flow.sent()
+    }
+
+    /// Returns whether all packets have one length, so that a burst can leave as one segmented datagram.
+    pub(super) fn is_uniform(&self) -> bool {
+        self.size.is_uniform()
+    }
+
+    /// Returns whether packets in flight are counted.
+    pub(super) fn is_closed_loop(&self) -> bool {
+        self.flow.is_closed_loop()
     }
 
     fn enqueue(&mut self) -> bool {

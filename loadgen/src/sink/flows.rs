@@ -1,6 +1,6 @@
 //! The sink's flows and runs: who sends, what arrived, what has to be answered.
 
-use super::downlink::DownFlow;
+use super::downlink::{Burst, DownFlow};
 use super::protocol::{Report, Start, Started};
 use super::socket::{Sent, SinkSocket};
 use crate::error::Failure;
@@ -43,6 +43,16 @@ struct Run {
     latencies: Latencies,
     first_ns: u64,
     last_ns: u64,
+    /// Downlink packets in flight of all closed-loop flows, and their bound (0: none).
+    in_flight: u64,
+    in_flight_max: u64,
+}
+
+impl Run {
+    /// Returns how many downlink packets may leave now.
+    fn room(&self) -> u64 {
+        if self.in_flight_max == 0 { u64::MAX } else { self.in_flight_max.saturating_sub(self.in_flight) }
+    }
 }
 
 /// All flows, the replies that wait and the downlink flows that may send.
@@ -56,7 +66,7 @@ pub(super) struct Flows {
     clock_id: u64,
     corrupt_headers: u64,
     packets: u64,
-    scratch: Vec<u8>,
+    burst: Burst,
 }
 
 impl Flows {
@@ -70,7 +80,7 @@ impl Flows {
             clock_id: clock::clock_id(),
             corrupt_headers: 0,
             packets: 0,
-            scratch: Vec::with_capacity(65_536),
+            burst: Burst::default(),
         }
     }
 
@@ -138,8 +148,11 @@ impl Flows {
 
     fn on_ack(&mut self, now_ns: u64, header: &ProbeHeader) {
         let id = FlowId { run: header.run, ue: header.ue };
-        let Some(down) = self.flows.get_mut(&id).and_then(|flow| flow.down.as_mut()) else { return };
-        if down.on_ack(now_ns, header.seq) {
+        let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
+        let Some(down) = &mut flow.down else { return };
+        let moved = down.on_ack(now_ns, header.seq);
+        run.in_flight -= moved.freed;
+        if moved.enqueue {
             self.ready.push_back(id);
         }
     }
@@ -154,6 +167,8 @@ impl Flows {
             latencies: Latencies::new(),
             first_ns: 0,
             last_ns: 0,
+            in_flight: 0,
+            in_flight_max: u64::from(start.window_total),
         });
         let flow = self.flows.entry(id).or_insert_with(|| Flow {
             peer,
@@ -175,11 +190,9 @@ impl Flows {
 
     fn on_stop(&mut self, header: &ProbeHeader) {
         let id = FlowId { run: header.run, ue: header.ue };
-        let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get(&id.run)) else { return };
+        let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
         if header.flags & FLAG_DOWNLINK != 0 {
-            if let Some(down) = &mut flow.down {
-                down.stop();
-            }
+            run.in_flight -= flow.down.as_mut().map_or(0, DownFlow::stop);
         }
         let report = Report {
             sent: flow.down.as_ref().map_or(0, DownFlow::sent),
@@ -226,11 +239,12 @@ impl Flows {
         Ok(false)
     }
 
-    /// Lets every ready downlink flow send one burst; returns whether the socket is full.
+    /// Lets every ready downlink flow send one burst; returns whether the rest has to wait, for the socket or for
+    /// acknowledgements.
     pub(super) fn pump(&mut self, now_ns: u64, socket: &SinkSocket) -> Result<bool, Failure> {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.front().copied() else { break };
-            let Some(flow) = self.flows.get_mut(&id) else {
+            let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else {
                 self.ready.pop_front();
                 continue;
             };
@@ -238,12 +252,18 @@ impl Flows {
                 self.ready.pop_front();
                 continue;
             };
-            let burst =
-                down.burst(id, now_ns, flow.peer, &self.pattern, socket.segments(), &mut self.scratch);
-            if burst.segment_len > 0
-                && socket.send(flow.peer, &self.scratch, burst.segment_len)? == Sent::Blocked
-            {
-                down.unsend(burst.packets);
+            let room = run.room();
+            if room == 0 {
+                return Ok(true);
+            }
+            down.burst(id, now_ns, flow.peer, &self.pattern, room, &mut self.burst);
+            let packets = self.burst.lens.len() as u64;
+            let sent = send_burst(socket, flow.peer, &self.burst, down.is_uniform())?;
+            down.unsend(packets - sent);
+            if down.is_closed_loop() {
+                run.in_flight += sent;
+            }
+            if sent < packets {
                 return Ok(true);
             }
             self.ready.pop_front();
@@ -257,11 +277,32 @@ impl Flows {
     /// Grants paced flows what is due and wakes flows whose acknowledgement got lost.
     pub(super) fn tick(&mut self, now_ns: u64) {
         for (id, flow) in &mut self.flows {
-            if flow.down.as_mut().is_some_and(|down| down.tick(now_ns)) {
+            let (Some(down), Some(run)) = (&mut flow.down, self.runs.get_mut(&id.run)) else { continue };
+            let moved = down.tick(now_ns);
+            run.in_flight -= moved.freed;
+            if moved.enqueue {
                 self.ready.push_back(*id);
             }
         }
     }
+}
+
+/// Sends a burst, in one call where all its packets have one length; returns how many packets left.
+fn send_burst(socket: &SinkSocket, peer: SocketAddr, burst: &Burst, uniform: bool) -> Result<u64, Failure> {
+    let Some(first) = burst.lens.first() else { return Ok(0) };
+    if uniform {
+        let sent = socket.send(peer, &burst.octets, *first)?;
+        return Ok(if sent == Sent::Done { burst.lens.len() as u64 } else { 0 });
+    }
+    let mut rest = &burst.octets[..];
+    for (sent, len) in (0..).zip(&burst.lens) {
+        let (packet, behind) = rest.split_at(*len);
+        if socket.send(peer, packet, *len)? == Sent::Blocked {
+            return Ok(sent);
+        }
+        rest = behind;
+    }
+    Ok(burst.lens.len() as u64)
 }
 
 #[cfg(test)]
@@ -273,7 +314,9 @@ mod tests {
         let header = ProbeHeader { kind: ProbeKind::Start, flags, ue: 1, run: 2, seq: 0, sent_ns: 0 };
         let mut octets = vec![0; PROBE_HEADER_LEN];
         header.encode(&mut octets);
-        octets.extend(Start { size: SizePlan::Fixed(1400), window: 8, interval_ns: 0 }.encode());
+        octets.extend(
+            Start { size: SizePlan::Fixed(1400), window: 8, interval_ns: 0, window_total: 0 }.encode(),
+        );
         flows.on_payload(1, peer, &octets);
     }
 

@@ -14,6 +14,8 @@ pub struct Start {
     pub window: u32,
     /// Nanoseconds between two packets of a paced flow.
     pub interval_ns: u64,
+    /// Downlink packets in flight of all closed-loop flows of the run together; 0 for no such bound.
+    pub window_total: u32,
 }
 
 /// Says that the flow is open.
@@ -40,7 +42,7 @@ pub struct Report {
     pub latency: LatencySummary,
 }
 
-const START_WORDS: usize = 3;
+const START_WORDS: usize = 4;
 const REPORT_WORDS: usize = 15;
 /// Longest body, in octets.
 pub const BODY_LEN_MAX: usize = REPORT_WORDS * 8;
@@ -48,15 +50,21 @@ pub const BODY_LEN_MAX: usize = REPORT_WORDS * 8;
 impl Start {
     /// Writes the body.
     pub fn encode(&self) -> Vec<u8> {
-        join(&[u64::from(self.size.code()), u64::from(self.window), self.interval_ns])
+        join(&[
+            u64::from(self.size.code()),
+            u64::from(self.window),
+            self.interval_ns,
+            u64::from(self.window_total),
+        ])
     }
 
     /// Reads the body; `None` for anything malformed.
     pub fn decode(body: &[u8]) -> Option<Self> {
-        let [size, window, interval_ns] = split::<START_WORDS>(body)?;
+        let [size, window, interval_ns, window_total] = split::<START_WORDS>(body)?;
         let size = SizePlan::from_code(u16::try_from(size).ok()?)?;
         let window = u32::try_from(window).ok()?;
-        (window > 0 || interval_ns > 0).then_some(Self { size, window, interval_ns })
+        let window_total = u32::try_from(window_total).ok()?;
+        (window > 0 || interval_ns > 0).then_some(Self { size, window, interval_ns, window_total })
     }
 }
 
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn bodies_round_trip_and_short_ones_are_refused() {
-        let start = Start { size: SizePlan::Imix, window: 0, interval_ns: 20_000_000 };
+        let start = Start { size: SizePlan::Imix, window: 0, interval_ns: 20_000_000, window_total: 448 };
         assert_eq!(Start::decode(&start.encode()), Some(start));
         let report = Report {
             sent: 1,
@@ -151,6 +159,11 @@ mod tests {
 
     #[test]
     fn a_flow_without_window_and_pace_is_refused() {
-        assert_eq!(Start::decode(&Start { size: SizePlan::Voice, window: 0, interval_ns: 0 }.encode()), None);
+        assert_eq!(
+            Start::decode(
+                &Start { size: SizePlan::Voice, window: 0, interval_ns: 0, window_total: 0 }.encode()
+            ),
+            None
+        );
     }
 }

@@ -97,11 +97,6 @@ impl SinkSocket {
         Ok(count == BATCH)
     }
 
-    /// Returns whether bursts leave as one segmented datagram.
-    pub fn segments(&self) -> bool {
-        self.segmentation.get()
-    }
-
     /// Sends `octets` as datagrams of `segment_len` each (the last may be shorter).
     ///
     /// Falls back to single datagrams when the path cannot segment; then a burst may leave in part, and the rest counts as

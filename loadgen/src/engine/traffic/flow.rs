@@ -20,6 +20,9 @@ const UE_PORT: u16 = 40_000;
 const STALL_NS: u64 = 100_000_000;
 /// The sink hears from a UE at least so often while it sends to it.
 const HEARTBEAT_NS: u64 = 1_000_000_000;
+/// Downlink packets in flight of all UEs together: less than the queue of a TUN device with default length (500), where
+/// the kernel drops without telling anybody.
+const DOWNLINK_IN_FLIGHT_MAX: u32 = 440;
 /// Longest inner packet.
 const PACKET_LEN_MAX: usize = 1_500;
 /// Packets of a flow that has no far end: only the connection holds it back.
@@ -48,8 +51,6 @@ struct Uplink {
 
 struct Downlink {
     checker: Checker,
-    ack_every: u64,
-    unacked: u64,
     ack_due: bool,
     running: bool,
     open: bool,
@@ -80,8 +81,6 @@ impl UeFlow {
         });
         let down = shared.down.then(|| Downlink {
             checker: Checker::new(),
-            ack_every: if window > 0 { SendFlow::ack_every(window) } else { u64::MAX },
-            unacked: 0,
             ack_due: false,
             running: false,
             open: false,
@@ -102,7 +101,9 @@ impl UeFlow {
             Pace::Window(window) => (window, 0),
             Pace::PacketsPerSecond(rate) => (0, (1e9 / rate) as u64),
         };
-        let body = Start { size: self.shared.size, window, interval_ns: interval_ns.max(1) }.encode();
+        let window_total = if window > 0 { DOWNLINK_IN_FLIGHT_MAX } else { 0 };
+        let body =
+            Start { size: self.shared.size, window, interval_ns: interval_ns.max(1), window_total }.encode();
         self.control.clear();
         if self.up.as_ref().is_some_and(|up| !up.open) {
             self.control.push_back((self.header(ProbeKind::Start, 0), body.clone()));
@@ -137,7 +138,7 @@ impl UeFlow {
                 up.flow.grant(due);
             } else if up.flow.allowance() == 0 && now_ns.saturating_sub(up.acked_ns) > STALL_NS {
                 up.acked_ns = now_ns;
-                up.flow.on_stall();
+                up.flow.forget();
             }
         }
         if let Some(down) = self.down.as_mut().filter(|down| down.running) {
@@ -229,7 +230,7 @@ impl UeFlow {
             ProbeKind::Data => self.on_data(now_ns, &header, body, udp.total_len),
             ProbeKind::Ack => {
                 if let Some(up) = &mut self.up {
-                    if up.flow.on_ack(header.seq) {
+                    if up.flow.on_ack(header.seq) > 0 {
                         up.acked_ns = now_ns;
                     }
                 }
@@ -252,8 +253,7 @@ impl UeFlow {
             }
             self.shared.last_ns.set(now_ns);
         }
-        down.unacked += 1;
-        down.ack_due |= down.unacked >= down.ack_every || header.flags & FLAG_ACK_NOW != 0;
+        down.ack_due |= header.flags & FLAG_ACK_NOW != 0;
     }
 
     fn on_started(&mut self, header: &ProbeHeader, body: &[u8]) {
@@ -288,7 +288,6 @@ impl UeFlow {
         }
         if let Some(down) = self.down.as_mut().filter(|down| down.ack_due) {
             down.ack_due = false;
-            down.unacked = 0;
             down.acked_ns = now_ns;
             let (ue, run, seq) = (self.ue, self.shared.run, down.checker.next_seq());
             let header =
@@ -299,9 +298,8 @@ impl UeFlow {
         let Some(up) = self.up.as_mut().filter(|up| up.running) else { return };
         let (ue, run) = (self.ue, self.shared.run);
         while up.flow.allowance() > 0 && !sealer.is_full() {
-            let (seq, ack_now) = up.flow.take();
-            let flags = if ack_now { FLAG_ACK_NOW } else { 0 };
-            let header = ProbeHeader { kind: ProbeKind::Data, flags, ue, run, seq, sent_ns: now_ns };
+            let seq = up.flow.take();
+            let header = ProbeHeader { kind: ProbeKind::Data, flags: 0, ue, run, seq, sent_ns: now_ns };
             let len = self.shared.size.len(seq);
             self.builder.data(&header, &self.shared.pattern, len, &mut packet[..len]);
             if !sealer.seal(&packet[..len]) {
