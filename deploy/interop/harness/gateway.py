@@ -64,7 +64,7 @@ def write_config(directory, pki=None, dpd_s=60):
     if pki:
         profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, secrets="")
         for name in ("gw.pem", "gw.key", "ca.pem"):
-            shutil.copy(pki.file(name), directory)
+            shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")
     with open(config, "w") as file:
         file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in POOLS),
