@@ -112,10 +112,10 @@ impl Gateway {
         let _ = notify.set_read_timeout(Some(Duration::from_millis(100)));
         let mut message = [0; 1024];
         while Instant::now() < deadline {
-            if let Ok(len) = notify.recv(&mut message) {
-                if message[..len].split(|octet| *octet == b'\n').any(|line| line == b"READY=1") {
-                    return Ok(());
-                }
+            if let Ok(len) = notify.recv(&mut message)
+                && message[..len].split(|octet| *octet == b'\n').any(|line| line == b"READY=1")
+            {
+                return Ok(());
             }
             if self.supervisor.is_finished() {
                 return Err(Failure::Check("the gateway ended before it was ready".into()));

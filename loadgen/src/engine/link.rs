@@ -49,6 +49,11 @@ impl Sealer<'_> {
         self.out.len() >= WRITE_LEN_MAX
     }
 
+    /// Returns whether another packet of `len` octets fills the write.
+    pub fn is_full_after(&self, len: usize) -> bool {
+        self.out.len() + len >= WRITE_LEN_MAX
+    }
+
     /// Adds an inner packet; returns whether there was an SA to send under.
     pub fn seal(&mut self, inner: &[u8]) -> bool {
         self.tunnel.seal(inner, self.out)
@@ -251,10 +256,10 @@ impl Ue {
         while let Some(message) = core.initiator.poll_transmit() {
             frame_ike(&message, out).expect("IKE messages are built to fit a frame");
         }
-        if let Some(inner) = &mut core.inner {
-            if inner.has_output() {
-                inner.fill(clock::monotonic_ns(), &mut Sealer { tunnel: &mut core.tunnel, out });
-            }
+        if let Some(inner) = &mut core.inner
+            && inner.has_output()
+        {
+            inner.fill(clock::monotonic_ns(), &mut Sealer { tunnel: &mut core.tunnel, out });
         }
         matches!(core.state, UeState::Ended(_))
     }

@@ -1,8 +1,5 @@
 //! The sending side of one flow: how many packets may leave now.
 
-/// Most data packets a receiver lets pass before it acknowledges.
-pub const ACK_EVERY_MAX: u64 = 32;
-
 /// Admission of one flow's data packets: a window of unacknowledged packets, or packets granted by a pacer.
 #[derive(Debug)]
 pub struct SendFlow {
@@ -28,12 +25,6 @@ impl SendFlow {
     /// Creates a flow that sends only what [`SendFlow::grant`] allows.
     pub fn paced() -> Self {
         Self { next: 0, mode: Mode::Paced { granted: 0 } }
-    }
-
-    /// Returns after how many packets the receiver of a flow with this window must acknowledge, so that a full window
-    /// always holds at least two acknowledgements.
-    pub fn ack_every(window: u32) -> u64 {
-        (u64::from(window) / 2).clamp(1, ACK_EVERY_MAX)
     }
 
     /// Returns how many packets may leave now.
@@ -157,12 +148,5 @@ mod tests {
         assert_eq!(flow.allowance(), 1);
         flow.grant(1_000_000);
         assert_eq!((flow.allowance(), flow.in_flight()), (64, 0));
-    }
-
-    #[test]
-    fn acknowledgements_fit_into_every_window() {
-        for window in 1..200 {
-            assert!(SendFlow::ack_every(window) <= u64::from(window));
-        }
     }
 }

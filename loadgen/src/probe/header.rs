@@ -2,7 +2,7 @@
 
 /// Octets of an encoded [`ProbeHeader`].
 pub const PROBE_HEADER_LEN: usize = 36;
-/// The sender waits: acknowledge at once instead of after the usual number of packets.
+/// Last packet of a burst: acknowledge now.
 pub const FLAG_ACK_NOW: u8 = 0x01;
 /// The packet belongs to the downlink flow of the UE (data from the sink, acknowledgements to it).
 pub const FLAG_DOWNLINK: u8 = 0x02;

@@ -13,7 +13,7 @@ mod pattern;
 mod size;
 
 pub use checker::{Arrival, Checker, Tally};
-pub use flow::{ACK_EVERY_MAX, SendFlow};
+pub use flow::SendFlow;
 pub use header::{FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PROBE_HEADER_LEN, ProbeHeader, ProbeKind};
 pub use packet::{PacketBuilder, UdpView, parse_udp};
 pub use pattern::{PATTERN_LEN_MAX, Pattern};

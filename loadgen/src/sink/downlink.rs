@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 /// Packets of one burst; the kernel segments at most 64 packets and 65,507 octets.
 const BURST_PACKETS_MAX: u64 = 44;
 /// A window without an acknowledgement for so long has lost one.
-const STALL_NS: u64 = 100_000_000;
+const STALL_NS: u64 = 500_000_000;
 /// A UE that says nothing for so long is gone; the sink stops sending to it.
 const SILENCE_NS: u64 = 5_000_000_000;
 

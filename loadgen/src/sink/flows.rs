@@ -7,7 +7,7 @@ use crate::error::Failure;
 use crate::host::clock;
 use crate::probe::{
     Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PROBE_HEADER_LEN, Pattern, ProbeHeader,
-    ProbeKind, SendFlow,
+    ProbeKind,
 };
 use crate::report::Latencies;
 use ahash::AHashMap;
@@ -32,9 +32,6 @@ pub(super) struct FlowId {
 struct Flow {
     peer: SocketAddr,
     up: Checker,
-    /// Packets since the last acknowledgement, and after how many one is due (0: paced, never).
-    unacked: u64,
-    ack_every: u64,
     down: Option<DownFlow>,
 }
 
@@ -136,10 +133,7 @@ impl Flows {
             }
             run.last_ns = now_ns;
         }
-        flow.unacked += 1;
-        let due = flow.ack_every > 0 && flow.unacked >= flow.ack_every;
-        if due || header.flags & FLAG_ACK_NOW != 0 {
-            flow.unacked = 0;
+        if header.flags & FLAG_ACK_NOW != 0 {
             let answer = ProbeHeader { kind: ProbeKind::Ack, flags: 0, seq: flow.up.next_seq(), ..*header };
             let to = flow.peer;
             self.reply(to, answer, Vec::new());
@@ -170,18 +164,10 @@ impl Flows {
             in_flight: 0,
             in_flight_max: u64::from(start.window_total),
         });
-        let flow = self.flows.entry(id).or_insert_with(|| Flow {
-            peer,
-            up: Checker::new(),
-            unacked: 0,
-            ack_every: 0,
-            down: None,
-        });
+        let flow = self.flows.entry(id).or_insert_with(|| Flow { peer, up: Checker::new(), down: None });
         flow.peer = peer;
         if header.flags & FLAG_DOWNLINK != 0 {
             flow.down.get_or_insert_with(|| DownFlow::new(start, now_ns));
-        } else if start.window > 0 {
-            flow.ack_every = SendFlow::ack_every(start.window);
         }
         let answer = ProbeHeader { kind: ProbeKind::Started, ..*header };
         let body = Started { clock_id: self.clock_id }.encode();
@@ -320,8 +306,8 @@ mod tests {
         flows.on_payload(1, peer, &octets);
     }
 
-    fn data(flows: &mut Flows, peer: SocketAddr, seq: u64, damage: bool) {
-        let header = ProbeHeader { kind: ProbeKind::Data, flags: 0, ue: 1, run: 2, seq, sent_ns: 10 };
+    fn data(flows: &mut Flows, peer: SocketAddr, seq: u64, flags: u8, damage: bool) {
+        let header = ProbeHeader { kind: ProbeKind::Data, flags, ue: 1, run: 2, seq, sent_ns: 10 };
         let mut octets = vec![0; PROBE_HEADER_LEN + 100];
         header.encode(&mut octets);
         octets[PROBE_HEADER_LEN..].copy_from_slice(flows.pattern.stretch(seq, 100));
@@ -346,7 +332,7 @@ mod tests {
         let mut flows = Flows::new();
         start(&mut flows, peer, 0);
         for (seq, damage) in [(0, false), (2, false), (1, false), (1, false), (3, true), (9, false)] {
-            data(&mut flows, peer, seq, damage);
+            data(&mut flows, peer, seq, 0, damage);
         }
         let report = stop_report(&mut flows, peer, 0);
         let tally = report.tally;
@@ -356,16 +342,16 @@ mod tests {
     }
 
     #[test]
-    fn closed_loop_uplink_is_acknowledged_in_time() {
+    fn uplink_is_acknowledged_when_it_asks() {
         let peer = "10.64.0.1:9".parse().unwrap();
         let mut flows = Flows::new();
         start(&mut flows, peer, 0);
         flows.replies.clear();
-        for seq in 0..8 {
-            data(&mut flows, peer, seq, false);
+        for (seq, flags) in [(0, 0), (1, FLAG_ACK_NOW), (2, 0)] {
+            data(&mut flows, peer, seq, flags, false);
         }
         let acks: Vec<u64> = flows.replies.iter().map(|(_, header, _)| header.seq).collect();
-        assert_eq!(acks, [4, 8], "two per window of eight");
+        assert_eq!(acks, [2]);
     }
 
     #[test]
@@ -387,7 +373,7 @@ mod tests {
     #[test]
     fn packets_of_unknown_flows_are_ignored() {
         let mut flows = Flows::new();
-        data(&mut flows, "10.64.0.1:9".parse().unwrap(), 0, false);
+        data(&mut flows, "10.64.0.1:9".parse().unwrap(), 0, 0, false);
         assert_eq!(flows.packets(), 0);
         assert!(!flows.has_work());
     }

@@ -188,7 +188,7 @@ impl Initiator {
     /// Installs the new child, then deletes the old one.
     pub(super) fn finish_child_rekey(
         &mut self,
-        mut offer: Box<ChildOffer>,
+        mut offer: ChildOffer,
         payloads: PayloadIter<'_>,
     ) -> Result<(), EndCause> {
         let State::Up(up) = &mut self.state else { return Ok(()) };

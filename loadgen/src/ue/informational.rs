@@ -106,8 +106,8 @@ impl Initiator {
         }
         up.sa.pending = None;
         let done = match up.exchange.take() {
-            Some(Exchange::RekeyChild(offer)) => self.finish_child_rekey(offer, payloads),
-            Some(Exchange::RekeyIke(offer)) => self.finish_ike_rekey(now, offer, payloads, random),
+            Some(Exchange::RekeyChild(offer)) => self.finish_child_rekey(*offer, payloads),
+            Some(Exchange::RekeyIke(offer)) => self.finish_ike_rekey(now, *offer, payloads, random),
             Some(Exchange::DeleteChild(child)) => {
                 up.children.retain(|known| known.spi_in != child);
                 self.events.push_back(Event::Retire(child));

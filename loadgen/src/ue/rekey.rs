@@ -57,7 +57,7 @@ impl Initiator {
     pub(super) fn finish_ike_rekey(
         &mut self,
         now: Instant,
-        offer: Box<IkeOffer>,
+        offer: IkeOffer,
         payloads: PayloadIter<'_>,
         random: &mut dyn Random,
     ) -> Result<(), EndCause> {

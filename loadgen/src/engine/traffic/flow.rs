@@ -2,7 +2,7 @@
 
 use super::Pace;
 use super::shared::Shared;
-use crate::engine::{Inner, Sealer};
+use crate::engine::{Inner, Sealer, Ue};
 use crate::host::clock;
 use crate::probe::{
     Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PacketBuilder, ProbeHeader, ProbeKind,
@@ -12,12 +12,12 @@ use crate::sink::protocol::{Report, Start, Started};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 /// UDP port of every UE.
 const UE_PORT: u16 = 40_000;
 /// A full window without an acknowledgement for so long has lost one.
-const STALL_NS: u64 = 100_000_000;
+const STALL_NS: u64 = 500_000_000;
 /// The sink hears from a UE at least so often while it sends to it.
 const HEARTBEAT_NS: u64 = 1_000_000_000;
 /// Downlink packets in flight of all UEs together: less than the queue of a TUN device with default length (500), where
@@ -31,6 +31,7 @@ const UNBOUNDED_WINDOW: u32 = u32::MAX;
 /// The flow of a UE in both directions.
 pub(super) struct UeFlow {
     ue: u32,
+    handle: Weak<Ue>,
     shared: Rc<Shared>,
     builder: PacketBuilder,
     control: VecDeque<(ProbeHeader, Vec<u8>)>,
@@ -43,8 +44,10 @@ struct Uplink {
     bytes: u64,
     running: bool,
     open: bool,
-    /// When an acknowledgement last came, and the pacer last granted packets.
-    acked_ns: u64,
+    /// In the queue for room.
+    waiting: bool,
+    /// When the window last moved, and when the pacer last granted packets.
+    moved_ns: u64,
     granted_ns: u64,
     report: Option<Report>,
 }
@@ -58,9 +61,16 @@ struct Downlink {
     report: Option<Report>,
 }
 
+impl Uplink {
+    /// A UE in the queue for room has nothing to do until there is some.
+    fn has_output(&self, shared: &Shared) -> bool {
+        self.running && self.flow.allowance() > 0 && (!self.waiting || shared.room() > 0)
+    }
+}
+
 impl UeFlow {
     /// Creates the flow of UE `ue` at inner address `address`; `None` when the far end is of another family.
-    pub(super) fn new(ue: u32, address: IpAddr, shared: Rc<Shared>) -> Option<Self> {
+    pub(super) fn new(ue: &Rc<Ue>, address: IpAddr, shared: Rc<Shared>) -> Option<Self> {
         let builder = PacketBuilder::new(SocketAddr::new(address, UE_PORT), shared.far)?;
         let window = match shared.pace {
             _ if !shared.has_sink => UNBOUNDED_WINDOW,
@@ -75,7 +85,8 @@ impl UeFlow {
             bytes: 0,
             running: false,
             open: false,
-            acked_ns: 0,
+            waiting: false,
+            moved_ns: 0,
             granted_ns: 0,
             report: None,
         });
@@ -87,7 +98,15 @@ impl UeFlow {
             acked_ns: 0,
             report: None,
         });
-        Some(Self { ue, shared, builder, control: VecDeque::new(), up, down })
+        Some(Self {
+            ue: ue.index,
+            handle: Rc::downgrade(ue),
+            shared,
+            builder,
+            control: VecDeque::new(),
+            up,
+            down,
+        })
     }
 
     /// Returns whether the sink has opened every direction.
@@ -95,8 +114,8 @@ impl UeFlow {
         self.up.as_ref().is_none_or(|up| up.open) && self.down.as_ref().is_none_or(|down| down.open)
     }
 
-    /// Asks the sink to open what is not; returns false.
-    pub(super) fn ask_open(&mut self) -> bool {
+    /// Asks the sink to open what is not.
+    pub(super) fn ask_open(&mut self) {
         let (window, interval_ns) = match self.shared.pace {
             Pace::Window(window) => (window, 0),
             Pace::PacketsPerSecond(rate) => (0, (1e9 / rate) as u64),
@@ -111,14 +130,12 @@ impl UeFlow {
         if self.down.as_ref().is_some_and(|down| !down.open) {
             self.control.push_back((self.header(ProbeKind::Start, FLAG_DOWNLINK), body));
         }
-        false
     }
 
     /// Lets the traffic go.
     pub(super) fn go(&mut self, now_ns: u64) {
         if let Some(up) = &mut self.up {
             up.running = true;
-            up.acked_ns = now_ns;
             up.granted_ns = now_ns;
         }
         if let Some(down) = &mut self.down {
@@ -136,9 +153,9 @@ impl UeFlow {
                 let due = (now_ns.saturating_sub(up.granted_ns) as f64 / interval_ns) as u64;
                 up.granted_ns += (due as f64 * interval_ns) as u64;
                 up.flow.grant(due);
-            } else if up.flow.allowance() == 0 && now_ns.saturating_sub(up.acked_ns) > STALL_NS {
-                up.acked_ns = now_ns;
-                up.flow.forget();
+            } else if up.flow.in_flight() > 0 && now_ns.saturating_sub(up.moved_ns) > STALL_NS {
+                up.moved_ns = now_ns;
+                self.shared.release(up.flow.forget());
             }
         }
         if let Some(down) = self.down.as_mut().filter(|down| down.running) {
@@ -160,25 +177,33 @@ impl UeFlow {
         }
     }
 
-    /// Returns whether everything sent has arrived; otherwise asks the sink (again).
-    pub(super) fn is_settled(&mut self) -> bool {
-        let sent = self.sent_up().0;
-        let up = self.up.is_none()
-            || self
-                .uplink_report()
-                .is_some_and(|report| report.tally.received + report.tally.corrupted >= sent);
+    /// Returns whether everything sent has arrived.
+    pub(super) fn is_settled(&self) -> bool {
+        let up = self.up.as_ref().is_none_or(|up| {
+            up.report.is_some_and(|report| report.tally.received + report.tally.corrupted >= up.flow.sent())
+        });
         let down = self.down.as_ref().is_none_or(|down| {
             let tally = down.checker.tally();
             down.report.is_some_and(|report| tally.received + tally.corrupted >= report.sent)
         });
+        up && down
+    }
+
+    /// Returns whether the sink has reported at all.
+    pub(super) fn is_reported(&self) -> bool {
+        self.up.as_ref().is_none_or(|up| up.report.is_some())
+            && self.down.as_ref().is_none_or(|down| down.report.is_some())
+    }
+
+    /// Asks the sink for a (newer) report.
+    pub(super) fn ask_report(&mut self) {
         self.control.clear();
-        if !up {
+        if self.up.is_some() {
             self.control.push_back((self.header(ProbeKind::Stop, 0), Vec::new()));
         }
-        if !down {
+        if self.down.is_some() {
             self.control.push_back((self.header(ProbeKind::Stop, FLAG_DOWNLINK), Vec::new()));
         }
-        up && down
     }
 
     /// Returns packets and inner octets sent uplink.
@@ -209,7 +234,7 @@ impl UeFlow {
     fn has_output(&self) -> bool {
         !self.control.is_empty()
             || self.down.as_ref().is_some_and(|down| down.ack_due)
-            || self.up.as_ref().is_some_and(|up| up.running && up.flow.allowance() > 0)
+            || self.up.as_ref().is_some_and(|up| up.has_output(&self.shared))
     }
 
     fn on_packet(&mut self, now_ns: u64, packet: &[u8]) {
@@ -230,8 +255,10 @@ impl UeFlow {
             ProbeKind::Data => self.on_data(now_ns, &header, body, udp.total_len),
             ProbeKind::Ack => {
                 if let Some(up) = &mut self.up {
-                    if up.flow.on_ack(header.seq) > 0 {
-                        up.acked_ns = now_ns;
+                    let freed = up.flow.on_ack(header.seq);
+                    if freed > 0 {
+                        up.moved_ns = now_ns;
+                        self.shared.release(freed);
                     }
                 }
             }
@@ -295,18 +322,43 @@ impl UeFlow {
             let len = self.builder.control(&header, &[], &mut packet);
             sealer.seal(&packet[..len]);
         }
+        self.fill_data(now_ns, sealer, &mut packet);
+    }
+
+    /// Seals data as far as window, room and write allow; the last packet asks for an acknowledgement.
+    fn fill_data(&mut self, now_ns: u64, sealer: &mut Sealer<'_>, packet: &mut [u8]) {
         let Some(up) = self.up.as_mut().filter(|up| up.running) else { return };
+        let wanted = up.flow.allowance();
+        let granted = wanted.min(self.shared.room());
+        if granted == 0 {
+            if wanted > 0 && !up.waiting {
+                up.waiting = true;
+                self.shared.wait(self.handle.clone());
+            }
+            return;
+        }
+        up.waiting = false;
+        if up.flow.in_flight() == 0 {
+            up.moved_ns = now_ns;
+        }
         let (ue, run) = (self.ue, self.shared.run);
-        while up.flow.allowance() > 0 && !sealer.is_full() {
+        let mut sent = 0;
+        while sent < granted && !sealer.is_full() {
             let seq = up.flow.take();
-            let header = ProbeHeader { kind: ProbeKind::Data, flags: 0, ue, run, seq, sent_ns: now_ns };
             let len = self.shared.size.len(seq);
+            let last = sent + 1 == granted || sealer.is_full_after(len);
+            let flags = if last { FLAG_ACK_NOW } else { 0 };
+            let header = ProbeHeader { kind: ProbeKind::Data, flags, ue, run, seq, sent_ns: now_ns };
             self.builder.data(&header, &self.shared.pattern, len, &mut packet[..len]);
             if !sealer.seal(&packet[..len]) {
                 up.flow.untake(1);
-                return;
+                break;
             }
             up.bytes += len as u64;
+            sent += 1;
+        }
+        if up.flow.is_closed_loop() {
+            self.shared.occupy(sent);
         }
     }
 }

@@ -23,8 +23,12 @@ use std::time::{Duration, Instant};
 const NOWHERE: &str = "198.18.0.1:9";
 /// What is sent and not received so long after the end is lost.
 const GRACE: Duration = Duration::from_secs(1);
-/// Longest wait for the sink to open the flows.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the sink's answers, beyond what it takes to ask all UEs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// UEs asked at once, so that the answers do not overflow a queue on the way.
+const ASK_BATCH: usize = 128;
+/// Pause between two batches.
+const ASK_PAUSE: Duration = Duration::from_millis(5);
 /// Control messages are repeated so often until answered.
 const REPEAT: Duration = Duration::from_millis(100);
 /// How often pacing and stalls are looked after.
@@ -108,8 +112,7 @@ pub async fn run(
     let mut flows = open_flows(fleet, &shared);
     outcome.unopened = fleet.attached().count() as u64 - flows.len() as u64;
     if plan.far.is_some() {
-        let open = |flow: &mut UeFlow| flow.is_open() || flow.ask_open();
-        repeat_until(&flows, OPEN_TIMEOUT, open).await;
+        ask_until(&flows, ANSWER_TIMEOUT, UeFlow::is_open, UeFlow::ask_open).await;
         let before = flows.len();
         flows.retain(|(_, flow)| flow.borrow().is_open());
         outcome.unopened += before as u64 - flows.len() as u64;
@@ -122,7 +125,8 @@ pub async fn run(
     let cpu_after = gateway.and_then(|process| process.cpu());
     (outcome.cpu_s, outcome.core_s) = cpu_spent(cpu_before, cpu_after);
     if plan.far.is_some() {
-        repeat_until(&flows, GRACE, UeFlow::is_settled).await;
+        ask_until(&flows, GRACE, UeFlow::is_settled, UeFlow::ask_report).await;
+        ask_until(&flows, ANSWER_TIMEOUT, UeFlow::is_reported, UeFlow::ask_report).await;
     }
     collect(&flows, &shared, plan, span_s, &mut outcome);
     for (ue, _) in &flows {
@@ -136,7 +140,7 @@ fn open_flows(fleet: &Fleet, shared: &Rc<Shared>) -> Flows {
     let mut flows = Vec::new();
     for ue in fleet.attached() {
         let address = ue.attached().inner.into_iter().find(|inner| inner.is_ipv4() == shared.far.is_ipv4());
-        let Some(flow) = address.and_then(|address| UeFlow::new(ue.index, address, shared.clone())) else {
+        let Some(flow) = address.and_then(|address| UeFlow::new(ue, address, shared.clone())) else {
             continue;
         };
         let flow = Rc::new(RefCell::new(flow));
@@ -176,22 +180,23 @@ async fn pass(flows: &Flows, plan: &TrafficPlan, begun_at: Instant, progress: &P
     bar.finish_and_clear();
 }
 
-/// Asks every flow again and again until all say yes or the time is over.
-async fn repeat_until(flows: &Flows, limit: Duration, mut done: impl FnMut(&mut UeFlow) -> bool) {
+/// Asks every flow that is not done, again every [`REPEAT`], until all are or the time is over.
+async fn ask_until(flows: &Flows, limit: Duration, done: fn(&UeFlow) -> bool, ask: fn(&mut UeFlow)) {
     let deadline = Instant::now() + limit;
+    let mut asked_at: Vec<Option<Instant>> = vec![None; flows.len()];
     loop {
-        let mut all = true;
-        for (ue, flow) in flows {
-            let flow = &mut *flow.borrow_mut();
-            if !done(flow) {
-                all = false;
-                ue.wake();
-            }
-        }
-        if all || Instant::now() >= deadline {
+        let mut open =
+            flows.iter().zip(&mut asked_at).filter(|((_, flow), _)| !done(&flow.borrow())).peekable();
+        if open.peek().is_none() || Instant::now() >= deadline {
             return;
         }
-        tokio::time::sleep(REPEAT.min(deadline - Instant::now())).await;
+        let due = open.filter(|(_, asked_at)| asked_at.is_none_or(|at| at.elapsed() >= REPEAT));
+        for ((ue, flow), asked_at) in due.take(ASK_BATCH) {
+            *asked_at = Some(Instant::now());
+            ask(&mut flow.borrow_mut());
+            ue.wake();
+        }
+        tokio::time::sleep(ASK_PAUSE).await;
     }
 }
 

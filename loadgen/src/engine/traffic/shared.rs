@@ -1,11 +1,20 @@
 //! What all flows of a run share.
 
 use super::{Direction, Pace, TrafficPlan};
+use crate::engine::Ue;
 use crate::host::clock;
 use crate::probe::{Pattern, SizePlan};
 use crate::report::Latencies;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Weak;
+
+/// Uplink packets in flight of all UEs together: enough for any path on one machine, little enough that their round trip
+/// stays far below the time after which an acknowledgement counts as lost.
+const UPLINK_IN_FLIGHT_MAX: u64 = 2048;
+/// One waiting UE is woken per so many packets of room.
+const WAKE_PER_PACKETS: u64 = 32;
 
 /// Settings and common measurements of a run.
 pub(super) struct Shared {
@@ -25,6 +34,10 @@ pub(super) struct Shared {
     /// Clock of the sink's host, once it has told.
     pub(super) sink_clock: Cell<u64>,
     own_clock: u64,
+    /// Uplink packets in flight of all UEs.
+    in_flight: Cell<u64>,
+    /// UEs that have packets to send and wait for room.
+    waiting: RefCell<VecDeque<Weak<Ue>>>,
 }
 
 impl Shared {
@@ -44,7 +57,39 @@ impl Shared {
             corrupt_headers: Cell::new(0),
             sink_clock: Cell::new(0),
             own_clock: clock::clock_id(),
+            in_flight: Cell::new(0),
+            waiting: RefCell::new(VecDeque::new()),
         }
+    }
+
+    /// Returns how many uplink packets may leave now.
+    pub(super) fn room(&self) -> u64 {
+        match self.pace {
+            Pace::Window(_) if self.has_sink => UPLINK_IN_FLIGHT_MAX.saturating_sub(self.in_flight.get()),
+            _ => u64::MAX,
+        }
+    }
+
+    /// Notes that `packets` have left.
+    pub(super) fn occupy(&self, packets: u64) {
+        self.in_flight.set(self.in_flight.get() + packets);
+    }
+
+    /// Notes that `packets` are off the path, and wakes the UEs that may go on.
+    pub(super) fn release(&self, packets: u64) {
+        self.in_flight.set(self.in_flight.get() - packets);
+        let mut waiting = self.waiting.borrow_mut();
+        for _ in 0..self.room().div_ceil(WAKE_PER_PACKETS) {
+            let Some(ue) = waiting.pop_front() else { return };
+            if let Some(ue) = ue.upgrade() {
+                ue.wake();
+            }
+        }
+    }
+
+    /// Queues a UE until there is room.
+    pub(super) fn wait(&self, ue: Weak<Ue>) {
+        self.waiting.borrow_mut().push_back(ue);
     }
 
     /// Returns whether one-way latencies mean something: both ends read the same clock.
