@@ -186,6 +186,8 @@ pub struct Ring {
     tun_multishot: bool,
     /// The read of the inner device waits for a free buffer.
     tun_starved: bool,
+    /// Completions taken early to make room, not yet handled.
+    early: VecDeque<(Token, i32, u32)>,
     /// Entries that did not fit while the kernel refused to take more.
     overflow: VecDeque<Entry>,
 }
@@ -244,6 +246,7 @@ impl Ring {
             direct,
             tun_multishot,
             tun_starved: false,
+            early: VecDeque::new(),
             overflow: VecDeque::new(),
         };
         for listener in 0..ring.listeners.len() {
@@ -269,7 +272,9 @@ impl Ring {
         }
         let timeout = types::Timespec::from(timeout);
         let args = types::SubmitArgs::new().timespec(&timeout);
-        match self.uring.submitter().submit_with_args(1, &args) {
+        // Completions taken early are work already.
+        let want = usize::from(self.early.is_empty());
+        match self.uring.submitter().submit_with_args(want, &args) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
                 // Time is up, a signal came, or completions must be taken first.
@@ -281,13 +286,12 @@ impl Ring {
 
     /// Completions that have arrived.
     pub fn ready(&mut self) -> usize {
-        self.uring.completion().len()
+        self.early.len() + self.uring.completion().len()
     }
 
     /// The next completion, if one has arrived.
     pub fn next(&mut self) -> Option<Completion> {
-        let entry = self.uring.completion().next()?;
-        let (token, result, flags) = (Token(entry.user_data()), entry.result(), entry.flags());
+        let (token, result, flags) = self.early.pop_front().or_else(|| self.take_entry())?;
         let more = cqueue::more(flags);
         let index = token.index();
         Some(match token.kind() {
@@ -309,6 +313,33 @@ impl Ring {
             Kind::Shutdown => Completion::ShutDown { slot: index },
             Kind::Ignored => Completion::Nothing,
         })
+    }
+
+    fn take_entry(&mut self) -> Option<(Token, i32, u32)> {
+        let entry = self.uring.completion().next()?;
+        Some((Token(entry.user_data()), entry.result(), entry.flags()))
+    }
+
+    /// Finishes writes to the inner device without handling anything else: they complete as they are
+    /// submitted, so a turn that has used all of them up goes on at once. What else completed waits.
+    fn reap_writes(&mut self) {
+        // A full completion queue is reported here and emptied below.
+        let _ = self.uring.submit();
+        while let Some((token, result, flags)) = self.take_entry() {
+            if token.kind() == Kind::TunWrite && result >= 0 {
+                self.on_tun_write(token.index(), result);
+            } else {
+                self.early.push_back((token, result, flags));
+            }
+        }
+    }
+
+    /// A free place for a write to the inner device.
+    fn reserve_write(&mut self) -> Option<u32> {
+        if self.writes_free.is_empty() {
+            self.reap_writes();
+        }
+        self.writes_free.last().copied()
     }
 
     fn on_accept(&mut self, listener: usize, result: i32, more: bool) -> Completion {
@@ -525,7 +556,7 @@ impl Ring {
     /// Writes part of a run of received octets (virtio-net header and packet) to the inner device. Returns
     /// false when too many writes are in flight.
     pub fn tun_write(&mut self, incoming: &Incoming, range: Range<usize>) -> bool {
-        let Some(&index) = self.writes_free.last() else { return false };
+        let Some(index) = self.reserve_write() else { return false };
         let Some((loan, address, len)) = self.stream.lend(incoming, range) else { return false };
         self.writes_free.pop();
         self.push_tun_write(index, address, len, TunWrite::Lent(loan));
@@ -538,7 +569,7 @@ impl Ring {
     /// # Errors
     /// The packet, unsent.
     pub fn tun_write_owned(&mut self, packet: Vec<u8>, range: Range<usize>) -> Result<(), Vec<u8>> {
-        let (Some(bytes), Some(&index)) = (packet.get(range), self.writes_free.last()) else {
+        let (Some(bytes), Some(index)) = (packet.get(range), self.reserve_write()) else {
             return Err(packet);
         };
         let (address, len) = (bytes.as_ptr(), bytes.len() as u32);
