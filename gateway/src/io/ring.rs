@@ -326,10 +326,11 @@ impl Ring {
         // A full completion queue is reported here and emptied below.
         let _ = self.uring.submit();
         while let Some((token, result, flags)) = self.take_entry() {
-            if token.kind() == Kind::TunWrite && result >= 0 {
-                self.on_tun_write(token.index(), result);
-            } else {
+            if token.kind() != Kind::TunWrite {
                 self.early.push_back((token, result, flags));
+            } else if matches!(self.on_tun_write(token.index(), result), Completion::TunWriteFailed) {
+                // Still to be counted; its memory is free already.
+                self.early.push_back((Token::new(Kind::TunWrite, 0, u32::MAX), result, flags));
             }
         }
     }
@@ -404,7 +405,7 @@ impl Ring {
             Some(TunWrite::Owned(packet)) => {
                 self.keep_spare(packet);
             }
-            None => return Completion::Nothing,
+            None => return if result < 0 { Completion::TunWriteFailed } else { Completion::Nothing },
         }
         self.writes_free.push(index);
         if result < 0 { Completion::TunWriteFailed } else { Completion::Nothing }

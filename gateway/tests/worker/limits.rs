@@ -116,23 +116,3 @@ fn a_stopped_worker_accepts_no_more() {
     std::thread::sleep(Duration::from_millis(50));
     assert!(std::net::TcpStream::connect(rig.seats[0].addr).is_err());
 }
-
-#[test]
-fn one_turn_with_more_packets_than_writes_in_flight_loses_none() {
-    let rig = Rig::new(1);
-    const UES: usize = 6;
-    const FRAMES: usize = 2500;
-    let mut ues: Vec<(Ue, Peer)> =
-        (0..UES as u8).map(|number| (Ue::install(&rig, 0, number), Peer::connect(&rig, 0))).collect();
-    std::thread::scope(|scope| {
-        for (ue, peer) in &mut ues {
-            scope.spawn(move || {
-                let burst: Vec<u8> = (0..FRAMES).flat_map(|_| ue.frame_to(CORE, b"small")).collect();
-                peer.send(&burst);
-            });
-        }
-    });
-    // The test's device is a short socket queue that refuses what it cannot hold; the worker offered all.
-    rig.until("offered", (UES * FRAMES) as u64, |rig| rig.seats[0].counters.uplink_packets.get());
-    assert_eq!(rig.drops(0, "device_backlog"), 0);
-}
