@@ -290,7 +290,7 @@ impl Ring {
     }
 
     /// The next completion, if one has arrived.
-    pub fn next(&mut self) -> Option<Completion> {
+    pub fn complete(&mut self) -> Option<Completion> {
         let (token, result, flags) = self.early.pop_front().or_else(|| self.take_entry())?;
         let more = cqueue::more(flags);
         let index = token.index();

@@ -83,10 +83,10 @@ fn bpf(command: libc::c_long, attr: &Attr) -> io::Result<libc::c_int> {
     check(result as libc::c_int)
 }
 
-fn pair(low: u32, high: u32) -> u64 {
-    u64::from_ne_bytes(match (low.to_ne_bytes(), high.to_ne_bytes()) {
-        ([a, b, c, d], [e, f, g, h]) => [a, b, c, d, e, f, g, h],
-    })
+/// Two 32-bit fields that lie side by side, `first` at the lower address.
+fn pair(first: u32, second: u32) -> u64 {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    u64::from(low) | u64::from(high) << 32
 }
 
 fn owned(fd: libc::c_int) -> OwnedFd {

@@ -14,6 +14,7 @@ use super::sad::Sad;
 use super::{InnerConfig, Worker, WorkerLimits};
 use crate::io::block::BlockPool;
 use crate::io::recv_pool::Incoming;
+use crate::io::ring::Ring;
 use crate::io::tun::{VNET_HDR_LEN, VNET_HDR_NONE};
 use crate::types::{ConnId, SessionId, WorkerId};
 
@@ -59,18 +60,10 @@ enum Refused {
 impl Worker {
     /// A packet from the inner device.
     pub(super) fn on_tun_read(&mut self, packet: Incoming) {
-        let Some(inner) = self.ring.packet(&packet).get_mut(VNET_HDR_LEN..) else {
+        let mtu = self.inner.mtu;
+        let (ring, mut way) = self.split();
+        let Some(inner) = ring.packet(&packet).get_mut(VNET_HDR_LEN..) else {
             return self.ring.release_packet(packet);
-        };
-        let mut way = Way {
-            id: self.id,
-            sad: &mut self.sad,
-            conns: &mut self.conns,
-            blocks: &mut self.blocks,
-            routes: &self.routes,
-            inner: &self.inner,
-            limits: &self.limits,
-            now_s: self.now_s,
         };
         let outcome = way.take(inner);
         let len = inner.len();
@@ -80,7 +73,7 @@ impl Worker {
                 self.pass_to(worker, ToWorker::Downlink(copy));
             }
             Err(Refused::TooBig) => {
-                let answer = packet_too_big(inner, self.inner.mtu);
+                let answer = packet_too_big(inner, mtu);
                 self.counters.dropped(DropReason::TooBig);
                 self.answer_core(answer);
             }
@@ -91,7 +84,15 @@ impl Worker {
 
     /// A packet another worker's queue of the device yielded.
     pub(super) fn on_passed_downlink(&mut self, mut packet: Box<[u8]>) {
-        let mut way = Way {
+        let (_, mut way) = self.split();
+        let len = packet.len();
+        let outcome = way.take(&mut packet);
+        self.after_downlink(outcome, len);
+    }
+
+    /// The ring, which lends the packet, beside what seals it.
+    fn split(&mut self) -> (&mut Ring, Way<'_>) {
+        let way = Way {
             id: self.id,
             sad: &mut self.sad,
             conns: &mut self.conns,
@@ -101,9 +102,7 @@ impl Worker {
             limits: &self.limits,
             now_s: self.now_s,
         };
-        let len = packet.len();
-        let outcome = way.take(&mut packet);
-        self.after_downlink(outcome, len);
+        (&mut self.ring, way)
     }
 
     fn after_downlink(&mut self, outcome: Result<Queued, Refused>, len: usize) {

@@ -256,7 +256,7 @@ impl Worker {
             self.now = Instant::now();
             self.now_s = self.now.duration_since(self.started).as_secs();
             for _ in 0..self.ring.ready() {
-                let Some(completion) = self.ring.next() else { break };
+                let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
             }
             self.rearm_starved();

@@ -11,7 +11,7 @@ fn attached(rig: &Rig, worker: usize, number: u8) -> (Ue, Peer) {
     let mut ue = Ue::install(rig, worker, number);
     let mut peer = Peer::connect(rig, worker);
     peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.from_core(worker);
+    rig.core_receives(worker);
     (ue, peer)
 }
 
@@ -36,7 +36,7 @@ fn r9329_6_1_15_only_a_fresh_authentic_message_moves_the_downlink() {
     let (mut ue, mut old) = attached(&rig, 0, 0);
     let used = ue.frame_to(CORE, b"used");
     old.send(&used);
-    rig.from_core(0);
+    rig.core_receives(0);
     // Neither accept, prefix, nor a replay moves it.
     let mut new = Peer::connect(&rig, 0);
     new.send(&used);
@@ -45,11 +45,11 @@ fn r9329_6_1_15_only_a_fresh_authentic_message_moves_the_downlink() {
     assert!(ue.open(old.receive()).ends_with(b"one"));
     // A fresh packet does, and the old connection is still read (9329-6.1-16).
     new.send(&ue.frame_to(CORE, b"fresh"));
-    rig.from_core(0);
+    rig.core_receives(0);
     rig.to_ue(0, &udp(CORE, ue.addr, b"two"));
     assert!(ue.open(new.receive()).ends_with(b"two"));
     old.send(&ue.frame_to(CORE, b"on the old one"));
-    assert!(rig.from_core(0).ends_with(b"on the old one"));
+    assert!(rig.core_receives(0).ends_with(b"on the old one"));
     rig.to_ue(0, &udp(CORE, ue.addr, b"three"));
     assert!(ue.open(old.receive()).ends_with(b"three"), "the last valid message counts");
 }
@@ -64,7 +64,7 @@ fn r9329_6_1_4_and_6_1_5_a_session_outlives_its_connection() {
     rig.until("d7", 1, |rig| rig.drops(0, "no_connection"));
     let mut again = Peer::connect(&rig, 0);
     again.send(&ue.frame_to(CORE, b"back"));
-    rig.from_core(0);
+    rig.core_receives(0);
     rig.to_ue(0, &udp(CORE, ue.addr, b"welcome"));
     assert!(ue.open(again.receive()).ends_with(b"welcome"));
 }
@@ -78,7 +78,7 @@ fn r9329_6_1_4_closing_a_connection_never_touches_the_one_that_follows_it() {
         drop(peer);
         peer = Peer::connect(&rig, 0);
         peer.send(&ue.frame_to(CORE, b"back"));
-        rig.from_core(0);
+        rig.core_receives(0);
     }
     rig.to_ue(0, &udp(CORE, ue.addr, b"still here"));
     assert!(ue.open(peer.receive()).ends_with(b"still here"));
@@ -95,7 +95,7 @@ fn r7296_2_8_a_rekeyed_downlink_waits_for_the_ue_or_the_delete() {
     rig.to_ue(0, &udp(CORE, ue.addr, b"old SA"));
     assert!(ue.open(peer.receive()).ends_with(b"old SA"));
     peer.send(&next.frame_to(CORE, b"first use"));
-    rig.from_core(0);
+    rig.core_receives(0);
     rig.to_ue(0, &udp(CORE, ue.addr, b"new SA"));
     assert!(next.open(peer.receive()).ends_with(b"new SA"));
 
@@ -146,7 +146,7 @@ fn a_packet_beyond_the_inner_mtu_is_answered_with_packet_too_big() {
     let rig = Rig::new(1);
     let (ue, mut peer) = attached(&rig, 0, 0);
     rig.to_ue(0, &udp(CORE, ue.addr, &[0; 1480]));
-    let answer = rig.from_core(0);
+    let answer = rig.core_receives(0);
     assert_eq!((answer[9], answer[20], answer[21]), (1, 3, 4), "ICMP, unreachable, fragmentation needed");
     assert_eq!(answer[16..20], CORE.octets());
     assert_eq!(u16::from_be_bytes([answer[26], answer[27]]), 1400);

@@ -16,7 +16,7 @@ fn an_esp_first_frame_takes_the_connection_to_the_owner_of_its_sa() {
     peer.send(head);
     peer.send(tail);
     for number in 0..30u8 {
-        assert!(rig.from_core(1).ends_with(&[number; 200]), "every frame once and in order");
+        assert!(rig.core_receives(1).ends_with(&[number; 200]), "every frame once and in order");
     }
     rig.to_ue(1, &udp(CORE, ue.addr, b"down"));
     assert!(ue.open(peer.receive()).ends_with(b"down"));
@@ -31,7 +31,7 @@ fn a_forged_spi_moves_a_connection_once_and_the_session_never() {
     let mut ue = Ue::install(&rig, 1, 0);
     let mut rightful = Peer::connect(&rig, 1);
     rightful.send(&ue.frame_to(CORE, b"mine"));
-    rig.from_core(1);
+    rig.core_receives(1);
     let mut forged = ue.frame_to(CORE, b"forged");
     *forged.last_mut().expect("not empty") ^= 1;
     let mut thief = Peer::connect(&rig, 0);
@@ -73,7 +73,7 @@ fn the_control_thread_moves_a_connection_by_an_ike_message() {
     rig.to_ue(1, &udp(CORE, ue.addr, b"down"));
     assert!(ue.open(peer.receive()).ends_with(b"down"));
     peer.send(&ue.frame_to(CORE, b"up"));
-    assert!(rig.from_core(1).ends_with(b"up"));
+    assert!(rig.core_receives(1).ends_with(b"up"));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_packet_on_the_wrong_queue_of_the_device_is_passed_to_its_worker() {
     let mut ue = Ue::install(&rig, 1, 0);
     let mut peer = Peer::connect(&rig, 1);
     peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.from_core(1);
+    rig.core_receives(1);
     rig.order(0, ToWorker::Route { addr: ue.addr.into(), worker: Some(WorkerId(1)) });
     rig.fence(0);
     rig.to_ue(0, &udp(CORE, ue.addr, b"by the wrong door"));

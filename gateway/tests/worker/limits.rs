@@ -17,7 +17,7 @@ fn connections_beyond_the_bound_of_a_source_are_refused_and_others_live() {
     assert!(Peer::connect_bare(&rig, 0).is_closed());
     assert_eq!(rig.closes(0, "limit"), 1);
     held[0].send(&ue.frame_to(CORE, b"works"));
-    assert!(rig.from_core(0).ends_with(b"works"));
+    assert!(rig.core_receives(0).ends_with(b"works"));
     held.pop();
     rig.until("gone", 2, |rig| rig.seats[0].counters.connections.get());
     let mut next = Peer::connect(&rig, 0);
@@ -40,9 +40,9 @@ fn d10_a_peer_that_does_not_read_loses_whole_frames_and_hurts_nobody() {
     let (mut deaf, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
     let (mut deaf_peer, mut peer) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
     deaf_peer.send(&deaf.frame_to(CORE, b"attach"));
-    rig.from_core(0);
+    rig.core_receives(0);
     peer.send(&other.frame_to(CORE, b"attach"));
-    rig.from_core(0);
+    rig.core_receives(0);
     let mut sent = 0;
     while rig.drops(0, "send_queue_full") == 0 {
         assert!(sent < 20_000, "the queue is bounded");
@@ -70,7 +70,7 @@ fn ike_a_peer_does_not_read_is_bounded_and_never_dropped_silently() {
     let mut ue = Ue::install(&rig, 0, 0);
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.from_core(0);
+    rig.core_receives(0);
     let (_, conn) = rig.bound();
     for _ in 0..2000 {
         rig.order(0, ToWorker::Send { conn, message: vec![8; 30_000].into() });
@@ -82,7 +82,7 @@ fn ike_a_peer_does_not_read_is_bounded_and_never_dropped_silently() {
     assert!(rig.drops(0, "ike_backlog") >= 1);
     let mut again = Peer::connect(&rig, 0);
     again.send(&ue.frame_to(CORE, b"SA kept"));
-    assert!(rig.from_core(0).ends_with(b"SA kept"));
+    assert!(rig.core_receives(0).ends_with(b"SA kept"));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_burst_larger_than_the_receive_buffers_is_read_to_the_end() {
                 }
             });
         }
-        let reader = || (0..8 * FRAMES).for_each(|_| drop(rig.from_core(0)));
+        let reader = || (0..8 * FRAMES).for_each(|_| drop(rig.core_receives(0)));
         reader();
     });
     assert_eq!(rig.seats[0].counters.uplink_packets.get(), 8 * FRAMES as u64);

@@ -164,7 +164,7 @@ impl Rig {
     }
 
     /// The inner packet the core receives next.
-    pub fn from_core(&self, worker: usize) -> Vec<u8> {
+    pub fn core_receives(&self, worker: usize) -> Vec<u8> {
         let mut packet = vec![0; 65_600];
         let len = self.seats[worker].core.recv(&mut packet).expect("a packet reaches the core");
         assert_eq!(packet[..VNET_HDR_LEN], [0; VNET_HDR_LEN]);

@@ -84,7 +84,7 @@ fn r9329_3_1_2_length_zero_or_one_closes_and_what_follows_is_not_processed() {
         assert_eq!(rig.drops(0, "bad_length"), 1);
         // The SA is untouched: the same packet is fresh on a new connection.
         Peer::connect(&rig, 0).send(&behind);
-        assert!(rig.from_core(0).ends_with(b"behind"));
+        assert!(rig.core_receives(0).ends_with(b"behind"));
     }
 }
 
@@ -97,10 +97,10 @@ fn d5_seventeen_bad_messages_in_a_row_close_but_a_good_one_in_between_resets() {
     let sixteen = garbage.concat().repeat(4);
     peer.send(&sixteen);
     peer.send(&ue.frame_to(CORE, b"good"));
-    assert!(rig.from_core(0).ends_with(b"good"));
+    assert!(rig.core_receives(0).ends_with(b"good"));
     peer.send(&sixteen);
     peer.send(&ue.frame_to(CORE, b"still"));
-    assert!(rig.from_core(0).ends_with(b"still"));
+    assert!(rig.core_receives(0).ends_with(b"still"));
     assert_eq!(rig.drops(0, "unparseable"), 32);
     peer.send(&[&sixteen[..], garbage[0]].concat());
     assert!(peer.is_closed());
@@ -116,7 +116,7 @@ fn r9329_6_1_12_three_unknown_spis_are_survived_and_seventeen_are_not() {
     unknown.extend([0x5a; 40]);
     peer.send(&unknown.repeat(3));
     peer.send(&ue.frame_to(CORE, b"alive"));
-    assert!(rig.from_core(0).ends_with(b"alive"));
+    assert!(rig.core_receives(0).ends_with(b"alive"));
     assert_eq!(rig.drops(0, "unknown_spi"), 3);
     peer.send(&unknown.repeat(17));
     assert!(peer.is_closed());
@@ -141,7 +141,7 @@ fn r9329_10_2_a_stray_octet_closes_and_the_session_goes_on_elsewhere() {
     let mut ue = Ue::install(&rig, 0, 0);
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"before"));
-    rig.from_core(0);
+    rig.core_receives(0);
     peer.send(&[0x99]);
     // Desynchronised, the stream holds frames that are none, and the bound of D5 ends it. (Keys and content
     // are fixed, so where the false frames end is too; by chance a stream may fall into step again.)
@@ -154,7 +154,7 @@ fn r9329_10_2_a_stray_octet_closes_and_the_session_goes_on_elsewhere() {
     assert!(peer.is_closed());
     let mut again = Peer::connect(&rig, 0);
     again.send(&ue.frame_to(CORE, b"after"));
-    while !rig.from_core(0).ends_with(b"after") {}
+    while !rig.core_receives(0).ends_with(b"after") {}
 }
 
 #[test]
@@ -171,11 +171,11 @@ fn frames_split_at_every_octet_and_coalesced_arrive_alike() {
         std::thread::sleep(Duration::from_micros(300));
     }
     for number in 0..3u8 {
-        assert!(rig.from_core(0).ends_with(&[number; 5]));
+        assert!(rig.core_receives(0).ends_with(&[number; 5]));
     }
     let coalesced: Vec<u8> = (0..40u8).flat_map(|number| ue.frame_to(CORE, &[number; 900])).collect();
     peer.send(&coalesced);
     for number in 0..40u8 {
-        assert!(rig.from_core(0).ends_with(&[number; 900]));
+        assert!(rig.core_receives(0).ends_with(&[number; 900]));
     }
 }

@@ -13,7 +13,7 @@ fn r9329_6_1_10_a_session_is_recognised_by_its_esp_spi_alone() {
     let mut ue = Ue::install(&rig, 0, 0);
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"hello"));
-    assert_eq!(rig.from_core(0), udp(ue.addr, CORE, b"hello"));
+    assert_eq!(rig.core_receives(0), udp(ue.addr, CORE, b"hello"));
     assert_eq!(rig.bound().0, ue.session);
 }
 
@@ -25,14 +25,14 @@ fn r4303_3_4_3_replays_and_old_packets_are_dropped_and_change_nothing() {
     let first = ue.frame_to(CORE, b"first");
     let second = ue.frame_to(CORE, b"second");
     peer.send(&[&second[..], &first, &first, &second].concat());
-    assert!(rig.from_core(0).ends_with(b"second"));
-    assert!(rig.from_core(0).ends_with(b"first"));
+    assert!(rig.core_receives(0).ends_with(b"second"));
+    assert!(rig.core_receives(0).ends_with(b"first"));
     rig.until("replays", 2, |rig| rig.drops(0, "replayed"));
     for _ in 0..200 {
         let _ = ue.frame_to(CORE, b"skipped");
     }
     peer.send(&ue.frame_to(CORE, b"ahead"));
-    assert!(rig.from_core(0).ends_with(b"ahead"));
+    assert!(rig.core_receives(0).ends_with(b"ahead"));
     peer.send(&first);
     rig.until("old", 1, |rig| rig.drops(0, "left_of_window"));
 }
@@ -43,16 +43,16 @@ fn d6_a_bad_icv_closes_only_its_connection() {
     let (mut ue, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
     let (mut peer, mut bystander) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
     peer.send(&ue.frame_to(CORE, b"good"));
-    rig.from_core(0);
+    rig.core_receives(0);
     bystander.send(&other.frame_to(CORE, b"other"));
-    rig.from_core(0);
+    rig.core_receives(0);
     let mut forged = ue.frame_to(CORE, b"forged");
     *forged.last_mut().expect("not empty") ^= 1;
     Peer::connect(&rig, 0).send(&forged);
     rig.until("closed", 1, |rig| rig.closes(0, "auth_failed"));
     for (ue, peer) in [(&mut ue, &mut peer), (&mut other, &mut bystander)] {
         peer.send(&ue.frame_to(CORE, b"goes on"));
-        assert!(rig.from_core(0).ends_with(b"goes on"));
+        assert!(rig.core_receives(0).ends_with(b"goes on"));
     }
 }
 
@@ -62,14 +62,14 @@ fn r9329_6_1_9_a_connection_with_a_session_does_not_carry_another() {
     let (mut ue, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"mine"));
-    rig.from_core(0);
+    rig.core_receives(0);
     let foreign = other.frame_to(CORE, b"foreign");
     peer.send(&foreign);
     rig.until("refused", 1, |rig| rig.drops(0, "foreign_spi"));
     assert!(rig.core_is_silent(0));
     // The other session's sequence state did not move.
     Peer::connect(&rig, 0).send(&foreign);
-    assert!(rig.from_core(0).ends_with(b"foreign"));
+    assert!(rig.core_receives(0).ends_with(b"foreign"));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn r9329_6_1_8_without_the_prefix_nothing_is_accepted() {
     assert!(peer.is_closed());
     assert!(rig.core_is_silent(0));
     Peer::connect(&rig, 0).send(&frame);
-    assert!(rig.from_core(0).ends_with(b"packet"), "the sequence number is still fresh");
+    assert!(rig.core_receives(0).ends_with(b"packet"), "the sequence number is still fresh");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn selectors_isolation_and_the_gateways_own_addresses_hold() {
     peer.send(&ue.frame_to(Ipv4Addr::new(192, 0, 2, 9), b"gateway"));
     rig.until("gateway", 1, |rig| rig.drops(0, "to_gateway"));
     peer.send(&ue.frame_to(CORE, b"right"));
-    assert!(rig.from_core(0).ends_with(b"right"));
+    assert!(rig.core_receives(0).ends_with(b"right"));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn d5_packets_of_a_removed_sa_are_no_corruption() {
     let mut next = Ue::install_child(&rig, 0, 0, next_spi, Some(ue.spi_in));
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"old"));
-    rig.from_core(0);
+    rig.core_receives(0);
     rig.order(0, ToWorker::RemoveChild { session: ue.session, spi_in: ue.spi_in });
     rig.fence(0);
     for _ in 0..40 {
@@ -132,5 +132,5 @@ fn d5_packets_of_a_removed_sa_are_no_corruption() {
     }
     rig.until("late", 40, |rig| rig.drops(0, "retired_spi"));
     peer.send(&next.frame_to(CORE, b"new"));
-    assert!(rig.from_core(0).ends_with(b"new"));
+    assert!(rig.core_receives(0).ends_with(b"new"));
 }
