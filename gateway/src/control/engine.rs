@@ -175,8 +175,8 @@ mod tests {
     fn engine(workers: usize) -> (Engine, Vec<Receiver<ToWorker>>) {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("secrets.toml"), "psk = \"test\"").expect("written");
-        let config =
-            crate::config::parse(&dir.path().join("swugate.toml"), CONFIG.into()).ok().expect("good");
+        let config = crate::config::parse(&dir.path().join("swugate.toml"), CONFIG.into())
+            .unwrap_or_else(|_| panic!("the configuration is good"));
         let inbox = |_| {
             let (queue, receiver) = bounded(64);
             (Arc::new(InboxHandle { queue, wake: Wake::new().expect("an eventfd") }), receiver)
