@@ -46,7 +46,7 @@ pub struct UeOptions {
     /// Pre-shared key; 0x… for hexadecimal
     #[arg(long, env = "LOADGEN_PSK", hide_env_values = true, value_name = "SECRET")]
     pub psk: Option<String>,
-    /// Identity of the UEs; {} becomes the UE's index [default: ue-{}@loadgen.test, or the certificate's subject]
+    /// Identity of the UEs; {} becomes the UE's index (default: ue-{}@loadgen.test, or the certificate's subject)
     #[arg(long, value_name = "ID")]
     pub idi: Option<String>,
     /// Identity asked for in IDr: the APN
