@@ -152,7 +152,7 @@ pub struct TrafficArgs {
     /// [default: closed loop]
     #[arg(long, value_name = "BIT/S")]
     pub rate: Option<Rate>,
-    /// Packets in flight per UE and direction in the closed loop [default: by the number of UEs, 32 to 512]
+    /// Packets in flight per UE and direction in the closed loop [default: by the number of UEs, 32 to 160]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: Option<u32>,
 }

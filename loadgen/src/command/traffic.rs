@@ -11,8 +11,11 @@ use crate::host::clock;
 use crate::report::{Progress, Report, Table, attach_section, write_json};
 use std::time::Duration;
 
-/// Packets in flight of all UEs together that keep a path busy without filling caches.
+/// Packets in flight of all UEs together to which single windows are fitted.
 const WINDOW_TOTAL: u32 = 4096;
+/// Bounds of one UE's window: enough for full writes, little enough for a gateway that queues 256 KiB per connection.
+const WINDOW_MIN: u32 = 32;
+const WINDOW_MAX: u32 = 160;
 /// Packets per second of a voice call in one direction.
 const VOICE_PACKETS_PER_S: f64 = 50.0;
 
@@ -78,7 +81,7 @@ pub fn is_clean(outcome: &TrafficOutcome) -> bool {
 
 /// Returns the closed-loop window for so many UEs.
 pub fn default_window(ues: u32) -> u32 {
-    (WINDOW_TOTAL / ues.max(1)).clamp(32, 512)
+    (WINDOW_TOTAL / ues.max(1)).clamp(WINDOW_MIN, WINDOW_MAX)
 }
 
 fn plan(args: &TrafficArgs) -> TrafficPlan {
@@ -132,7 +135,7 @@ mod tests {
 
     #[test]
     fn windows_stay_within_bounds() {
-        assert_eq!(default_window(1), 512);
+        assert_eq!(default_window(1), 160);
         assert_eq!(default_window(100), 40);
         assert_eq!(default_window(10_000), 32);
     }

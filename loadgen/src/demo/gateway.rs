@@ -4,6 +4,7 @@ use super::topology::{Cleanup, POOL, Topology};
 use crate::error::Failure;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,6 +25,7 @@ const LOG_LINES: usize = 15;
 
 /// A running gateway.
 pub(super) struct Gateway {
+    binary: PathBuf,
     pid: u32,
     psk: String,
     directory: PathBuf,
@@ -77,7 +79,7 @@ impl Gateway {
         let pid = child
             .recv()
             .unwrap_or_else(|_| Err(Failure::Environment("the gateway's thread ended".into())))?;
-        let gateway = Self { pid, psk, directory, stop, supervisor };
+        let gateway = Self { binary: binary.to_owned(), pid, psk, directory, stop, supervisor };
         gateway.wait_ready(&notify).map_err(|failure| gateway.explain(failure))?;
         Ok(gateway)
     }
@@ -98,6 +100,16 @@ impl Gateway {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         Failure::Check(format!("{failure}\nlast lines of the gateway's log:\n{tail}"))
+    }
+
+    /// Returns what the gateway says it has dropped, by reason; `None` when it does not answer.
+    pub(super) fn drops(&self) -> Option<BTreeMap<String, u64>> {
+        let mut command = Command::new(&self.binary);
+        let output =
+            command.args(["stats", "--json", "-c"]).arg(self.directory.join("swugate.toml")).output().ok()?;
+        let stats: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+        let drops: BTreeMap<String, u64> = serde_json::from_value(stats.get("drops")?.clone()).ok()?;
+        Some(drops.into_iter().filter(|(_, count)| *count > 0).collect())
     }
 
     /// Asks it to end and waits.

@@ -28,6 +28,7 @@ use crate::sink::Sink;
 use crate::ue::Identity;
 use codec::OsRandom;
 use gateway::Gateway;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -70,6 +71,7 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
     let report = measure(args, &topology, &gateway, cores, plain, &progress);
+    let drops = gateway.drops();
     gateway.stop();
     drop(topology);
     let (report, clean) = report?;
@@ -79,6 +81,7 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     }
     if !clean {
         eprintln!("not everything attached or arrived: see the counts above");
+        eprintln!("the gateway itself has dropped, by reason: {}", drops_text(drops.as_ref()));
     }
     Ok(clean)
 }
@@ -198,6 +201,16 @@ fn merge(sum: TrafficOutcome, next: &TrafficOutcome) -> TrafficOutcome {
         core_s: add(sum.core_s, next.core_s),
         unopened: sum.unopened + next.unopened,
         corrupt_headers: sum.corrupt_headers.max(next.corrupt_headers),
+    }
+}
+
+fn drops_text(drops: Option<&BTreeMap<String, u64>>) -> String {
+    match drops {
+        None => "it did not say".into(),
+        Some(drops) if drops.is_empty() => "nothing".into(),
+        Some(drops) => {
+            drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+        }
     }
 }
 

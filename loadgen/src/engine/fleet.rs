@@ -1,6 +1,6 @@
 //! Attaching and detaching many UEs.
 
-use super::link::{Shared, Ue, UeState};
+use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
 use super::source::SourceSpread;
 use crate::report::{Latencies, Progress, failure_counts};
 use crate::ue::{EndCause, Identity, Initiator, UeConfig};
@@ -70,6 +70,8 @@ impl Fleet {
             changed: Notify::new(),
             settled: Cell::new(0),
             reconnects: Cell::new(0),
+            esp_dropped: Cell::new(0),
+            read_buffer: RefCell::new(vec![0; READ_LEN_SHARED]),
         });
         let ues: Vec<Rc<Ue>> = (0..plan.ues)
             .map(|index| {
@@ -117,6 +119,11 @@ impl Fleet {
     /// Returns how many connections had to be opened again.
     pub fn reconnects(&self) -> u64 {
         self.shared.reconnects.get()
+    }
+
+    /// Returns how many ESP packets the UEs dropped: for no SA, replayed or not authentic.
+    pub fn esp_dropped(&self) -> u64 {
+        self.shared.esp_dropped.get()
     }
 
     /// Deletes every IKE SA and waits for the answers; returns how many did not end that way.

@@ -8,8 +8,11 @@ use crate::ue::{Attached, EndCause, Event, Initiator};
 use codec::Random;
 use codec::ike::payload::TrafficSelector;
 use codec::stream::{Deframer, FrameKind, NON_ESP_MARKER, Next, STREAM_PREFIX, classify, frame_ike};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use std::cell::{Cell, RefCell};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -17,12 +20,12 @@ use tokio_uring::net::TcpStream;
 
 /// A write carries at most about so many octets.
 const WRITE_LEN_MAX: usize = 128 << 10;
-/// Read buffer of a quiet connection.
-const READ_LEN_QUIET: usize = 2 << 10;
-/// Read buffer of a busy connection.
-const READ_LEN_BUSY: usize = 256 << 10;
-/// Reads that fill less than an eighth of a busy buffer before it shrinks.
-const QUIET_READS: u32 = 64;
+/// Read buffer that every connection holds while it waits.
+const READ_LEN_WAITING: usize = 2 << 10;
+/// Read buffer that all connections share once one of them has more waiting.
+pub(super) const READ_LEN_SHARED: usize = 256 << 10;
+/// Reads into the shared buffer before other connections get their turn.
+const READS_PER_TURN: usize = 4;
 /// First and longest pause before a connection is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -83,6 +86,10 @@ pub(super) struct Shared {
     pub(super) settled: Cell<u32>,
     /// Connections opened again after the first.
     pub(super) reconnects: Cell<u64>,
+    /// ESP packets that were for no SA, replayed or not authentic.
+    pub(super) esp_dropped: Cell<u64>,
+    /// See [`READ_LEN_SHARED`].
+    pub(super) read_buffer: RefCell<Vec<u8>>,
 }
 
 /// One UE of a fleet.
@@ -264,27 +271,61 @@ impl Ue {
         matches!(core.state, UeState::Ended(_))
     }
 
+    /// Reads until the connection ends.
+    ///
+    /// The ring waits with a small buffer per connection. When it comes back full there is more, which is read at once
+    /// into the buffer that all connections share: it stays in the cache, and ten thousand idle UEs need no more memory
+    /// than their small buffers.
     async fn read_all(self: Rc<Self>, stream: Rc<TcpStream>) {
         let mut deframer = Deframer::originator();
         let mut carry = Vec::new();
-        let mut buffer = Vec::with_capacity(READ_LEN_QUIET);
-        let mut quiet_reads = 0;
+        let mut buffer = Vec::with_capacity(READ_LEN_WAITING);
         let failure = loop {
+            buffer.clear();
             let (result, returned) = stream.read(buffer).await;
             buffer = returned;
-            match result {
+            let len = match result {
                 Ok(0) => break "closed by gateway".to_owned(),
-                Ok(len) => {
-                    if let Err(failure) = self.on_octets(&mut buffer[..len], &mut deframer, &mut carry) {
-                        break failure;
-                    }
-                    buffer = resize(buffer, len, &mut quiet_reads);
-                }
+                Ok(len) => len,
                 Err(error) => break cause(&error),
+            };
+            let taken = self.on_octets(&mut buffer[..len], &mut deframer, &mut carry);
+            let taken = taken.and_then(|()| {
+                if len == buffer.capacity() {
+                    self.read_waiting(&stream, &mut deframer, &mut carry)
+                } else {
+                    Ok(())
+                }
+            });
+            if let Err(failure) = taken {
+                break failure;
             }
         };
         self.core.borrow_mut().broken.get_or_insert(failure);
         self.wake.notify_one();
+    }
+
+    /// Reads what else has arrived, without waiting.
+    fn read_waiting(
+        &self,
+        stream: &TcpStream,
+        deframer: &mut Deframer,
+        carry: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let buffer = &mut *self.shared.read_buffer.borrow_mut();
+        for _ in 0..READS_PER_TURN {
+            let len = match recv(stream.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) => return Err("closed by gateway".into()),
+                Ok(len) => len,
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
+                Err(error) => return Err(cause(&error.into())),
+            };
+            self.on_octets(&mut buffer[..len], deframer, carry)?;
+            if len < buffer.len() / 4 {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Takes what one read brought.
@@ -337,7 +378,7 @@ impl Ue {
                         }
                     }
                     Arrived::Nothing => core.heard_esp = true,
-                    Arrived::Dropped => {}
+                    Arrived::Dropped => self.shared.esp_dropped.set(self.shared.esp_dropped.get() + 1),
                 }
                 false
             }
@@ -390,23 +431,4 @@ impl Core {
         self.state = state;
         shared.changed.notify_one();
     }
-}
-
-/// Chooses the buffer for the next read: large once reads fill it, small again when they no longer do.
-fn resize(mut buffer: Vec<u8>, len: usize, quiet_reads: &mut u32) -> Vec<u8> {
-    let capacity = buffer.capacity();
-    buffer.clear();
-    if capacity < READ_LEN_BUSY {
-        return if len == capacity { Vec::with_capacity(READ_LEN_BUSY) } else { buffer };
-    }
-    if len * 8 > capacity {
-        *quiet_reads = 0;
-    } else {
-        *quiet_reads += 1;
-    }
-    if *quiet_reads >= QUIET_READS {
-        *quiet_reads = 0;
-        return Vec::with_capacity(READ_LEN_QUIET);
-    }
-    buffer
 }

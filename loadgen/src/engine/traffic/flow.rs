@@ -166,14 +166,13 @@ impl UeFlow {
         self.has_output()
     }
 
-    /// Sends no more data.
+    /// Sends no more data, and gives the sink no more credit.
     pub(super) fn halt(&mut self) {
         if let Some(up) = &mut self.up {
             up.running = false;
         }
         if let Some(down) = &mut self.down {
             down.running = false;
-            self.control.push_back((self.header(ProbeKind::Stop, FLAG_DOWNLINK), Vec::new()));
         }
     }
 
@@ -280,7 +279,7 @@ impl UeFlow {
             }
             self.shared.last_ns.set(now_ns);
         }
-        down.ack_due |= header.flags & FLAG_ACK_NOW != 0;
+        down.ack_due |= down.running && header.flags & FLAG_ACK_NOW != 0;
     }
 
     fn on_started(&mut self, header: &ProbeHeader, body: &[u8]) {

@@ -132,6 +132,12 @@ pub async fn run(
     for (ue, _) in &flows {
         ue.set_inner(None);
     }
+    if fleet.esp_dropped() > 0 {
+        eprintln!(
+            "{} ESP packets did not open at the UEs: no SA, replayed or not authentic",
+            fleet.esp_dropped()
+        );
+    }
     outcome
 }
 

@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Weak;
 
-/// Uplink packets in flight of all UEs together: enough for any path on one machine, little enough that their round trip
-/// stays far below the time after which an acknowledgement counts as lost.
-const UPLINK_IN_FLIGHT_MAX: u64 = 2048;
+/// Uplink packets in flight of all UEs together: less than a core's receive backlog of default length
+/// (net.core.netdev_max_backlog, 1000), where the kernel drops without telling anybody.
+const UPLINK_IN_FLIGHT_MAX: u64 = 896;
 /// One waiting UE is woken per so many packets of room.
 const WAKE_PER_PACKETS: u64 = 32;
 
