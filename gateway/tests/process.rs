@@ -1,148 +1,25 @@
 //! The process from start to end, in a network namespace of its own: needs root, and says so without.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid, User};
+use nix::sys::signal::Signal;
+use nix::unistd::User;
 
-const SWUGATE: &str = env!("CARGO_BIN_EXE_swugate");
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod support;
 
-/// Time the contract gives a start.
-const READY_MAX: Duration = Duration::from_secs(10);
-
-/// Time the contract gives SIGTERM.
-const END_MAX: Duration = Duration::from_secs(5);
-
-/// A network namespace that goes away with the test.
-struct Namespace(String);
-
-impl Namespace {
-    fn new(name: &str) -> Self {
-        let name = format!("ctl{name}{}", std::process::id());
-        ip(&["netns", "add", &name]);
-        ip(&["-n", &name, "link", "set", "lo", "up"]);
-        Self(name)
-    }
-
-    /// Connects to a port of the namespace's loopback.
-    fn connect(&self, port: u16) -> std::io::Result<TcpStream> {
-        let path = format!("/run/netns/{}", self.0);
-        // Namespaces belong to threads.
-        thread::spawn(move || {
-            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
-            TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))
-        })
-        .join()
-        .expect("no panic")
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut stream = self.connect(9329).expect("metrics listen");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
-
-fn ip(args: &[&str]) {
-    assert!(Command::new("ip").args(args).status().expect("ip runs").success(), "ip {args:?}");
-}
-
-/// A running gateway, ended with the test whatever happens.
-struct Gateway {
-    child: Child,
-    dir: tempfile::TempDir,
-    notify: UnixDatagram,
-}
-
-impl Gateway {
-    fn start(namespace: &Namespace, user: Option<&User>) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("mode set");
-        let secrets = dir.path().join("secrets.toml");
-        fs::write(&secrets, "psk = \"test\"\n").expect("written");
-        fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).expect("mode set");
-        let mut line = String::new();
-        if let Some(user) = user {
-            chown(&secrets, Some(user.uid.as_raw()), None).expect("given away");
-            line = format!("user = \"{}\"\n", user.name);
-        }
-        fs::write(dir.path().join("swugate.toml"), CONFIG.replace("USER\n", &line)).expect("written");
-        let notify = UnixDatagram::bind(dir.path().join("notify")).expect("a socket");
-        fs::set_permissions(dir.path().join("notify"), fs::Permissions::from_mode(0o777)).expect("mode set");
-        notify.set_read_timeout(Some(READY_MAX)).expect("a timeout");
-        let child = Command::new("ip")
-            .args(["netns", "exec", &namespace.0, SWUGATE, "run", "-c", "swugate.toml"])
-            .current_dir(dir.path())
-            .env("NOTIFY_SOCKET", dir.path().join("notify"))
-            .stderr(Stdio::from(File::create(dir.path().join("log")).expect("a log")))
-            .spawn()
-            .expect("started");
-        Self { child, dir, notify }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn notified(&self) -> String {
-        let mut buffer = [0; 64];
-        let len = self.notify.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    fn command(&self, args: &[&str]) -> Output {
-        Command::new(SWUGATE).args(args).arg("-c").arg(self.path("swugate.toml")).output().expect("runs")
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("the process is ours");
-    }
-
-    fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + END_MAX;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().expect("our child") {
-                return status.code();
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        panic!("still running\n{}", self.log());
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use support::{Gateway, Namespace, SWUGATE, eventually, is_root, text};
 
 const CONFIG: &str = r#"[gateway]
 identity = "gw.test"
 workers = 2
 run_dir = "run"
-USER
 [listen]
 tcp = ["127.0.0.1:4500", "[::1]:4500"]
 [inner]
@@ -158,34 +35,13 @@ secrets_file = "secrets.toml"
 keylog = true
 "#;
 
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
-}
-
-fn is_root() -> bool {
-    let root = Uid::effective().is_root();
-    if !root {
-        eprintln!("skipped: needs root for a namespace and a device");
-    }
-    root
-}
-
-/// Waits for `condition` to hold.
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !condition() {
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn starts_answers_reloads_and_drains() {
     if !is_root() {
         return;
     }
-    let namespace = Namespace::new("a");
-    let mut gateway = Gateway::start(&namespace, None);
+    let namespace = Namespace::new("ctla");
+    let mut gateway = Gateway::start(&namespace, CONFIG, None);
     assert_eq!(gateway.notified(), "READY=1");
 
     assert!(namespace.get("/healthz").starts_with("HTTP/1.1 200"));
@@ -323,8 +179,8 @@ fn keeps_two_capabilities_and_becomes_its_user() {
         return;
     }
     let Ok(Some(nobody)) = User::from_name("nobody") else { return };
-    let namespace = Namespace::new("b");
-    let mut gateway = Gateway::start(&namespace, Some(&nobody));
+    let namespace = Namespace::new("ctlb");
+    let mut gateway = Gateway::start(&namespace, CONFIG, Some(&nobody));
     assert_eq!(gateway.notified(), "READY=1");
 
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.child.id())).expect("it runs");

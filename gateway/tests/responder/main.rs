@@ -9,5 +9,7 @@ mod init;
 mod lifetimes;
 mod rekey;
 mod simulation;
+#[path = "../support/ue.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
 mod ue;
 mod world;
