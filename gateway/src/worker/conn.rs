@@ -34,6 +34,8 @@ pub(super) struct Move {
     pub unread: Vec<u8>,
     /// The descriptor has been asked for.
     pub taking: bool,
+    /// The connection is to be closed instead, once the descriptor is at hand.
+    pub abandoned: bool,
 }
 
 /// What waits to be sent on a connection, beyond the block in flight.
@@ -72,6 +74,8 @@ pub(super) struct Conn {
     pub session: Option<SessionId>,
     /// When it is closed unless something happens; `None` with an active session (D12).
     pub deadline: Option<(Instant, CloseCause)>,
+    /// The earliest look at `deadline` that is due; one at a time, however often the deadline changes.
+    pub deadline_check: Option<Instant>,
     /// Bad messages since the last good one (D5).
     pub bad_in_a_row: u32,
     /// IKE messages the control thread has not handled yet.
@@ -96,6 +100,7 @@ impl Conn {
             dirty: false,
             session: None,
             deadline: None,
+            deadline_check: None,
             bad_in_a_row: 0,
             ike_waiting: 0,
             moved: false,
@@ -112,6 +117,11 @@ impl Conn {
     /// Whether frames may still be queued on it.
     pub fn can_send(&self) -> bool {
         matches!(self.state, State::Open)
+    }
+
+    /// Whether IKE messages may still be queued on it: on a connection about to move they travel with it.
+    pub fn can_send_ike(&self) -> bool {
+        matches!(self.state, State::Open | State::Moving(_))
     }
 }
 

@@ -143,7 +143,7 @@ impl Worker {
 
     /// Queues an IKE message; a peer that leaves too many unread loses the connection, not the SA.
     pub(super) fn queue_ike(&mut self, id: ConnId, message: Bytes) {
-        let Some(conn) = self.conns.find(id).filter(|conn| conn.can_send()) else {
+        let Some(conn) = self.conns.find(id).filter(|conn| conn.can_send_ike()) else {
             return self.counters.dropped(DropReason::IkeNoConnection);
         };
         let octets = conn.queue.ike_octets + message.len();

@@ -46,6 +46,17 @@ impl Worker {
     pub(super) fn set_deadline(&mut self, slot: u32, at: Instant, cause: CloseCause) {
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.deadline = Some((at, cause));
+            self.check_deadline(slot, at);
+        }
+    }
+
+    /// Looks at the deadline of a connection at `at` or before. A session that goes to and fro between
+    /// connections moves their deadlines with each packet: that must not queue an entry each.
+    fn check_deadline(&mut self, slot: u32, at: Instant) {
+        if let Some(conn) = self.conns.get_mut(slot)
+            && conn.deadline_check.is_none_or(|due| due > at)
+        {
+            conn.deadline_check = Some(at);
             self.deadlines.push(std::cmp::Reverse((at, slot)));
         }
     }
@@ -57,7 +68,11 @@ impl Worker {
                 break;
             }
             self.deadlines.pop();
-            let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { continue };
+            let Some(conn) = self.conns.get_mut(slot) else { continue };
+            conn.deadline_check.take_if(|due| *due <= at);
+            if !conn.is_open() {
+                continue;
+            }
             match conn.deadline {
                 Some((due, CloseCause::PrefixTimeout))
                     if due <= self.now && conn.deframer.prefix_complete() =>
@@ -68,7 +83,8 @@ impl Worker {
                     self.expire_now_if_due(slot);
                 }
                 Some((due, _)) if due <= self.now => self.expire_now_if_due(slot),
-                _ => {}
+                Some((due, _)) => self.check_deadline(slot, due),
+                None => {}
             }
         }
     }
@@ -89,12 +105,23 @@ impl Worker {
             session.bound.push(slot);
         }
         if let Some(conn) = self.conns.get_mut(slot) {
-            conn.session = Some(id);
             conn.deadline = None;
+            // Control thread and worker may have seen messages of two sessions at the same time; the
+            // connection carries one (RFC 9329 §6.1), and the other must not send here.
+            let other = conn.session.replace(id).filter(|other| *other != id);
+            self.unbind(other, slot);
         }
         // The old connection is still read until the UE closes it (RFC 9329 §6.1); idle, it is closed.
         if let Some(old) = replaced {
             self.set_deadline(old, self.now + self.limits.replaced_idle, CloseCause::Replaced);
+        }
+    }
+
+    /// The session sends and receives on this connection no more.
+    fn unbind(&mut self, session: Option<SessionId>, slot: u32) {
+        if let Some(session) = session.and_then(|id| self.sad.session_mut(id)) {
+            session.conn.take_if(|current| *current == slot);
+            session.bound.retain(|&other| other != slot);
         }
     }
 
@@ -124,10 +151,7 @@ impl Worker {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
             self.blocks.give_back(block);
         }
-        if let Some(session) = bound.and_then(|id| self.sad.session_mut(id)) {
-            session.conn.take_if(|current| *current == slot);
-            session.bound.retain(|&other| other != slot);
-        }
+        self.unbind(bound, slot);
         self.counters.closed(cause);
         self.ring.shutdown(slot);
         self.ring.cancel_receive(slot);
@@ -168,7 +192,7 @@ impl Worker {
     /// Starts handing a connection over: it stops parsing, ends its operations and then travels.
     pub(super) fn begin_move(&mut self, slot: u32, to: WorkerId, session: Option<SessionId>) {
         let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
-        conn.state = State::Moving(Box::new(Move { to, session, unread: Vec::new(), taking: false }));
+        conn.state = State::Moving(Box::new(Move { to, session, unread: Vec::new(), taking: false, abandoned: false }));
         debug_assert!(conn.session.is_none(), "a bound connection is with its owner");
         self.ring.cancel_receive(slot);
     }
@@ -184,16 +208,27 @@ impl Worker {
         }
     }
 
-    /// Asks for the descriptor once no operation uses it.
+    /// Asks for the descriptor once no operation uses it. A move by an SPI also waits for what the control
+    /// thread makes of earlier messages: its answers travel along, and it may know better where to.
     pub(super) fn continue_move(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let State::Moving(moving) = &mut conn.state else { return };
-        if conn.receive_armed || conn.sending || mem::replace(&mut moving.taking, true) {
+        let undecided = moving.session.is_none() && !moving.abandoned && conn.ike_waiting > 0;
+        if conn.receive_armed || conn.sending || undecided || mem::replace(&mut moving.taking, true) {
             return;
         }
         if let Some(socket) = self.ring.take_socket(slot) {
             self.on_socket_taken(slot, Ok(socket));
         }
+    }
+
+    /// Turns a move that has begun into a close; false when none has.
+    pub(super) fn abandon_move(&mut self, slot: u32) -> bool {
+        let Some(conn) = self.conns.get_mut(slot) else { return false };
+        let State::Moving(moving) = &mut conn.state else { return false };
+        moving.abandoned = true;
+        self.continue_move(slot);
+        true
     }
 
     /// The descriptor is at hand: the connection leaves.
@@ -204,11 +239,6 @@ impl Worker {
         let Some(conn) = self.conns.free(slot, source) else { return };
         self.counters.connections.set(self.conns.len() as u64);
         let Conn { path, state, deframer, carry, queue, .. } = *conn;
-        let (State::Moving(moving), Ok(socket)) = (state, socket) else {
-            self.counters.closed(CloseCause::Peer);
-            self.report(ToControl::Closed { conn: old });
-            return;
-        };
         let mut unsent = Vec::new();
         for message in &queue.ike {
             // Its length was checked when it was queued.
@@ -218,7 +248,17 @@ impl Worker {
             unsent.extend_from_slice(block.bytes());
             self.blocks.give_back(block);
         }
-        let Move { to, session, unread, .. } = *moving;
+        let (State::Moving(moving), Ok(socket)) = (state, socket) else {
+            self.counters.closed(CloseCause::Peer);
+            self.report(ToControl::Closed { conn: old });
+            return;
+        };
+        let Move { to, session, unread, abandoned, .. } = *moving;
+        if abandoned {
+            self.counters.closed(CloseCause::Control);
+            self.report(ToControl::Closed { conn: old });
+            return;
+        }
         let adopted = Adopted { socket, old, path, deframer, carry, unread, unsent, session };
         if self.pass_to(to, ToWorker::Adopt(Box::new(adopted))) {
             self.counters.handed_over.add(1);

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Worker;
+use super::conn::State;
 use super::counters::CloseCause;
 use super::inbox::{ToControl, ToWorker};
-use crate::types::{ChildInstall, ConnId, SessionId};
+use crate::types::{ChildInstall, ConnId, SessionId, WorkerId};
 
 /// Orders handled per turn: packets must not wait longer than that.
 const ORDERS_PER_TURN: usize = 1024;
@@ -43,18 +44,13 @@ impl Worker {
             ToWorker::Send { conn, message } => self.queue_ike(conn, message),
             ToWorker::Handled { conn, good } => self.on_handled(conn, good),
             ToWorker::Close { conn, .. } => {
-                if let Some(slot) = self.slot_of(conn) {
+                if let Some(slot) = self.slot_of(conn)
+                    && !self.abandon_move(slot)
+                {
                     self.close_when_sent(slot, CloseCause::Control);
                 }
             }
-            ToWorker::Move { conn, to, session } => {
-                if let Some(slot) = self.slot_of(conn)
-                    && to != self.id
-                {
-                    self.begin_move(slot, to, Some(session));
-                    self.continue_move(slot);
-                }
-            }
+            ToWorker::Move { conn, to, session } => self.on_move(conn, to, session),
             ToWorker::Adopt(adopted) => self.on_adopt(*adopted),
             ToWorker::Route { addr, worker } => {
                 match worker {
@@ -88,10 +84,30 @@ impl Worker {
         }
     }
 
+    /// The session whose authentic message came on `conn` lives on another worker.
+    fn on_move(&mut self, id: ConnId, to: WorkerId, session: SessionId) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if conn.session.is_some() {
+            // Its next message, already handled here, belonged to another session (RFC 9329 §6.1).
+            return self.close(id.slot, CloseCause::Corrupted);
+        }
+        if to == self.id {
+            return;
+        }
+        if let State::Moving(moving) = &mut conn.state {
+            (moving.to, moving.session) = (to, Some(session));
+        } else {
+            self.begin_move(id.slot, to, Some(session));
+        }
+        self.continue_move(id.slot);
+    }
+
     fn on_handled(&mut self, id: ConnId, good: bool) {
         let Some(conn) = self.conns.find(id) else { return };
         conn.ike_waiting = conn.ike_waiting.saturating_sub(1);
-        if good {
+        if matches!(conn.state, State::Moving(_)) {
+            self.continue_move(id.slot);
+        } else if good {
             conn.bad_in_a_row = 0;
         } else {
             self.bad_in_a_row(id.slot);

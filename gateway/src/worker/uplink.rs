@@ -236,7 +236,7 @@ impl Worker {
             }
             let owner = WorkerId::of_spi(spi);
             let elsewhere = owner != self.id && owner.index() < self.peers.len();
-            if elsewhere && conn.session.is_none() && !conn.moved && conn.ike_waiting == 0 {
+            if elsewhere && conn.session.is_none() && !conn.moved {
                 return Err(Refused::Elsewhere(owner));
             }
             return Err(Refused::Bad(DropReason::UnknownSpi));

@@ -40,7 +40,7 @@ fn r9329_1_2_1_and_5_3_the_gateway_neither_connects_nor_leaves_tcp() {
 
     let packets = capture.finish();
     let gateway: Vec<_> = packets.iter().filter(|outer| outer.src == crate::lab::GATEWAY).collect();
-    assert!(gateway.len() > 10);
+    assert!(gateway.len() > 10, "{packets:?}");
     for outer in gateway {
         assert!(outer.proto == 6 || outer.proto == 1, "{outer:?}");
         assert!(outer.proto != 6 || (outer.flags & 0x12 != 2 && outer.src_port == 4500), "{outer:?}");

@@ -192,14 +192,17 @@ fn connect(ues: &Namespace, middle: &Namespace, core: &Namespace) {
     );
     batch(c, "link set gw0 up\naddr add 10.77.0.2/24 dev gw0\nroute add 10.64.0.0/16 via 10.77.0.1\n");
     let set = |key: &str, value| {
-        std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).expect("root may");
+        std::fs::write(format!("/proc/sys/net/{key}"), value).expect("root may");
     };
     // As deploy/sysctl.d says; UEs ask for ECN nevertheless.
     middle.inside(|| {
-        set("ip_forward", "1");
-        set("tcp_ecn", "0");
+        set("ipv4/ip_forward", "1");
+        set("ipv4/tcp_ecn", "0");
     });
-    ues.inside(|| set("tcp_ecn", "1"));
+    ues.inside(|| {
+        set("ipv4/tcp_ecn", "1");
+        set("ipv6/ip_nonlocal_bind", "1");
+    });
 }
 
 fn batch(namespace: &str, commands: &str) {

@@ -39,7 +39,7 @@ impl Capture {
     pub fn start(lab: &Lab) -> Self {
         let file = lab.gateway.path("link.pcap");
         let mut tcpdump = Command::new("tcpdump")
-            .args(["-i", "gw0", "-n", "-U", "-s", "0", "-Z", "root", "-w"])
+            .args(["-i", "gw0", "-n", "-U", "--immediate-mode", "-s", "0", "-Z", "root", "-w"])
             .arg(&file)
             .stderr(Stdio::piped())
             .spawn()

@@ -1,6 +1,6 @@
 //! Connections that arrive at one worker and belong to another.
 
-use gateway::types::WorkerId;
+use gateway::types::{CloseReason, SessionId, WorkerId};
 use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
@@ -87,4 +87,60 @@ fn a_packet_on_the_wrong_queue_of_the_device_is_passed_to_its_worker() {
     rig.fence(0);
     rig.to_ue(0, &udp(CORE, ue.addr, b"by the wrong door"));
     assert!(ue.open(peer.receive()).ends_with(b"by the wrong door"));
+}
+
+#[test]
+fn r9329_6_1_10_esp_behind_an_ike_message_on_the_wrong_worker_is_not_lost() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 1, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    let mut stream = ike_frame(&[7; 28]);
+    for number in 0..20u8 {
+        stream.extend(ue.frame_to(CORE, &[number; 300]));
+    }
+    peer.send(&stream);
+    // The connection waits for the control thread, which answers on it and then lets go.
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Send { conn, message: vec![8; 28].into() });
+    assert!(rig.core_is_silent(1));
+    rig.order(0, ToWorker::Handled { conn, good: true });
+    for number in 0..20u8 {
+        assert!(rig.from_core(1).ends_with(&[number; 300]));
+    }
+    assert_eq!(peer.receive()[4..], [8; 28]);
+    assert_eq!((rig.drops(0, "unknown_spi"), rig.drops(0, "ike_no_connection")), (0, 0));
+}
+
+#[test]
+fn d6_a_failed_ike_check_closes_a_connection_that_waits_to_move() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 1, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&[ike_frame(&[7; 28]), ue.frame_to(CORE, b"behind")].concat());
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Close { conn, reason: CloseReason::IkeAuthFailed });
+    assert!(peer.is_closed());
+    assert!(rig.core_is_silent(1));
+    rig.until("closed", 1, |rig| rig.closes(0, "control"));
+}
+
+#[test]
+fn r9329_6_1_9_a_connection_two_sessions_claim_serves_one() {
+    let rig = Rig::new(2);
+    let (mut one, two) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
+    let mut peer = Peer::connect(&rig, 0);
+    // The control thread saw an IKE message of the second before it knew of the first's packet.
+    peer.send(&one.frame_to(CORE, b"first"));
+    let (_, conn) = rig.bound();
+    rig.order(0, ToWorker::Bind { session: two.session, conn });
+    rig.fence(0);
+    rig.to_ue(0, &udp(CORE, one.addr, b"must not go there"));
+    rig.until("unbound", 1, |rig| rig.drops(0, "no_connection"));
+    assert!(peer.is_quiet());
+    // The same where the second lives on another worker: the connection is not worth keeping.
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&one.frame_to(CORE, b"again"));
+    let (_, conn) = rig.bound();
+    rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: SessionId(9) });
+    assert!(peer.is_closed());
 }
