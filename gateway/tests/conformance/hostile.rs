@@ -136,6 +136,7 @@ fn r9329_10_4_garbage_of_every_kind_is_counted_and_costs_nobody_else() {
         "bad_icv",
         "left_of_window",
         "replayed",
+        "ike_flood",
         "ike_bad_syntax_unprotected",
         "ike_unknown_ike_spi",
         "ike_bad_version",
@@ -154,15 +155,22 @@ fn r9329_10_4_garbage_of_every_kind_is_counted_and_costs_nobody_else() {
     innocent.finish();
 }
 
-/// Octets at random behind a right prefix.
+/// Frames of random length and content behind a right prefix.
 fn random_streams(count: usize) {
     let mut random = SeededRandom::new(7);
     for number in 0..count {
-        let mut stream = connect(number);
-        let mut octets = vec![0; 3000];
-        random.fill(&mut octets);
-        // The gateway may hang up in the middle of it.
-        let _ = stream.write_all(b"IKETCP").and_then(|()| stream.write_all(&octets));
+        let mut octets = b"IKETCP".to_vec();
+        for _ in 0..40 {
+            let mut frame = [0; 66];
+            random.fill(&mut frame);
+            let length = 2 + frame[1] % 60;
+            frame[..2].copy_from_slice(&[0, length]);
+            octets.extend(&frame[..usize::from(length)]);
+        }
+        // The gateway hangs up in the middle of it.
+        let mut conn = Conn::bare(connect(number));
+        let _ = conn.stream.write_all(&octets);
+        assert!(conn.is_closed());
     }
 }
 
@@ -282,9 +290,9 @@ fn r8019_a_storm_of_reconnects_and_requests_by_one_ue_is_its_own_business() {
     let Some(lab) = Lab::start(Setup { workers: Some(2), ..Setup::default() }) else { return };
     let innocent = Innocent::start(1);
     let mut restless = Client::attach(2);
+    let mut request = restless.ue.informational(|_| {});
     for round in 0..300u32 {
         restless.reconnect(source(round as usize));
-        let request = restless.ue.informational(|_| {});
         let frame = restless.frame(b"here");
         let both = [ike_frame(&request), frame];
         // IKE first, ESP first, or both in one write; some leave before the answer.
@@ -296,8 +304,11 @@ fn r8019_a_storm_of_reconnects_and_requests_by_one_ue_is_its_own_business() {
                 restless.conn.send(&both[1]);
             }
         }
+        // What was not answered is asked again on the next connection.
         if round % 5 != 0 {
-            restless.conn.ike();
+            let answer = restless.conn.ike();
+            assert!(restless.ue.open(&answer).is_some());
+            request = restless.ue.informational(|_| {});
         }
     }
     restless.reconnect((HOME, 0).into());
