@@ -109,6 +109,10 @@ limits! {
     send_memory_octets: u64 = 268_435_456, 4_194_304..=68_719_476_736, "octets";
     /// Octets of the receive arena of one worker. Memory: this per worker, taken at start.
     receive_memory_octets: u64 = 8_388_608, 1_048_576..=4_294_967_296, "octets";
+    /// Octets of unfinished frames on connections of one worker that carry no session, of which each may
+    /// hold 4 KB besides; beyond it the connection is closed. A connection with a session may always hold
+    /// one frame. Memory: this per worker, and 4 KB or 64 KB for each connection inside a frame.
+    unfinished_octets: u64 = 67_108_864, 1_048_576..=4_294_967_296, "octets";
     /// Time SIGTERM leaves for deleting all sessions. Memory: none.
     drain_s: u32 = 4, 0..=3_600, "seconds";
     /// Connections to the control socket, and as many to the metrics listener. Memory: 64 KB each.

@@ -216,5 +216,6 @@ fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
         send_queue_octets: limits.send_queue_octets as usize,
         send_memory: octets(limits.send_memory_octets),
         receive_memory: octets(limits.receive_memory_octets),
+        unfinished: octets(limits.unfinished_octets),
     }
 }

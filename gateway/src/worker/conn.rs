@@ -65,6 +65,8 @@ pub(super) struct Conn {
     pub deframer: Deframer,
     /// The frame that straddles receive buffers; empty while none does.
     pub carry: Vec<u8>,
+    /// Octets of `carry` that count towards the worker's limit of unfinished frames.
+    pub unfinished: usize,
     pub receive_armed: bool,
     pub sending: bool,
     pub shutting_down: bool,
@@ -94,6 +96,7 @@ impl Conn {
             state: State::Open,
             deframer: Deframer::responder(),
             carry: Vec::new(),
+            unfinished: 0,
             receive_armed: false,
             sending: false,
             shutting_down: false,

@@ -12,6 +12,8 @@ pub enum DropReason {
     BadLength,
     /// A frame that is neither IKE, ESP nor keepalive.
     Unparseable,
+    /// An unfinished frame beyond the worker's limit; the connection, which had no session, was closed.
+    Unfinished,
     /// ESP with an SPI no SA has.
     UnknownSpi,
     /// ESP with an SPI whose SA was removed in the last seconds.
@@ -72,10 +74,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
+        Self::Unfinished,
         Self::UnknownSpi,
         Self::RetiredSpi,
         Self::ForeignSpi,
@@ -112,6 +115,7 @@ impl DropReason {
             Self::PrefixMismatch => "prefix_mismatch",
             Self::BadLength => "bad_length",
             Self::Unparseable => "unparseable",
+            Self::Unfinished => "unfinished",
             Self::UnknownSpi => "unknown_spi",
             Self::RetiredSpi => "retired_spi",
             Self::ForeignSpi => "foreign_spi",
@@ -166,7 +170,8 @@ pub enum CloseCause {
     Replaced,
     /// Too many messages unanswered, or unread by the peer.
     Backlog,
-    /// The worker's, or the source's, limit of connections was reached: refused at accept.
+    /// The worker's, or the source's, limit of connections was reached: refused at accept. Or the limit of
+    /// unfinished frames.
     Limit,
     /// The control thread asked for it.
     Control,

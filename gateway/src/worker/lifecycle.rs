@@ -147,6 +147,8 @@ impl Worker {
         conn.shutting_down = true;
         let bound = conn.session.take();
         let queue = mem::take(&mut conn.queue);
+        conn.carry = Vec::new();
+        self.unfinished -= mem::take(&mut conn.unfinished);
         for block in queue.blocks {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
             self.blocks.give_back(block);
@@ -192,7 +194,13 @@ impl Worker {
     /// Starts handing a connection over: it stops parsing, ends its operations and then travels.
     pub(super) fn begin_move(&mut self, slot: u32, to: WorkerId, session: Option<SessionId>) {
         let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
-        conn.state = State::Moving(Box::new(Move { to, session, unread: Vec::new(), taking: false, abandoned: false }));
+        conn.state = State::Moving(Box::new(Move {
+            to,
+            session,
+            unread: Vec::new(),
+            taking: false,
+            abandoned: false,
+        }));
         debug_assert!(conn.session.is_none(), "a bound connection is with its owner");
         self.ring.cancel_receive(slot);
     }
@@ -237,6 +245,7 @@ impl Worker {
         let source = conn.path.remote.ip();
         self.ring.close(slot);
         let Some(conn) = self.conns.free(slot, source) else { return };
+        self.unfinished -= conn.unfinished;
         self.counters.connections.set(self.conns.len() as u64);
         let Conn { path, state, deframer, carry, queue, .. } = *conn;
         let mut unsent = Vec::new();

@@ -49,6 +49,9 @@ const TUN_WRITES: u32 = 4096;
 /// raised a little.
 const TUN_PACKET_ROOM: usize = 648;
 
+/// Octets of an unfinished frame that a connection may hold whatever the others do: an ordinary IKE message.
+const UNFINISHED_FREE: usize = 4096;
+
 /// The way into a worker's inbox. Cheap to clone through `Arc`.
 pub struct InboxHandle {
     /// The bounded queue.
@@ -84,6 +87,8 @@ pub struct WorkerLimits {
     pub send_memory: usize,
     /// Octets of the receive arena of the worker.
     pub receive_memory: usize,
+    /// Octets of unfinished frames on connections without a session, beyond 4 KB of each.
+    pub unfinished: usize,
 }
 
 /// The inner network as the packet path sees it.
@@ -178,6 +183,8 @@ struct Worker {
     dirty: Vec<u32>,
     /// Connections whose receive waits for a free buffer.
     starved: Vec<u32>,
+    /// Octets counted towards [`WorkerLimits::unfinished`].
+    unfinished: usize,
     deadlines: BinaryHeap<Reverse<(Instant, u32)>>,
     /// Which worker serves an inner address.
     routes: AHashMap<IpAddr, WorkerId>,
@@ -225,6 +232,7 @@ impl Worker {
             blocks: BlockPool::new(limits.send_memory),
             dirty: Vec::new(),
             starved: Vec::new(),
+            unfinished: 0,
             deadlines: BinaryHeap::new(),
             routes: AHashMap::new(),
             local_addrs: inner.local_addrs.iter().copied().collect(),

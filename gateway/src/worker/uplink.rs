@@ -7,10 +7,10 @@ use codec::esp::{EspError, EspSpi, OpenedKind};
 use codec::ip::{self, InnerHeader};
 use codec::stream::{FrameError, FrameKind, Next, classify};
 
-use super::Worker;
 use super::conn::State;
 use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
+use super::{UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::{Received, Ring};
 use crate::io::tun::{VNET_HDR_LEN, VNET_HDR_NONE};
@@ -136,14 +136,26 @@ impl Worker {
             };
             self.on_body(slot, body);
         }
+        self.settle_carry(slot);
     }
 
-    /// A connection keeps a carry buffer only while a frame is unfinished.
+    /// A connection keeps a carry buffer only while a frame is unfinished, and without a session only as
+    /// far as the limit of the worker goes.
     fn settle_carry(&mut self, slot: u32) {
-        if let Some(conn) = self.conns.get_mut(slot)
-            && conn.carry.is_empty()
-        {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.carry.is_empty() {
             self.ring.keep_spare(mem::take(&mut conn.carry));
+        }
+        let counted = if conn.session.is_some() || !conn.is_open() {
+            0
+        } else {
+            conn.carry.capacity().saturating_sub(UNFINISHED_FREE)
+        };
+        let before = mem::replace(&mut conn.unfinished, counted);
+        self.unfinished = self.unfinished - before + counted;
+        if counted > before && self.unfinished > self.limits.unfinished {
+            self.counters.dropped(DropReason::Unfinished);
+            self.close(slot, CloseCause::Limit);
         }
     }
 

@@ -105,7 +105,7 @@ fn r9329_6_1_10_esp_behind_an_ike_message_on_the_wrong_worker_is_not_lost() {
     assert!(rig.core_is_silent(1));
     rig.order(0, ToWorker::Handled { conn, good: true });
     for number in 0..20u8 {
-        assert!(rig.from_core(1).ends_with(&[number; 300]));
+        assert!(rig.core_receives(1).ends_with(&[number; 300]));
     }
     assert_eq!(peer.receive()[4..], [8; 28]);
     assert_eq!((rig.drops(0, "unknown_spi"), rig.drops(0, "ike_no_connection")), (0, 0));

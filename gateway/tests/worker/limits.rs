@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway::worker::inbox::ToWorker;
 
-use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, limits, udp};
+use crate::rig::{CORE, PATIENCE, Peer, Rig, Ue, ike_frame, limits, udp};
 
 #[test]
 fn connections_beyond_the_bound_of_a_source_are_refused_and_others_live() {
@@ -115,4 +115,43 @@ fn a_stopped_worker_accepts_no_more() {
     rig.fence(0);
     std::thread::sleep(Duration::from_millis(50));
     assert!(std::net::TcpStream::connect(rig.seats[0].addr).is_err());
+}
+
+#[test]
+fn unfinished_frames_are_bounded_except_those_of_sessions() {
+    let rig = Rig::new(1);
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut bound = Peer::connect(&rig, 0);
+    bound.send(&ue.frame_to(CORE, b"bound"));
+    rig.core_receives(0);
+    // The limit has room for a handful; the rest is closed.
+    let unfinished = [&[0xff, 0xff][..], &[0x5a; 60_000]].concat();
+    let mut peers: Vec<Peer> = (0..20).map(|_| Peer::connect(&rig, 0)).collect();
+    for peer in &mut peers {
+        let _ = std::io::Write::write_all(&mut peer.stream, &unfinished);
+    }
+    let refused = || rig.drops(0, "unfinished");
+    let until = std::time::Instant::now() + PATIENCE;
+    while refused() < 12 {
+        assert!(std::time::Instant::now() < until, "{}", refused());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(refused() < 20);
+    // A small piece is always taken, and a session's frame too.
+    let mut small = Peer::connect(&rig, 0);
+    let frame = ike_frame(&[7; 2000]);
+    small.send(&frame[..1500]);
+    let large = ue.frame_to(CORE, &[1; 1300]);
+    bound.send(&large[..1200]);
+    std::thread::sleep(Duration::from_millis(50));
+    small.send(&frame[1500..]);
+    bound.send(&large[1200..]);
+    assert_eq!(rig.ike().1, [7; 2000]);
+    assert!(rig.core_receives(0).ends_with(&[1; 1300]));
+    // What closed gives its share back.
+    drop(peers);
+    rig.until("given back", 2, |rig| rig.seats[0].counters.connections.get());
+    let mut again = Peer::connect(&rig, 0);
+    again.send(&unfinished);
+    assert!(again.is_quiet());
 }

@@ -53,6 +53,7 @@ pub fn limits() -> WorkerLimits {
         send_queue_octets: 256 * 1024,
         send_memory: 4 << 20,
         receive_memory: 8 << 20,
+        unfinished: 256 << 10,
     }
 }
 
