@@ -9,11 +9,19 @@ pub struct Block {
     octets: Box<[u8]>,
     used: usize,
     frames: u32,
+    /// It belongs to a pool.
+    pooled: bool,
 }
 
 impl Block {
     fn new() -> Self {
-        Self { octets: vec![0; BLOCK_LEN].into_boxed_slice(), used: 0, frames: 0 }
+        Self { octets: vec![0; BLOCK_LEN].into_boxed_slice(), used: 0, frames: 0, pooled: true }
+    }
+
+    /// A full block of no pool: for IKE messages, which are few, small and must not wait for memory, and
+    /// which a peer that does not read may leave in flight on every connection.
+    pub fn holding(octets: Vec<u8>, frames: u32) -> Self {
+        Self { used: octets.len(), octets: octets.into_boxed_slice(), frames, pooled: false }
     }
 
     /// Room behind what is used.
@@ -53,19 +61,17 @@ impl BlockPool {
 
     /// An empty block, or `None` when all are lent.
     pub fn take(&mut self) -> Option<Block> {
-        (self.lent < self.max).then(|| self.take_regardless())
-    }
-
-    /// An empty block even when all are lent: for IKE, whose backlog is bounded per connection.
-    pub fn take_regardless(&mut self) -> Block {
+        if self.lent >= self.max {
+            return None;
+        }
         self.lent += 1;
-        self.free.pop().unwrap_or_else(Block::new)
+        Some(self.free.pop().unwrap_or_else(Block::new))
     }
 
-    /// Takes a block back.
+    /// Takes a block back; one of no pool ends here.
     pub fn give_back(&mut self, mut block: Block) {
-        self.lent = self.lent.saturating_sub(1);
-        if self.free.len() + self.lent < self.max {
+        if block.pooled {
+            self.lent = self.lent.saturating_sub(1);
             block.used = 0;
             block.frames = 0;
             self.free.push(block);
@@ -78,15 +84,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lends_no_more_than_its_memory_but_always_serves_ike() {
+    fn lends_no_more_than_its_memory() {
         let mut pool = BlockPool::new(2 * BLOCK_LEN);
         let first = pool.take().expect("within the bound");
         let _second = pool.take().expect("within the bound");
         assert!(pool.take().is_none());
-        let ike = pool.take_regardless();
-        pool.give_back(first);
-        assert!(pool.take().is_none(), "the extra block still counts");
+        let mut ike = Block::holding(vec![1; 40], 2);
+        assert_eq!((ike.bytes().len(), ike.room().len(), ike.frames()), (40, 0, 2));
         pool.give_back(ike);
+        assert!(pool.take().is_none(), "it was not one of the pool's");
+        pool.give_back(first);
         assert!(pool.take().is_some());
     }
 

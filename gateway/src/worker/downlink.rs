@@ -12,7 +12,7 @@ use super::counters::{CloseCause, DropReason};
 use super::inbox::{ToControl, ToWorker};
 use super::sad::Sad;
 use super::{InnerConfig, Worker, WorkerLimits};
-use crate::io::block::BlockPool;
+use crate::io::block::{Block, BlockPool};
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::Ring;
 use crate::io::tun::{VNET_HDR_LEN, VNET_HDR_NONE};
@@ -171,21 +171,13 @@ impl Worker {
                 queue.octets -= block.bytes().len();
                 block
             } else {
-                let mut block = self.blocks.take_regardless();
-                let mut frame = Vec::new();
-                while let Some(message) = queue.ike.front() {
-                    frame.clear();
+                let (mut octets, mut frames) = (Vec::with_capacity(queue.ike_octets), 0);
+                for message in queue.ike.drain(..) {
                     // A message too long for a frame was never accepted by the responder's own bound.
-                    let framed = stream::frame_ike(message, &mut frame).is_ok();
-                    let Some(room) = block.room().get_mut(..frame.len()) else { break };
-                    if framed {
-                        room.copy_from_slice(&frame);
-                        block.commit(frame.len());
-                    }
-                    queue.ike_octets -= message.len();
-                    queue.ike.pop_front();
+                    frames += u32::from(stream::frame_ike(&message, &mut octets).is_ok());
                 }
-                block
+                queue.ike_octets = 0;
+                Block::holding(octets, frames)
             };
             conn.sending = true;
             self.ring.send(slot, block);
@@ -193,7 +185,7 @@ impl Worker {
     }
 
     /// A block was sent, or its connection broke.
-    pub(super) fn on_sent(&mut self, slot: u32, block: crate::io::block::Block, ok: bool) {
+    pub(super) fn on_sent(&mut self, slot: u32, block: Block, ok: bool) {
         if !ok {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
         }

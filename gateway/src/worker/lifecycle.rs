@@ -8,6 +8,7 @@ use super::Worker;
 use super::conn::{Conn, Move, State};
 use super::counters::{CloseCause, DropReason};
 use super::inbox::{Adopted, ToControl, ToWorker};
+use crate::io::block::Block;
 use crate::io::sockets;
 use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
 
@@ -300,23 +301,15 @@ impl Worker {
                 self.set_deadline(slot, due, CloseCause::FirstMessageTimeout);
             }
         }
-        self.queue_raw(slot, &unsent);
+        self.queue_raw(slot, unsent);
         self.parse_unread(slot, &unread);
     }
 
     /// Queues octets that are frames already.
-    fn queue_raw(&mut self, slot: u32, mut octets: &[u8]) {
-        while !octets.is_empty() {
-            let Some(conn) = self.conns.get_mut(slot) else { return };
-            let mut block = self.blocks.take_regardless();
-            let len = octets.len().min(block.room().len());
-            let (now, later) = octets.split_at(len);
-            block.room()[..len].copy_from_slice(now);
-            block.commit(len);
-            conn.queue.octets += len;
-            conn.queue.blocks.push_back(block);
-            octets = later;
-        }
+    fn queue_raw(&mut self, slot: u32, octets: Vec<u8>) {
+        let Some(conn) = self.conns.get_mut(slot).filter(|_| !octets.is_empty()) else { return };
+        conn.queue.octets += octets.len();
+        conn.queue.blocks.push_back(Block::holding(octets, 1));
         self.mark_dirty(slot);
     }
 
