@@ -1,7 +1,7 @@
 //! Send blocks: pooled memory that collects frames until one send takes them all.
 
-/// Octets of a block: room for the largest frame and for a good run of small ones.
-pub const BLOCK_LEN: usize = 128 * 1024;
+/// Octets of a block: a good run of frames for a busy UE, little to hold for one with a few packets.
+pub const BLOCK_LEN: usize = 32 * 1024;
 
 /// Frames collected for one send.
 #[derive(Debug)]
