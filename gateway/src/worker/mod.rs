@@ -14,7 +14,7 @@ mod sad;
 mod uplink;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -38,6 +38,9 @@ use sad::Sad;
 
 /// Longest sleep of an idle worker; deadlines are kept to about this.
 const TICK: Duration = Duration::from_millis(1000);
+
+/// How soon a full queue to the control thread is tried again.
+const LATE_RETRY: Duration = Duration::from_millis(1);
 
 /// Idle seconds after which an SA gives up its cipher contexts.
 const COOL_EVERY_S: u64 = 10;
@@ -194,6 +197,8 @@ struct Worker {
     control: Sender<ToControl>,
     control_wake: Wake,
     control_dirty: bool,
+    /// Reports its queue had no room for: what happened to connections and sessions is never forgotten.
+    late: VecDeque<ToControl>,
     peers: Vec<Arc<InboxHandle>>,
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
@@ -240,6 +245,7 @@ impl Worker {
             control: params.control,
             control_wake: params.control_wake,
             control_dirty: false,
+            late: VecDeque::new(),
             peers: params.peers,
             limits,
             counters: params.counters,
@@ -257,7 +263,8 @@ impl Worker {
     fn run(mut self) {
         let mut housekeeping_s = 0;
         loop {
-            if let Err(error) = self.ring.wait(TICK) {
+            let tick = if self.late.is_empty() { TICK } else { LATE_RETRY };
+            if let Err(error) = self.ring.wait(tick) {
                 tracing::error!(worker = self.id.0, %error, "the ring failed; the worker ends");
                 return;
             }
@@ -267,6 +274,7 @@ impl Worker {
                 let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
             }
+            self.report_late();
             self.rearm_starved();
             self.flush();
             if std::mem::take(&mut self.control_dirty) {
@@ -326,14 +334,32 @@ impl Worker {
         self.counters.cpu_ns.set(thread::cpu_time().as_nanos() as u64);
     }
 
-    /// Tells the control thread; false when its queue is full, which is counted.
+    /// Tells the control thread. False when its queue is full and the message may be lost, which is
+    /// counted; everything else waits here, and IKE messages find the queue full as long as it does.
     fn report(&mut self, message: ToControl) -> bool {
         self.control_dirty = true;
-        let sent = self.control.try_send(message).is_ok();
-        if !sent {
+        let refused = if self.late.is_empty() {
+            let Err(refused) = self.control.try_send(message) else { return true };
+            refused.into_inner()
+        } else {
+            message
+        };
+        if matches!(refused, ToControl::Ike { .. } | ToControl::EspActivity { .. }) {
             self.counters.dropped(DropReason::ControlQueueFull);
+            return false;
         }
-        sent
+        self.late.push_back(refused);
+        true
+    }
+
+    /// Tells the control thread what its queue had no room for.
+    fn report_late(&mut self) {
+        while let Some(message) = self.late.pop_front() {
+            if let Err(refused) = self.control.try_send(message) {
+                return self.late.push_front(refused.into_inner());
+            }
+            self.control_dirty = true;
+        }
     }
 
     /// Passes a message to another worker; false when its inbox is full, which is counted.

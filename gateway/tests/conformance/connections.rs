@@ -27,15 +27,15 @@ fn r9329_1_2_1_and_5_3_the_gateway_neither_connects_nor_leaves_tcp() {
 
     // Without a connection there is something to say by IKE and by ESP, and no way to say it.
     client.reconnect((AWAY, 0).into());
-    lab.until("the session is detached", "detached".into(), |lab| state(lab));
-    lab.from_core(client.addr.into(), b"lost");
+    lab.until("the session is detached", "detached".into(), state);
+    lab.to_ue(client.addr.into(), b"lost");
     lab.until("counted", 1, |lab| lab.drops("no_connection"));
     std::thread::sleep(Duration::from_millis(2500));
     client.send(b"after");
     let request = client.conn.ike();
     client.acknowledge(&request);
     assert!(lab.at_core().1 == b"after");
-    lab.from_core(client.addr.into(), b"found");
+    lab.to_ue(client.addr.into(), b"found");
     assert_eq!(client.receive(), b"found");
 
     let packets = capture.finish();
@@ -53,11 +53,11 @@ fn r9329_6_1_4_and_6_1_5_and_6_1_10_a_session_goes_on_from_elsewhere_with_esp_al
     let mut client = Client::attach(1);
     for (round, source) in [(AWAY, 0), (AWAY, 6001), (HOME, 1023), (AWAY, 60_000)].into_iter().enumerate() {
         client.reconnect(source.into());
-        lab.until("the session stays without a connection", "detached".into(), |lab| state(lab));
+        lab.until("the session stays without a connection", "detached".into(), state);
         let payload = [round as u8; 50];
         client.send(&payload);
         assert_eq!(lab.at_core(), ((client.addr, 4000).into(), payload.to_vec()));
-        lab.from_core(client.addr.into(), &payload);
+        lab.to_ue(client.addr.into(), &payload);
         assert_eq!(client.receive(), payload);
         let session = lab.sessions().remove(0);
         assert_eq!(session["remote"], client.conn.stream.local_addr().expect("bound").to_string());
@@ -79,7 +79,7 @@ fn r9329_6_1_9_and_d4_a_connection_carries_one_session() {
     assert!(one.conn.is_quiet() && lab.core_is_silent());
     assert_eq!((lab.drops("foreign_spi"), lab.stats()["half_open"].as_u64()), (1, Some(0)));
     for client in [&mut one, &mut other] {
-        lab.from_core(client.addr.into(), b"unmoved");
+        lab.to_ue(client.addr.into(), b"unmoved");
         assert_eq!(client.receive(), b"unmoved");
     }
     // What was refused there is still fresh where it belongs.
@@ -174,7 +174,7 @@ fn r9329_6_1_14_and_6_1_15_and_6_1_16_the_last_fresh_message_decides_and_both_ar
     // A second connection; nothing it brings so far is fresh.
     let mut second = Conn::open_from((AWAY, 0).into());
     let on_first = |client: &mut Client, payload: &[u8]| {
-        lab.from_core(client.addr.into(), payload);
+        lab.to_ue(client.addr.into(), payload);
         assert_eq!(client.receive(), payload);
     };
     on_first(&mut client, b"prefix only");
@@ -196,7 +196,7 @@ fn r9329_6_1_14_and_6_1_15_and_6_1_16_the_last_fresh_message_decides_and_both_ar
     let frame = client.frame(b"fresh");
     second.send(&frame);
     assert_eq!(lab.at_core().1, b"fresh");
-    lab.from_core(client.addr.into(), b"moved");
+    lab.to_ue(client.addr.into(), b"moved");
     let packet = second.esp();
     assert_eq!(client.open(packet), b"moved");
     assert!(client.conn.is_quiet());
@@ -212,7 +212,7 @@ fn r9329_6_1_14_and_6_1_15_and_6_1_16_the_last_fresh_message_decides_and_both_ar
     let request = client.ue.informational(|_| {});
     second.send_ike(&request);
     second.ike();
-    lab.from_core(client.addr.into(), b"by IKE");
+    lab.to_ue(client.addr.into(), b"by IKE");
     let packet = second.esp();
     assert_eq!(client.open(packet), b"by IKE");
 }
@@ -273,7 +273,7 @@ fn goes_on(lab: &Lab, client: &mut Client) {
     client.conn = Conn::open();
     client.send(b"goes on");
     assert_eq!(lab.at_core().1, b"goes on");
-    lab.from_core(client.addr.into(), b"back");
+    lab.to_ue(client.addr.into(), b"back");
     assert_eq!(client.receive(), b"back");
 }
 

@@ -69,7 +69,7 @@ fn r9329_6_2_3_and_d8_a_repeated_request_gets_the_stored_response_where_it_came_
     client.use_newest_child();
     client.send(b"second child");
     assert_eq!(lab.at_core().1, b"second child");
-    lab.from_core(client.addr.into(), b"newest");
+    lab.to_ue(client.addr.into(), b"newest");
     assert_eq!(client.receive(), b"newest");
 }
 

@@ -147,7 +147,7 @@ fn r9329_10_4_garbage_of_every_kind_is_counted_and_costs_nobody_else() {
     assert!(stats["closes"]["corrupted"].as_u64() > Some(0), "{stats}");
     assert!(stats["closes"]["auth_failed"].as_u64() >= Some(300), "{stats}");
     // The victim's SA was named by all of them and is where it was.
-    lab.from_core(victim.addr.into(), b"unmoved");
+    lab.to_ue(victim.addr.into(), b"unmoved");
     assert_eq!(victim.receive(), b"unmoved");
     victim.send(b"unharmed");
     assert_eq!(lab.at_core().1, b"unharmed");
@@ -230,7 +230,7 @@ fn d10_a_peer_that_stops_reading_loses_whole_frames_and_hurts_nobody() {
     while lab.drops("send_queue_full") < 1000 {
         assert!(begun.elapsed() < PATIENCE, "{}", lab.stats());
         for _ in 0..500 {
-            lab.from_core(deaf.addr.into(), &[&sent.to_be_bytes()[..], &flood].concat());
+            lab.to_ue(deaf.addr.into(), &[&sent.to_be_bytes()[..], &flood].concat());
             sent += 1;
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -240,7 +240,7 @@ fn d10_a_peer_that_stops_reading_loses_whole_frames_and_hurts_nobody() {
     deaf.send(b"up");
     assert_eq!(lab.at_core().1, b"up");
     // It reads again: frames are whole, sequence numbers without a hole, packets in order.
-    lab.from_core(deaf.addr.into(), b"late");
+    lab.to_ue(deaf.addr.into(), b"late");
     deaf.conn.stream.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
     let (mut last, mut next_sequence) = (None, 1u32);
     let mut read = 0;
@@ -262,7 +262,7 @@ fn d10_a_peer_that_stops_reading_loses_whole_frames_and_hurts_nobody() {
         }
     }
     assert!(read > 10 && read < sent, "{read} of {sent}");
-    lab.from_core(deaf.addr.into(), b"again");
+    lab.to_ue(deaf.addr.into(), b"again");
     assert_eq!(deaf.receive(), b"again");
     innocent.finish();
 }

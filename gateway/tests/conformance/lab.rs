@@ -153,7 +153,7 @@ impl Lab {
     }
 
     /// The core sends a datagram to a UE.
-    pub fn from_core(&self, ue: IpAddr, payload: &[u8]) {
+    pub fn to_ue(&self, ue: IpAddr, payload: &[u8]) {
         self.core.send_to(payload, (ue, 4000)).expect("the core has a route");
     }
 }

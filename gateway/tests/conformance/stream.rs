@@ -18,7 +18,7 @@ fn r9329_2_1_and_2_2_and_5_1_every_configured_port_serves_any_source_port() {
             let mut client = Client::attach_on(conn, UeConfig::new(10 * seed + more));
             client.send(&port.to_be_bytes());
             assert_eq!(lab.at_core().1, port.to_be_bytes());
-            lab.from_core(client.addr.into(), b"down");
+            lab.to_ue(client.addr.into(), b"down");
             assert_eq!(client.receive(), b"down");
         }
     }
@@ -108,7 +108,7 @@ fn r9329_3_2_and_6_6_2_a_hundred_thousand_keepalives_and_empty_frames_leave_no_t
     client.conn.send(&noise);
     client.send(b"still in step");
     assert_eq!(lab.at_core().1, b"still in step");
-    lab.from_core(client.addr.into(), b"here");
+    lab.to_ue(client.addr.into(), b"here");
     assert_eq!(client.receive(), b"here");
     assert!(second.is_quiet());
     let stats = lab.stats();

@@ -16,7 +16,7 @@ fn r9329_4_1_and_9_3_1_and_9_5_1_outer_headers_say_nothing_about_inner_ones() {
     // EF, AF41, CS1 and best effort; with and without congestion experienced.
     for tos in [0xb8, 0x88, 0x20, 0, 0xbb, 3] {
         core.set_tos_v4(tos).expect("an option");
-        lab.from_core(client.addr.into(), b"down");
+        lab.to_ue(client.addr.into(), b"down");
         let mut packet = client.conn.esp();
         let opened = client.inbound.open(&mut packet).expect("authentic");
         assert_eq!(u32::from(packet[opened.payload][1]), tos, "inner ECN and DSCP arrive as they were");
@@ -45,7 +45,7 @@ fn r9329_6_1_6_the_flow_label_is_the_same_on_every_connection() {
         client.reconnect(source(port));
         client.send(b"up");
         lab.at_core();
-        lab.from_core(client.addr.into(), b"down");
+        lab.to_ue(client.addr.into(), b"down");
         assert_eq!(client.receive(), b"down");
     }
     let packets = capture.finish();

@@ -15,7 +15,7 @@ fn lab() -> Option<Lab> {
 /// Both directions work on the current connection.
 fn both_ways(lab: &Lab, client: &mut Client, payload: &[u8]) {
     assert_eq!(lab.at_core(), ((client.addr, 4000).into(), payload.to_vec()));
-    lab.from_core(client.addr.into(), payload);
+    lab.to_ue(client.addr.into(), payload);
     assert_eq!(client.receive(), payload);
 }
 
@@ -42,7 +42,7 @@ fn r9329_6_1_10_a_session_resumes_by_ike_on_whatever_worker() {
         let request = client.ue.informational(|_| {});
         client.exchange(&request);
         // The downlink follows the request, before any packet goes up.
-        lab.from_core(client.addr.into(), b"down");
+        lab.to_ue(client.addr.into(), b"down");
         assert_eq!(client.receive(), b"down");
         client.send(&round.to_be_bytes());
         both_ways(&lab, &mut client, &round.to_be_bytes());
@@ -71,7 +71,7 @@ fn r9329_6_1_15_what_is_pipelined_behind_the_first_frame_moves_with_the_connecti
         for number in 0..4 {
             assert_eq!(lab.at_core().1, [number; 900]);
         }
-        lab.from_core(client.addr.into(), b"down");
+        lab.to_ue(client.addr.into(), b"down");
         assert_eq!(client.receive(), b"down");
     }
     assert!(lab.closes("moved") > 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::worker::inbox::ToWorker;
+use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, PATIENCE, Peer, Rig, Ue, ike_frame, limits, udp};
 
@@ -154,4 +154,25 @@ fn unfinished_frames_are_bounded_except_those_of_sessions() {
     let mut again = Peer::connect(&rig, 0);
     again.send(&unfinished);
     assert!(again.is_quiet());
+}
+
+#[test]
+fn a_full_queue_to_the_control_thread_loses_no_news_of_connections() {
+    let rig = Rig::new(1);
+    const COUNT: u64 = 4300;
+    for number in 1..=COUNT {
+        drop(Peer::connect_bare(&rig, 0));
+        if number % 32 == 0 {
+            rig.until("closed", number, |rig| rig.closes(0, "peer"));
+        }
+    }
+    assert_eq!(rig.reports.len(), rig.reports.capacity().expect("bounded"));
+    // An IKE message finds no room: its connection goes, to come back when there is.
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&ike_frame(&[7; 28]));
+    assert!(peer.is_closed());
+    assert_eq!(rig.drops(0, "control_queue_full"), 1);
+    for _ in 0..=COUNT {
+        rig.report(|report| matches!(report, ToControl::Closed { .. }).then_some(()));
+    }
 }
