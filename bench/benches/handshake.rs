@@ -1,7 +1,7 @@
 //! Cost of attaching a UE on the control thread: the responder's time for IKE_SA_INIT and for IKE_AUTH,
 //! per suite and kind of authentication. The UE's own time is left out.
 
-#[path = "../../gateway/tests/responder/ue.rs"]
+#[path = "../../gateway/tests/support/ue.rs"]
 #[allow(dead_code, reason = "the tests of the responder use the rest")]
 mod ue;
 #[path = "../../gateway/tests/responder/world.rs"]
