@@ -1,5 +1,6 @@
 //! The initiator against a scripted gateway, in virtual time.
 
+#[allow(dead_code, reason = "each test program uses its part")]
 mod script;
 
 use codec::SeededRandom;

@@ -4,7 +4,8 @@ use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
 use super::source::SourceSpread;
 use crate::report::{Latencies, Progress, failure_counts};
 use crate::ue::{EndCause, Identity, Initiator, UeConfig};
-use codec::Random;
+use codec::crypto::KeyExchange;
+use codec::{OsRandom, Random};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,6 +82,7 @@ impl Fleet {
             .collect();
         let timers = tokio_uring::spawn(run_timers(ues.clone()));
         let fleet = Self { shared, ues, timers };
+        warm_up(&plan.config);
         let bar = progress.bar("attaching", u64::from(plan.ues));
         let begun_at = Instant::now();
         let mut last_result_at = begun_at;
@@ -155,6 +157,14 @@ impl Fleet {
             .collect();
         let ok = self.ues.len() as u64 - causes.len() as u64;
         AttachOutcome { ok, failed: failure_counts(causes.iter().map(String::as_str)), span_s, latencies }
+    }
+}
+
+/// Makes a key of every group once: the library tests itself and gathers entropy at its first use, which takes tens of
+/// milliseconds that are no UE's.
+fn warm_up(config: &UeConfig) {
+    for group in config.ike.iter().flat_map(|proposal| proposal.groups()) {
+        let _ = KeyExchange::generate(*group, &mut OsRandom);
     }
 }
 

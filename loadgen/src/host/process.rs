@@ -45,7 +45,9 @@ impl GatewayProcess {
         let mut pids = fs::read_dir("/proc").ok()?.filter_map(|entry| {
             let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-            (comm.trim_end() == GATEWAY_COMM).then_some(pid)
+            // A process that has ended stays listed until its parent takes note, without memory.
+            let alive = fs::read_to_string(format!("/proc/{pid}/status")).ok()?.contains("VmRSS:");
+            (comm.trim_end() == GATEWAY_COMM && alive).then_some(pid)
         });
         let pid = pids.next()?;
         pids.next().is_none().then_some(Self { pid })

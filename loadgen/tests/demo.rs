@@ -1,0 +1,77 @@
+//! `loadgen demo` with the real gateway, as a user runs it. Needs root; says so and passes without.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Finds the gateway beside this test's programs; builds it when it is not there.
+fn gateway() -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_BIN_EXE_loadgen")).with_file_name("swugate");
+    if !beside.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "-p", "gateway"]);
+        if beside.parent().is_some_and(|directory| directory.ends_with("release")) {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    }
+    beside
+}
+
+#[test]
+fn demo_attaches_everyone_and_loses_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: namespaces need root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("demo.json");
+    let demo = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["demo", "--ues", "20", "--seconds", "1", "--json"])
+        .arg(&json)
+        .arg("--swugate")
+        .arg(gateway())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let own = format!("-{}", demo.id());
+    let output = demo.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["attach"]["ok"], 20);
+    for way in ["uplink", "downlink"] {
+        for fault in ["lost", "duplicated", "corrupted"] {
+            assert_eq!(report[way][fault], 0, "{way} {fault}");
+        }
+        assert!(report[way]["bits_per_s"].as_f64().unwrap() > 1e6);
+        assert!(report[way]["cpu_s_per_gb"].as_f64().unwrap() > 0.0);
+        assert!(report[way]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    }
+    assert!(report["gateway"]["rss_bytes"].as_u64().unwrap() > 0);
+    let left = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    assert!(!left.map(|entry| entry.file_name().into_string().unwrap()).any(|name| name.ends_with(&own)));
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_said_with_the_exit_code_of_the_contract() {
+    let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_loadgen")).args(args).output().unwrap();
+    for (args, code, said) in [
+        (&["attach", "--gateway", "127.0.0.1:1"][..], 2, "--psk"),
+        (&["attach", "--gateway", "nowhere", "--psk", "x"], 2, "--gateway"),
+        (
+            &["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--transport", "udp"],
+            2,
+            "not in this version",
+        ),
+        (&["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--ike", "rot13"], 2, "rot13"),
+        (&["traffic", "--gateway", "127.0.0.1:1", "--psk", "x", "--direction", "down"], 2, "--far"),
+        (&["sink", "--listen", "192.0.2.1:9"], 3, "192.0.2.1"),
+        (&["attach", "--gateway", "127.0.0.1:1", "--psk", "x"], 1, ""),
+    ] {
+        let output = run(args);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(text.contains(said), "{args:?}: {text}");
+    }
+}
