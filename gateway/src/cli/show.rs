@@ -1,5 +1,7 @@
 //! `sessions` and `stats`: what the running gateway answers, as a table or as JSON.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,8 +22,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub(super) fn sessions(run_dir: &Path, json: bool) -> Result<(), Failure> {
     let answer = socket::ask(run_dir, &Request::Sessions, ANSWER_TIMEOUT)?;
     if json {
-        println!("{answer}");
-        return Ok(());
+        return print(&answer);
     }
     let rows: Vec<SessionRow> = decode(answer)?;
     let mut table = Table::new();
@@ -49,8 +50,15 @@ pub(super) fn sessions(run_dir: &Path, json: bool) -> Result<(), Failure> {
             sum(|child| child.bytes_out),
         ]);
     }
-    println!("{table}");
-    Ok(())
+    print(&table)
+}
+
+/// Prints one answer. A reader that has seen enough (`| head`) ends the command like any other success.
+pub(super) fn print(text: &dyn fmt::Display) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written.map_err(|error| Failure::system("standard output", &error)),
+    }
 }
 
 /// A name chosen by a UE, safe for a terminal.
@@ -65,12 +73,12 @@ pub(super) fn stats(run_dir: &Path, json: bool, watch: bool) -> Result<(), Failu
         let answer = socket::ask(run_dir, &Request::Stats, ANSWER_TIMEOUT)?;
         let now = Instant::now();
         if json {
-            println!("{answer}");
+            print(&answer)?;
         }
         let stats: Stats = decode(answer)?;
         if !json {
             let since = before.as_ref().map(|(then, stats)| (now.duration_since(*then).as_secs_f64(), stats));
-            println!("{}", table(&stats, since));
+            print(&table(&stats, since))?;
         }
         if !watch {
             return Ok(());
