@@ -160,8 +160,8 @@ impl UeFlow {
         }
         if let Some(down) = self.down.as_mut().filter(|down| down.running) {
             let silent_ns = now_ns.saturating_sub(down.acked_ns);
-            let unanswered_go = down.checker.next_seq() == 0 && silent_ns > STALL_NS;
-            down.ack_due |= unanswered_go || silent_ns > HEARTBEAT_NS;
+            // Until the first data arrives this repeats the first credit, which may have got lost.
+            down.ack_due |= silent_ns > HEARTBEAT_NS;
         }
         self.has_output()
     }

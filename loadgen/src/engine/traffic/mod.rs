@@ -164,9 +164,14 @@ async fn pass(flows: &Flows, plan: &TrafficPlan, begun_at: Instant, progress: &P
         Direction::Both => "both ways",
     };
     let bar = progress.bar(label, plan.duration.as_millis() as u64);
-    for (ue, flow) in flows {
-        flow.borrow_mut().go(clock::monotonic_ns());
-        ue.wake();
+    for batch in flows.chunks(ASK_BATCH) {
+        for (ue, flow) in batch {
+            flow.borrow_mut().go(clock::monotonic_ns());
+            ue.wake();
+        }
+        if flows.len() > ASK_BATCH {
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
     }
     let mut interval = tokio::time::interval(TICK);
     while begun_at.elapsed() < plan.duration {
