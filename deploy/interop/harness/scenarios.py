@@ -12,6 +12,7 @@ from typing import Callable
 from . import libreswan, strongswan
 from .gateway import POOLS, PSK, Swugate
 from .lab import Lab, wait_for
+from .oldkernel import GuestGateway
 from .pki import Pki
 from .traffic import Iperf, iperf_both_ways, ping
 from .verdict import StepFailed
@@ -66,6 +67,16 @@ class HostBench(Bench):
 
     def furnish(self):
         self.network = strongswan.Network(self.lab)
+
+
+class OldKernelBench(Bench):
+    """swugate in the guest, strongSwan and the shim on the host."""
+
+    label = "old"
+
+    def furnish(self):
+        self.gateway_guest = GuestGateway(self.lab)
+        self.network = strongswan.Network(self.lab, mid=self.lab.gw)
 
 
 def _in_pool(verdict, addresses):
@@ -240,6 +251,26 @@ def _read_by_tshark(bench, verdict):
         gateway.stop()
 
 
+def _old_kernel(bench, verdict):
+    """The ring without what kernels after 6.1 have, from attach to delete across a reset."""
+    run = bench.network.execute
+    peer = strongswan.Initiator(bench.lab, bench.network, PSK, gateway=bench.gateway_guest.ADDRESS)
+    _in_pool(verdict, peer.attach(verdict))
+    verdict.step("kernel", True, bench.gateway_guest.release)
+    ping(verdict, "ping", run)
+    iperf_both_ways(verdict, bench.lab, run, server=bench.gateway_guest.iperf_server)
+    before = peer.ike_sa()
+    peer.shim.do("rst")
+    ping(verdict, "ping after a reset", run)
+    verdict.step("same IKE SA", peer.ike_sa() == before)
+    peer.rekey_child(verdict)
+    peer.rekey_ike(verdict)
+    ping(verdict, "ping", run)
+    peer.delete(verdict)
+    peer.stop()
+    verdict.step("exit on SIGTERM", bench.gateway_guest.stop() == 0)
+
+
 SCENARIOS = [
     *(Scenario(f"libreswan-{name}", GuestBench, _libreswan(name), swugate_only=suite.esn == "yes")
       for name, suite in libreswan.SUITES.items()),
@@ -249,7 +280,7 @@ SCENARIOS = [
     Scenario("strongswan-rsa-invalid-ke", HostBench, _strongswan(
         _other_group_first, auth="rsa", ike="aes256gcm16-prfsha256-ecp521-ecp256")),
     Scenario("strongswan-ecdsa-outer-ipv6", HostBench, _strongswan(
-        _short_session, auth="ecdsa", outer6=True, ike="aes256-sha512-ecp384"), swugate_only=True),
+        _short_session, auth="ecdsa", gateway=f"[{Lab.GATEWAY6}]", ike="aes256-sha512-ecp384"), swugate_only=True),
     Scenario("strongswan-split-1", HostBench, _strongswan(_short_session, split=1)),
     Scenario("strongswan-split-7", HostBench, _strongswan(_short_session, split=7)),
     Scenario("strongswan-coalesced", HostBench, _strongswan(_short_session, coalesce=20)),
@@ -261,6 +292,7 @@ SCENARIOS = [
     Scenario("strongswan-terminate", HostBench, _strongswan(_terminate), swugate_only=True),
     Scenario("strongswan-drain", HostBench, _strongswan(_drained, clean=False), swugate_only=True),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
+    Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),
 ]
 
 

@@ -148,14 +148,18 @@ class Shim:
 
 
 class Network:
-    """The UE's side of a lab: namespace `ue`, behind it `mid` with the shim, then the gateway."""
+    """The UE's side of a lab: namespace `ue`, behind it `mid` with the shim, then the gateway.
+
+    `mid` may be a namespace that reaches the gateway already.
+    """
 
     SHIM, UE = "10.97.0.1", "10.97.0.2"
 
-    def __init__(self, lab):
-        self.lab, self.mid, self.ue = lab, lab.namespace("mid"), lab.namespace("ue")
-        lab.veth(lab.gw, "out0", (Lab.GATEWAY4 + "/24", Lab.GATEWAY6 + "/64"),
-                 self.mid, "eth0", (Lab.UE4 + "/24", Lab.UE6 + "/64"))
+    def __init__(self, lab, mid=None):
+        self.lab, self.mid, self.ue = lab, mid or lab.namespace("mid"), lab.namespace("ue")
+        if not mid:
+            lab.veth(lab.gw, "out0", (Lab.GATEWAY4 + "/24", Lab.GATEWAY6 + "/64"),
+                     self.mid, "eth0", (Lab.UE4 + "/24", Lab.UE6 + "/64"))
         lab.veth(self.mid, "eth1", (self.SHIM + "/24",), self.ue, "eth0", (self.UE + "/24",))
 
     def execute(self, argv, timeout):
@@ -174,9 +178,7 @@ class Initiator:
     """strongSwan as the UE, through its shim."""
 
     def __init__(self, lab, network, psk, auth="psk", pki=None, ike="aes256gcm16-prfsha256-ecp256",
-                 esp="aes256gcm16-ecp256,aes256gcm16", outer6=False, split=0, coalesce=0, dpd=2):
-        self.lab, self.network = lab, network
-        gateway = f"[{Lab.GATEWAY6}]" if outer6 else Lab.GATEWAY4
+                 esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2):
         self.shim = Shim(lab, network.mid, "originate", f"{Network.SHIM}:4500", f"{gateway}:{Lab.PORT}")
         for fault, value in (("split", split), ("coalesce", coalesce)):
             if value:

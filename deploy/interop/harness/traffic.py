@@ -20,16 +20,21 @@ def ping(verdict, name, execute, address=Lab.CORE4, count=3):
 class Iperf:
     """One iperf3 test against its own one-shot server in the core namespace."""
 
-    def __init__(self, lab, seconds, *options):
-        port = next(_ports)
-        self.server = lab.spawn("iperf3-server", ["iperf3", "-s", "-1", "-p", str(port)], namespace=lab.core)
-        wait_for(lambda: f":{port} " in lab.exec(lab.core, ["ss", "-Hltn"])[1], 5)
+    def __init__(self, lab, seconds, *options, server=None):
+        """server(port) starts it elsewhere than in the core namespace."""
+        port, self.server = next(_ports), None
+        if server:
+            server(port)
+        else:
+            self.server = lab.spawn("iperf3-server", ["iperf3", "-s", "-1", "-p", str(port)], namespace=lab.core)
+            wait_for(lambda: f":{port} " in lab.exec(lab.core, ["ss", "-Hltn"])[1], 5)
         self.argv = ["iperf3", "-J", "-c", lab.CORE4, "-p", str(port), "-t", str(seconds), "--connect-timeout", "5000",
                      *options]
 
     def step(self, verdict, name, output, least_mbit=0.5):
         """Judges the JSON report: what arrived, in Mbit/s, for each direction that ran."""
-        self.server.stop()
+        if self.server:
+            self.server.stop()
         try:
             end = json.loads(output[output.index("{"):])
             rates = [end["end"][key]["bits_per_second"] / 1e6
@@ -40,9 +45,9 @@ class Iperf:
         verdict.step(name, bool(rates) and min(rates) >= least_mbit, detail)
 
 
-def iperf_both_ways(verdict, lab, execute, seconds=2):
+def iperf_both_ways(verdict, lab, execute, seconds=2, server=None):
     """Up, then down, TCP inside the tunnel."""
     for name, options in (("up", []), ("down", ["-R"])):
-        test = Iperf(lab, seconds, *options)
+        test = Iperf(lab, seconds, *options, server=server)
         _, output = execute(test.argv, seconds + 20)
         test.step(verdict, name, output)
