@@ -1,0 +1,199 @@
+//! Connections on the ring: accept, receive, send, and the descriptors behind slots.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use io_uring::squeue::Entry;
+use io_uring::{opcode, types};
+
+use super::token::{Kind, Token};
+use super::{Completion, Received, Ring, Slot, Socket, own};
+use crate::io::block::Block;
+use crate::io::recv_pool::Incoming;
+
+impl Ring {
+    pub(super) fn on_accept(&mut self, listener: usize, result: i32, more: bool) -> Completion {
+        match own(result) {
+            Ok(socket) => {
+                if !more {
+                    self.arm_accept(listener);
+                }
+                Completion::Accepted { listener, socket }
+            }
+            Err(_) if more => Completion::Nothing,
+            Err(_) => Completion::AcceptStopped { listener },
+        }
+    }
+
+    pub(super) fn on_receive(&mut self, result: i32, flags: u32) -> Received {
+        match result {
+            0 => {
+                // A buffer may have been picked before the end was seen.
+                if let Some(incoming) = self.stream.claim(flags, 0) {
+                    self.stream.release(incoming);
+                }
+                Received::End
+            }
+            len if len > 0 => match self.stream.claim(flags, len as u32) {
+                Some(incoming) => Received::Octets(incoming),
+                None => Received::Failed,
+            },
+            error if error == -libc::ENOBUFS => Received::Starved,
+            _ => Received::Failed,
+        }
+    }
+
+    pub(super) fn on_send(&mut self, slot: u32, result: i32) -> Completion {
+        let Some((block, sent)) = self.slots.get_mut(slot as usize).and_then(|slot| slot.sending.take())
+        else {
+            return Completion::Nothing;
+        };
+        let sent = sent + usize::try_from(result).unwrap_or(0);
+        if result > 0 && sent < block.bytes().len() {
+            self.submit_send(slot, block, sent);
+            return Completion::Nothing;
+        }
+        Completion::Sent { slot, ok: result > 0, block }
+    }
+
+    /// Accepts at `listener` until told otherwise.
+    pub fn arm_accept(&mut self, listener: usize) {
+        let Some(socket) = self.listeners.get(listener) else { return };
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let entry = opcode::AcceptMulti::new(types::Fd(socket.as_raw_fd())).flags(flags).build();
+        self.push(entry, Token::new(Kind::Accept, 0, listener as u32));
+    }
+
+    /// Closes the accept queues: the kernel spreads new connections over the other workers.
+    pub fn stop_accepting(&mut self) {
+        for index in 0..self.listeners.len() {
+            let token = Token::new(Kind::Accept, 0, index as u32);
+            let entry = opcode::AsyncCancel::new(token.0).build();
+            self.push(entry, Token::new(Kind::Ignored, 0, 0));
+        }
+        self.listeners.clear();
+    }
+
+    /// Puts a socket into an empty slot.
+    ///
+    /// # Errors
+    /// When the table of direct descriptors does not take it.
+    pub fn open(&mut self, slot: u32, generation: u32, socket: OwnedFd) -> io::Result<()> {
+        let socket = if self.direct {
+            self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
+            Socket::Direct
+        } else {
+            Socket::Plain(socket)
+        };
+        let entry =
+            self.slots.get_mut(slot as usize).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+        *entry = Slot { socket: Some(socket), sending: None, generation };
+        Ok(())
+    }
+
+    /// Empties a slot that has no operation in flight; the connection is closed.
+    pub fn close(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        debug_assert!(entry.sending.is_none(), "one send may still use the slot");
+        if let Some(Socket::Direct) = entry.socket.take() {
+            // Fails only for a slot outside the table, and `open` was given this one.
+            let _ = self.uring.submitter().register_files_update(slot, &[-1]);
+        }
+    }
+
+    /// Receives on the slot until it ends or the buffers run out.
+    pub fn arm_receive(&mut self, slot: u32) {
+        let group = self.stream.group();
+        self.push_on_slot(slot, Kind::Receive, |file| match file {
+            Target::Direct(fd) => opcode::RecvMulti::new(fd, group).build(),
+            Target::Plain(fd) => opcode::RecvMulti::new(fd, group).build(),
+        });
+    }
+
+    /// Ends the receive of the slot; its last completion still comes.
+    pub fn cancel_receive(&mut self, slot: u32) {
+        let Some(entry) = self.slots.get(slot as usize) else { return };
+        let token = Token::new(Kind::Receive, entry.generation, slot);
+        self.push(opcode::AsyncCancel::new(token.0).build(), Token::new(Kind::Ignored, 0, 0));
+    }
+
+    /// Shuts the connection down in both directions: its receive and send end.
+    ///
+    /// The kernel looks the slot up in a thread of its own, some time later: the slot must stay as it
+    /// is until [`Completion::ShutDown`], or the next connection in it is shut down instead.
+    pub fn shutdown(&mut self, slot: u32) {
+        self.push_on_slot(slot, Kind::Shutdown, |file| match file {
+            Target::Direct(fd) => opcode::Shutdown::new(fd, libc::SHUT_RDWR).build(),
+            Target::Plain(fd) => opcode::Shutdown::new(fd, libc::SHUT_RDWR).build(),
+        });
+    }
+
+    /// Whether the kernel has a stream buffer to fill.
+    pub fn can_receive(&self) -> bool {
+        self.stream.has_published()
+    }
+
+    /// The octets of a run, writable in place.
+    pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
+        self.stream.bytes_mut(incoming)
+    }
+
+    /// Gives a run of received octets back.
+    pub fn release(&mut self, incoming: Incoming) {
+        self.stream.release(incoming);
+    }
+
+    /// Sends `block` whole on the slot; one send at a time.
+    pub fn send(&mut self, slot: u32, block: Block) {
+        self.submit_send(slot, block, 0);
+    }
+
+    fn submit_send(&mut self, slot: u32, block: Block, sent: usize) {
+        let Some(rest) = block.bytes().get(sent..) else { return };
+        let (address, len) = (rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(u32::MAX));
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        // The block's heap memory does not move while `sending` owns it, and nobody touches it until the
+        // completion takes it out.
+        self.push_on_slot(slot, Kind::Send, |file| match file {
+            Target::Direct(fd) => opcode::Send::new(fd, address, len).flags(flags).build(),
+            Target::Plain(fd) => opcode::Send::new(fd, address, len).flags(flags).build(),
+        });
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            debug_assert!(entry.sending.is_none(), "one send in flight per connection");
+            entry.sending = Some((block, sent));
+        }
+    }
+
+    /// Takes the socket out of a slot that has no operation in flight. A direct descriptor must be turned
+    /// into a plain one first: then `None` is returned, [`Completion::SocketTaken`] brings it, and the slot
+    /// is to be closed afterwards.
+    pub fn take_socket(&mut self, slot: u32) -> Option<OwnedFd> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        match entry.socket.take() {
+            Some(Socket::Plain(socket)) => Some(socket),
+            direct => {
+                entry.socket = direct;
+                let token = Token::new(Kind::Install, entry.generation, slot);
+                self.push(opcode::FixedFdInstall::new(types::Fixed(slot), 0).build(), token);
+                None
+            }
+        }
+    }
+
+    fn push_on_slot(&mut self, slot: u32, kind: Kind, build: impl FnOnce(Target) -> Entry) {
+        let Some(entry) = self.slots.get(slot as usize) else { return };
+        let target = match &entry.socket {
+            Some(Socket::Direct) => Target::Direct(types::Fixed(slot)),
+            Some(Socket::Plain(fd)) => Target::Plain(types::Fd(fd.as_raw_fd())),
+            None => return,
+        };
+        let token = Token::new(kind, entry.generation, slot);
+        self.push(build(target), token);
+    }
+}
+
+/// A descriptor in either form.
+enum Target {
+    Direct(types::Fixed),
+    Plain(types::Fd),
+}

@@ -1,0 +1,44 @@
+//! What a completion belongs to, packed into the 64 bits the kernel carries for us.
+
+/// What a completion belongs to: kind (8 bits), generation (24), index (32).
+#[derive(Clone, Copy)]
+pub(super) struct Token(pub u64);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Accept,
+    Receive,
+    Send,
+    TunRead,
+    TunWrite,
+    Wake,
+    Install,
+    Shutdown,
+    Ignored,
+}
+
+impl Token {
+    pub fn new(kind: Kind, generation: u32, index: u32) -> Self {
+        Self((kind as u64) << 56 | u64::from(generation & 0xff_ffff) << 32 | u64::from(index))
+    }
+
+    pub fn kind(self) -> Kind {
+        const KINDS: [Kind; 9] = [
+            Kind::Accept,
+            Kind::Receive,
+            Kind::Send,
+            Kind::TunRead,
+            Kind::TunWrite,
+            Kind::Wake,
+            Kind::Install,
+            Kind::Shutdown,
+            Kind::Ignored,
+        ];
+        KINDS.get((self.0 >> 56) as usize).copied().unwrap_or(Kind::Ignored)
+    }
+
+    pub fn index(self) -> u32 {
+        self.0 as u32
+    }
+}
