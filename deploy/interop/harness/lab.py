@@ -157,7 +157,7 @@ class Lab:
 
     def capture(self, device, file, expression):
         """Starts tcpdump on a device of gw; returns the process once it captures."""
-        process = self.spawn("tcpdump", ["tcpdump", "--immediate-mode", "-Z", "root", "-U", "-n", "-s0", "-i", device, "-w", file,
-                                         expression], namespace=self.gw)
+        argv = ["tcpdump", "--immediate-mode", "-Z", "root", "-U", "-n", "-s0", "-i", device, "-w", file, expression]
+        process = self.spawn("tcpdump", argv, namespace=self.gw)
         wait_for(lambda: "listening on" in process.text(), 5)
         return process

@@ -39,7 +39,10 @@ class GuestGateway:
             ip -n core route add default via 10.77.0.254
             /job/swugate run -c /job/gateway/swugate.toml > /job/swugate.log 2>&1 &
             echo $! > /run/swugate.pid
-            for i in $(seq 100); do /job/swugate stats -c /job/gateway/swugate.toml > /dev/null 2>&1 && exit 0; sleep 0.1; done
+            for i in $(seq 100); do
+                /job/swugate stats -c /job/gateway/swugate.toml > /dev/null 2>&1 && exit 0
+                sleep 0.1
+            done
             exit 1""")
         if status:
             raise GatewayFailed(f"swugate in the guest: {output} {self.guest.get('swugate.log')[-600:]}")

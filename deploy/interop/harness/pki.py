@@ -46,7 +46,8 @@ class Pki:
         return os.path.join(self.dir, name)
 
     def _openssl(self, *arguments):
-        paths = [self.file(a) if a.rpartition(".")[2] in ("pem", "key", "csr", "ext", "p12") else a for a in arguments]
+        files = ("pem", "key", "csr", "ext", "p12")
+        paths = [self.file(a) if a.rpartition(".")[2] in files else a for a in arguments]
         run(["openssl", *paths])
 
     def _request(self, name, subject):

@@ -96,7 +96,8 @@ class Charon:
             file.write(connections + f'secrets {{ ike {{ secret = "{psk}" }} }}\n')
         if credentials:
             certificates, own = credentials
-            for sub, source in (("x509", own + ".pem"), ("x509ca", "ca.pem"), ("x509ca", "sub.pem"), ("private", own + ".key")):
+            for sub, source in (("x509", own + ".pem"), ("x509ca", "ca.pem"), ("x509ca", "sub.pem"),
+                                ("private", own + ".key")):
                 if os.path.exists(certificates.file(source)):
                     shutil.copy(certificates.file(source), os.path.join(self.dir, "swanctl", sub))
         self.env = {"STRONGSWAN_CONF": os.path.join(self.dir, "strongswan.conf"),
@@ -122,8 +123,8 @@ class Shim:
     """A running harness.shim and its command line."""
 
     def __init__(self, lab, namespace, role, udp, tcp):
-        self.process = lab.spawn("shim", [sys.executable, os.path.join(HERE, "shim.py"), role, "--udp", udp, "--tcp", tcp],
-                                 namespace=namespace, stdin=subprocess.PIPE)
+        argv = [sys.executable, os.path.join(HERE, "shim.py"), role, "--udp", udp, "--tcp", tcp]
+        self.process = lab.spawn("shim", argv, namespace=namespace, stdin=subprocess.PIPE)
         self._answers = 0
         self._next_answer("ready")
 
@@ -247,7 +248,8 @@ class Responder:
         local, remote = _sides(auth, "gw.test", "%any", "gw")
         self.charon = Charon(lab, lab.gw, "responder", _RESPONDER.format(
             local=local, remote=remote,
-            ike="aes256gcm16-prfsha256-ecp256,aes128gcm16-prfsha256-curve25519,aes256-sha256-modp2048,aes256-sha512-ecp384",
+            ike="aes256gcm16-prfsha256-ecp256,aes128gcm16-prfsha256-curve25519,aes256-sha256-modp2048,"
+                "aes256-sha512-ecp384",
             esp="aes256gcm16-ecp256,aes256gcm16,aes128gcm16-curve25519,aes128gcm16,"
                 "aes256-sha256-modp2048,aes256-sha256,aes128-sha256-ecp384,aes128-sha256"),
             psk, pki and (pki, "gw"))
