@@ -41,7 +41,10 @@ def wait_for(condition, timeout, step=0.05):
 
 
 class Process:
-    """A child with its own process group; its output is in the file `log`."""
+    """A child with its own process group; its output is in the file `log`.
+
+    It is reaped by stop() only: until then nothing else can get its number.
+    """
 
     def __init__(self, name, argv, log, env=None, stdin=subprocess.DEVNULL):
         self.name, self.log = name, log
@@ -49,8 +52,12 @@ class Process:
             self.child = subprocess.Popen(argv, stdin=stdin, stdout=out, stderr=subprocess.STDOUT,
                                           env={**os.environ, **(env or {})}, start_new_session=True)
 
+    def _end(self):
+        """How it ended, or None while it runs."""
+        return os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
     def running(self):
-        return self.child.poll() is None
+        return self.child.returncode is None and self._end() is None
 
     def text(self):
         with open(self.log, errors="replace") as log:
@@ -58,15 +65,15 @@ class Process:
 
     def wait(self, timeout):
         """The exit status, or None when it still runs after timeout seconds."""
-        try:
-            return self.child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
+        end = wait_for(self._end, timeout, 0.02)
+        return end and (end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
 
     def stop(self, grace=5.0):
         """SIGTERM, then SIGKILL for whatever of its group is left; returns the exit status."""
+        if self.child.returncode is not None:
+            return self.child.returncode
         if self.running():
-            self.child.send_signal(signal.SIGTERM)
+            os.kill(self.child.pid, signal.SIGTERM)
             self.wait(grace)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.child.pid, signal.SIGKILL)
