@@ -69,7 +69,7 @@ pub(super) struct Conn {
     pub unfinished: usize,
     pub receive_armed: bool,
     pub sending: bool,
-    pub shutting_down: bool,
+    pub stopping: bool,
     /// Waits in the flush list.
     pub dirty: bool,
     /// The session whose messages this connection may carry (RFC 9329 §6.1: one IKE SA per connection).
@@ -99,7 +99,7 @@ impl Conn {
             unfinished: 0,
             receive_armed: false,
             sending: false,
-            shutting_down: false,
+            stopping: false,
             dirty: false,
             session: None,
             deadline: None,

@@ -145,7 +145,7 @@ impl Worker {
             return;
         }
         conn.state = State::Closing;
-        conn.shutting_down = true;
+        conn.stopping = true;
         let bound = conn.session.take();
         let queue = mem::take(&mut conn.queue);
         conn.carry = Vec::new();
@@ -156,8 +156,7 @@ impl Worker {
         }
         self.unbind(bound, slot);
         self.counters.closed(cause);
-        self.ring.shutdown(slot);
-        self.ring.cancel_receive(slot);
+        self.ring.stop(slot);
         self.report(ToControl::Closed { conn: id });
         self.finish_close(slot);
     }
@@ -172,10 +171,10 @@ impl Worker {
         }
     }
 
-    /// The kernel has shut a closing connection down.
-    pub(super) fn on_shut_down(&mut self, slot: u32) {
+    /// Nothing runs on a closing connection any more, but for completions on their way.
+    pub(super) fn on_stopped(&mut self, slot: u32) {
         if let Some(conn) = self.conns.get_mut(slot) {
-            conn.shutting_down = false;
+            conn.stopping = false;
             self.finish_close(slot);
         }
     }
@@ -183,7 +182,7 @@ impl Worker {
     /// Frees a closed connection when its last operation has ended.
     pub(super) fn finish_close(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.receive_armed || conn.sending || conn.shutting_down {
+        if conn.receive_armed || conn.sending || conn.stopping {
             return;
         }
         let source = conn.path.remote.ip();

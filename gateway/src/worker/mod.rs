@@ -300,7 +300,7 @@ impl Worker {
             Completion::Accepted { socket, .. } => self.on_accepted(socket),
             Completion::AcceptStopped { listener } => self.accept_stopped.push(listener),
             Completion::SocketTaken { slot, socket } => self.on_socket_taken(slot, socket),
-            Completion::ShutDown { slot } => self.on_shut_down(slot),
+            Completion::Stopped { slot } => self.on_stopped(slot),
             Completion::Nothing => {}
         }
     }

@@ -65,6 +65,20 @@ fn d10_a_peer_that_does_not_read_loses_whole_frames_and_hurts_nobody() {
 }
 
 #[test]
+fn d10_a_connection_closes_although_its_peer_takes_nothing() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = (Ue::install(&rig, 0, 0), Peer::connect(&rig, 0));
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.core_receives(0);
+    while rig.drops(0, "send_queue_full") == 0 {
+        rig.to_ue(0, &udp(CORE, ue.addr, &[7; 1300]));
+    }
+    peer.send(&[0, 0]);
+    rig.until("closed", 1, |rig| rig.closes(0, "framing"));
+    rig.until("freed", 0, |rig| rig.seats[0].counters.connections.get());
+}
+
+#[test]
 fn ike_a_peer_does_not_read_is_bounded_and_never_dropped_silently() {
     let rig = Rig::new(1);
     let mut ue = Ue::install(&rig, 0, 0);

@@ -44,16 +44,15 @@ impl Ring {
     }
 
     pub(super) fn on_send(&mut self, slot: u32, result: i32) -> Completion {
-        let Some((block, sent)) = self.slots.get_mut(slot as usize).and_then(|slot| slot.sending.take())
-        else {
-            return Completion::Nothing;
-        };
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return Completion::Nothing };
+        let Some((block, sent)) = entry.sending.take() else { return Completion::Nothing };
         let sent = sent + usize::try_from(result).unwrap_or(0);
-        if result > 0 && sent < block.bytes().len() {
+        let whole = sent == block.bytes().len();
+        if result > 0 && !whole && !entry.stopping {
             self.submit_send(slot, block, sent);
             return Completion::Nothing;
         }
-        Completion::Sent { slot, ok: result > 0, block }
+        Completion::Sent { slot, ok: result > 0 && whole, block }
     }
 
     /// Accepts at `listener` until told otherwise.
@@ -87,7 +86,7 @@ impl Ring {
         };
         let entry =
             self.slots.get_mut(slot as usize).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
-        *entry = Slot { socket: Some(socket), sending: None, generation };
+        *entry = Slot { socket: Some(socket), sending: None, stopping: false, generation };
         Ok(())
     }
 
@@ -117,15 +116,21 @@ impl Ring {
         self.push(opcode::AsyncCancel::new(token.0).build(), Token::new(Kind::Ignored, 0, 0));
     }
 
-    /// Shuts the connection down in both directions: its receive and send end.
+    /// Ends the receive and the send of the slot; their last completions still come.
     ///
-    /// The kernel looks the slot up in a thread of its own, some time later: the slot must stay as it
-    /// is until [`Completion::ShutDown`], or the next connection in it is shut down instead.
-    pub fn shutdown(&mut self, slot: u32) {
-        self.push_on_slot(slot, Kind::Shutdown, |file| match file {
-            Target::Direct(fd) => opcode::Shutdown::new(fd, libc::SHUT_RDWR).build(),
-            Target::Plain(fd) => opcode::Shutdown::new(fd, libc::SHUT_RDWR).build(),
+    /// The slot must stay as it is until [`Completion::Stopped`]: this names the connection by its slot, and
+    /// would end what runs on the next one in it. A shutdown would do the same and wait for a kernel thread.
+    pub fn stop(&mut self, slot: u32) {
+        self.push_on_slot(slot, Kind::Stop, |file| {
+            let on_it = match file {
+                Target::Direct(fd) => types::CancelBuilder::fd(fd),
+                Target::Plain(fd) => types::CancelBuilder::fd(fd),
+            };
+            opcode::AsyncCancel2::new(on_it.all()).build()
         });
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            entry.stopping = true;
+        }
     }
 
     /// Whether the kernel has a stream buffer to fill.

@@ -1,8 +1,9 @@
 //! The worker's io_uring: operations that own their memory until they complete.
 //!
 //! A connection is named by its slot, which is also its index in the ring's table of direct descriptors.
-//! Kernels without `FIXED_FD_INSTALL` (before 6.8) use plain descriptors instead, since a direct one could
-//! not be handed to another worker there.
+//! Older kernels use plain descriptors instead: before 6.8 a direct one could not be handed to another worker,
+//! and before 6.13 a socket taken out of the table lived on until every operation begun before that had ended,
+//! which a receive on an idle connection does not do for days.
 
 mod connections;
 mod device;
@@ -98,8 +99,8 @@ pub enum Completion {
         /// Its descriptor.
         socket: io::Result<OwnedFd>,
     },
-    /// A [`Ring::shutdown`] is over.
-    ShutDown {
+    /// A [`Ring::stop`] is over.
+    Stopped {
         /// The connection's slot.
         slot: u32,
     },
@@ -119,6 +120,8 @@ struct Slot {
     socket: Option<Socket>,
     /// The block in flight and how much of it has been sent.
     sending: Option<(Block, usize)>,
+    /// Nothing is begun on it any more.
+    stopping: bool,
     generation: u32,
 }
 
@@ -182,7 +185,8 @@ impl Ring {
             build().map_err(|error| needs("an io_uring with DEFER_TASKRUN (Linux 6.1 or later)", error))?;
         let mut probe = Probe::new();
         uring.submitter().register_probe(&mut probe)?;
-        let direct = probe.is_supported(opcode::FixedFdInstall::CODE)
+        // The first operation added after the table of 6.13.
+        let direct = probe.is_supported(opcode::ReadvFixed::CODE)
             && uring.submitter().register_files_sparse(params.connections).is_ok();
         let tun_multishot = probe.is_supported(opcode::ReadMulti::CODE);
         let buffers = |error| needs("provided-buffer rings (Linux 5.19 or later) and memory for them", error);
@@ -271,7 +275,7 @@ impl Ring {
                 Completion::Woken
             }
             Kind::Install => Completion::SocketTaken { slot: index, socket: own(result) },
-            Kind::Shutdown => Completion::ShutDown { slot: index },
+            Kind::Stop => Completion::Stopped { slot: index },
             Kind::Ignored => Completion::Nothing,
         })
     }

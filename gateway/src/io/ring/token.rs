@@ -14,7 +14,7 @@ pub(super) enum Kind {
     TunWrite,
     Wake,
     Install,
-    Shutdown,
+    Stop,
     Ignored,
 }
 
@@ -32,7 +32,7 @@ impl Token {
             Kind::TunWrite,
             Kind::Wake,
             Kind::Install,
-            Kind::Shutdown,
+            Kind::Stop,
             Kind::Ignored,
         ];
         KINDS.get((self.0 >> 56) as usize).copied().unwrap_or(Kind::Ignored)
