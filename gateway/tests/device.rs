@@ -1,13 +1,13 @@
 //! The real inner device and its steering program, in a network namespace of the test's own.
 
-use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use codec::ip::VirtioHeader;
 use gateway::io::steering::SteeringMap;
-use gateway::io::tun::{self, VNET_HDR_LEN};
+use gateway::io::tun::{self, InnerDevice, TunQueue};
 
 /// Runs the named test of this file again as the only process of a new network namespace. Returns whether
 /// the caller is that process; without the privilege to make a namespace the test says so and passes.
@@ -33,22 +33,19 @@ fn ip(arguments: &str) {
 }
 
 /// The next packet of a queue whose destination is `dst`, or `None` after a moment.
-fn read_for(queue: &std::fs::File, dst: IpAddr) -> Option<Vec<u8>> {
+fn read_for(queue: &TunQueue, dst: IpAddr) -> Option<Vec<u8>> {
     let until = Instant::now() + Duration::from_millis(300);
     let mut packet = vec![0; 2048];
     while Instant::now() < until {
-        match (&*queue).read(&mut packet) {
-            Ok(len) => {
-                let inner = &packet[VNET_HDR_LEN..len];
+        match queue.read(&mut packet).expect("the device is up") {
+            Some(len) => {
+                let inner = &packet[VirtioHeader::LEN..len];
                 let header = codec::ip::InnerHeader::parse(inner).expect("a whole packet");
                 if header.dst == dst {
                     return Some(inner.to_vec());
                 }
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(Duration::from_millis(2))
-            }
-            Err(error) => panic!("{error}"),
+            None => std::thread::sleep(Duration::from_millis(2)),
         }
     }
     None
@@ -59,8 +56,7 @@ fn steering_sends_each_address_to_the_queue_of_its_worker() {
     if !in_own_namespace("steering_sends_each_address_to_the_queue_of_its_worker") {
         return;
     }
-    let queues: Vec<std::fs::File> =
-        tun::open("swtest0", 2).expect("tun").into_iter().map(Into::into).collect();
+    let queues = tun::open("swtest0", 2, false).expect("tun");
     ip("link set swtest0 up mtu 1400");
     ip("addr add 10.64.0.0/16 dev swtest0");
     ip("-6 addr add fd64::/112 dev swtest0 nodad");
@@ -101,8 +97,8 @@ fn a_device_name_is_free_again_when_its_queues_are_closed() {
         return;
     }
     for _ in 0..3 {
-        drop(tun::open("swtest1", 2).expect("tun"));
+        drop(tun::open("swtest1", 2, false).expect("tun"));
     }
-    assert!(tun::open("a-name-of-more-than-15", 1).is_err());
-    assert!(tun::open("", 1).is_err());
+    assert!(tun::open("a-name-of-more-than-15", 1, false).is_err());
+    assert!(tun::open("", 1, false).is_err());
 }

@@ -4,7 +4,7 @@
 //! privileges go, and only then threads start, because capabilities belong to threads.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +22,9 @@ use crate::control::inner;
 use crate::control::run::{ControlLoop, Inputs, Workers};
 use crate::error::Failure;
 use crate::io::steering::SteeringMap;
+use crate::io::tun::{self, TunQueue};
 use crate::io::wake::Wake;
-use crate::io::{sockets, thread, tun};
+use crate::io::{sockets, thread};
 use crate::log::LogLevel;
 use crate::process;
 use crate::types::{WORKERS_MAX, WorkerId};
@@ -38,7 +39,7 @@ struct Opened {
     /// By worker, then by listening address.
     listeners: Vec<Vec<TcpListener>>,
     metrics: Option<TcpListener>,
-    queues: Vec<OwnedFd>,
+    queues: Vec<TunQueue>,
     steering: Option<SteeringMap>,
 }
 
@@ -92,7 +93,7 @@ fn open(config: &Config) -> Result<Opened, Failure> {
     }
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let device = &config.inner.device;
-    let queues = tun::open(device, workers)
+    let queues = tun::open(device, workers, false)
         .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
     let steering = steering(&queues, config);
     Ok(Opened { listeners, metrics, queues, steering })
@@ -107,7 +108,7 @@ fn bind_metrics(addr: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 /// Steering is an optimisation: without it workers pass packets on to each other.
-fn steering(queues: &[OwnedFd], config: &Config) -> Option<SteeringMap> {
+fn steering(queues: &[TunQueue], config: &Config) -> Option<SteeringMap> {
     if queues.len() < 2 {
         return None;
     }
@@ -156,7 +157,7 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
 fn start_workers(
     config: &Config,
     listeners: Vec<Vec<TcpListener>>,
-    queues: Vec<OwnedFd>,
+    queues: Vec<TunQueue>,
     inner: &InnerConfig,
 ) -> Result<(Workers, Vec<Arc<InboxHandle>>), Failure> {
     let failed = |error: std::io::Error| Failure::system("starting workers", &error);
@@ -172,7 +173,7 @@ fn start_workers(
     }
     let mut workers = Workers { queues: Vec::new(), wake, counters: Vec::new(), threads: Vec::new() };
     let parts = listeners.into_iter().zip(queues).zip(receivers);
-    for (id, ((listeners, tun), (inbox, inbox_wake))) in parts.enumerate() {
+    for (id, ((listeners, device), (inbox, inbox_wake))) in parts.enumerate() {
         let (control, queue) = bounded(config.limits.control_queue as usize);
         let counters = Arc::new(WorkerCounters::default());
         let cores = &config.gateway.cores;
@@ -180,7 +181,7 @@ fn start_workers(
             id: WorkerId(id as u8),
             core: (!cores.is_empty()).then(|| cores[id % cores.len()]),
             listeners,
-            tun,
+            device: Box::new(device),
             inbox,
             inbox_wake,
             control,

@@ -5,7 +5,6 @@
 //! buffer per completion; the arena is then cut into smaller ones.
 
 use std::io;
-use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -74,17 +73,11 @@ impl Incoming {
     }
 }
 
-/// Octets on loan to an operation in flight: their buffer is not refilled until it comes back.
-#[derive(Debug)]
-pub(super) struct Loan {
-    buffer: u16,
-}
-
 #[derive(Clone, Copy, Default)]
 struct Buffer {
     /// Octets the kernel has filled since it was last published.
     filled: u32,
-    /// Runs and loans not yet released.
+    /// Runs not yet released.
     users: u32,
     /// The kernel is done with it.
     finished: bool,
@@ -109,16 +102,6 @@ impl RecvPool {
         let incremental =
             Self::new(submitter, group, count(BUFFER_LEN_INCREMENTAL), BUFFER_LEN_INCREMENTAL, INCREMENTAL);
         incremental.or_else(|_| Self::new(submitter, group, count(BUFFER_LEN_WHOLE), BUFFER_LEN_WHOLE, 0))
-    }
-
-    /// Registers `group` with `count` buffers (a power of two) of `buffer_len` octets, one per completion.
-    pub(super) fn for_packets(
-        submitter: &Submitter<'_>,
-        group: u16,
-        count: u16,
-        buffer_len: usize,
-    ) -> io::Result<Self> {
-        Self::new(submitter, group, count, buffer_len, 0)
     }
 
     fn new(
@@ -164,28 +147,20 @@ impl RecvPool {
         Some(Incoming { buffer: index, offset, len: self.buffers[usize::from(index)].filled - offset })
     }
 
+    /// The octets.
+    pub fn bytes(&self, incoming: &Incoming) -> &[u8] {
+        let start = usize::from(incoming.buffer) * self.buffer_len + incoming.offset as usize;
+        // SAFETY: `claim` made the run inside its buffer, and so inside the arena; the kernel writes only
+        // behind what it has filled, and the borrow of `self` keeps writers away.
+        unsafe { std::slice::from_raw_parts(self.data.base.as_ptr().add(start), incoming.len as usize) }
+    }
+
     /// The octets, writable in place.
     pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
         let start = usize::from(incoming.buffer) * self.buffer_len + incoming.offset as usize;
         // SAFETY: `claim` made the run inside its buffer, and so inside the arena; runs never overlap, the
         // kernel writes only behind what it has filled, and the borrow of `self` keeps others away.
         unsafe { std::slice::from_raw_parts_mut(self.data.base.as_ptr().add(start), incoming.len as usize) }
-    }
-
-    /// Lends part of a run to an operation in flight: its address, and the loan to give back afterwards.
-    pub(super) fn lend(
-        &mut self,
-        incoming: &Incoming,
-        range: Range<usize>,
-    ) -> Option<(Loan, *const u8, u32)> {
-        let bytes = self.bytes_mut(incoming).get(range)?;
-        let (address, len) = (bytes.as_ptr(), bytes.len() as u32);
-        self.buffers[usize::from(incoming.buffer)].users += 1;
-        Some((Loan { buffer: incoming.buffer }, address, len))
-    }
-
-    pub(super) fn take_back(&mut self, loan: Loan) {
-        self.drop_user(loan.buffer);
     }
 
     /// Gives a run back; its buffer goes to the kernel again once nobody uses it.

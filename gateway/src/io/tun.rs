@@ -1,20 +1,22 @@
 //! The inner device: one TUN interface with a queue per worker.
+//!
+//! A queue is read and written by plain system calls: each runs the whole path of the packet in the caller,
+//! so a ring would save nothing but the entry, and a super-packet carries up to 64 KB per call.
 
 use std::ffi::CStr;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, IoSlice};
 use std::mem;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use codec::ip::VirtioHeader;
+
 use super::check;
 
-/// Octets of the virtio-net header in front of every packet read from or written to a queue.
-pub const VNET_HDR_LEN: usize = 10;
-
-/// The header of a packet with no offload asked for: all zero.
-pub const VNET_HDR_NONE: [u8; VNET_HDR_LEN] = [0; VNET_HDR_LEN];
+/// Most parts of one [`InnerDevice::write`] (`UIO_MAXIOV`).
+pub const PARTS_MAX: usize = 1024;
 
 /// How long to wait for a device of this name to go away: the kernel keeps it for some milliseconds after
 /// its last user is gone.
@@ -22,19 +24,99 @@ const BUSY_WAIT: Duration = Duration::from_secs(2);
 
 const CLONE_DEVICE: &CStr = c"/dev/net/tun";
 
+/// TCP super-packets, also those with ECN, their checksum left to the reader.
+const OFFLOAD_TCP: libc::c_uint =
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+
+/// UDP super-packets.
+const OFFLOAD_UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+
+/// Which super-packets a queue carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Offloads {
+    /// TCP over IPv4 and IPv6.
+    pub tcp: bool,
+    /// UDP datagrams of equal size (Linux 6.2).
+    pub udp: bool,
+}
+
+/// One queue of the inner device. Packets carry a [`VirtioHeader`].
+pub trait InnerDevice: AsFd + Send {
+    /// Reads one packet into `buffer`; `None` when there is none. A longer one is cut off.
+    ///
+    /// # Errors
+    /// When the device is gone or down.
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
+
+    /// Writes the packet that `parts`, at most [`PARTS_MAX`], make up.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the device has no room; otherwise it refuses the packet, is down or gone.
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()>;
+
+    /// Which super-packets [`Self::write`] may be given.
+    fn offloads(&self) -> Offloads;
+}
+
+/// A queue of a TUN device.
+#[derive(Debug)]
+pub struct TunQueue {
+    fd: OwnedFd,
+    offloads: Offloads,
+}
+
+impl TunQueue {
+    /// A queue over a descriptor that keeps packet boundaries, non-blocking; its writes may use `offloads`.
+    pub fn new(fd: OwnedFd, offloads: Offloads) -> Self {
+        Self { fd, offloads }
+    }
+}
+
+impl AsFd for TunQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl InnerDevice for TunQueue {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        // SAFETY: the kernel writes at most the length of the live, exclusively borrowed buffer.
+        let result = unsafe { libc::read(self.fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        match usize::try_from(result) {
+            Ok(len) => Ok(Some(len)),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let count = parts.len().min(PARTS_MAX) as libc::c_int;
+        // SAFETY: IoSlice has the layout of iovec; each points to a live slice that the kernel only reads.
+        let result = unsafe { libc::writev(self.fd.as_raw_fd(), parts.as_ptr().cast(), count) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.offloads
+    }
+}
+
 /// Opens `queues` queues of the device `name` (at most 15 octets), creating it; it disappears with its
-/// last queue. Packets carry a virtio-net header of [`VNET_HDR_LEN`] octets.
+/// last queue. With `super_packets` the device yields them as far as the kernel can, and takes them.
 ///
 /// # Errors
 /// `PermissionDenied` without CAP_NET_ADMIN; `NotFound` without /dev/net/tun; `ResourceBusy` when another
 /// process holds the device.
-pub fn open(name: &str, queues: usize) -> io::Result<Vec<OwnedFd>> {
+pub fn open(name: &str, queues: usize, super_packets: bool) -> io::Result<Vec<TunQueue>> {
     let first = open_queue_patiently(name)?;
-    let mut fds = vec![first];
-    while fds.len() < queues {
-        fds.push(open_queue(name)?);
+    let offloads = if super_packets { enable_offloads(first.as_raw_fd()) } else { Offloads::default() };
+    let mut opened = vec![TunQueue::new(first, offloads)];
+    while opened.len() < queues {
+        opened.push(TunQueue::new(open_queue(name)?, offloads));
     }
-    Ok(fds)
+    Ok(opened)
 }
 
 fn open_queue_patiently(name: &str) -> io::Result<OwnedFd> {
@@ -72,8 +154,22 @@ fn attach(fd: RawFd, name: &str) -> io::Result<()> {
         let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
         check(libc::ioctl(fd, libc::TUNSETIFF, &raw mut request))?;
-        let header_len = VNET_HDR_LEN as libc::c_int;
+        let header_len = VirtioHeader::LEN as libc::c_int;
         check(libc::ioctl(fd, libc::TUNSETVNETHDRSZ, &raw const header_len))?;
     }
     Ok(())
+}
+
+/// Lets the device, all queues of it, yield super-packets. A kernel that cannot yield a kind does not take
+/// it either.
+fn enable_offloads(fd: RawFd) -> Offloads {
+    let set = |flags: libc::c_uint| {
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        check(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) }).is_ok()
+    };
+    if set(OFFLOAD_TCP | OFFLOAD_UDP) {
+        Offloads { tcp: true, udp: true }
+    } else {
+        Offloads { tcp: set(OFFLOAD_TCP), udp: false }
+    }
 }

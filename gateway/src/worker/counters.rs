@@ -44,8 +44,10 @@ pub enum DropReason {
     UeToUe,
     /// The inner device did not take the packet.
     DeviceWrite,
-    /// Too many packets wait for the inner device.
+    /// The inner device had no room for the packet.
     DeviceBacklog,
+    /// The inner device could not be read; nothing is known of what it held.
+    DeviceRead,
     /// A downlink packet for an address no session has.
     NoSession,
     /// A downlink packet outside the Child SA's selectors.
@@ -74,7 +76,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
@@ -95,6 +97,7 @@ impl DropReason {
         Self::UeToUe,
         Self::DeviceWrite,
         Self::DeviceBacklog,
+        Self::DeviceRead,
         Self::NoSession,
         Self::DownlinkSelector,
         Self::TooBig,
@@ -132,6 +135,7 @@ impl DropReason {
             Self::UeToUe => "ue_to_ue",
             Self::DeviceWrite => "device_write",
             Self::DeviceBacklog => "device_backlog",
+            Self::DeviceRead => "device_read",
             Self::NoSession => "no_session",
             Self::DownlinkSelector => "downlink_selector",
             Self::TooBig => "too_big",
@@ -264,34 +268,44 @@ pub struct WorkerCounters {
     pub handed_over: Counter,
     /// CPU time of the worker thread in nanoseconds, refreshed about once a second.
     pub cpu_ns: Counter,
-    drops: [Counter; DropReason::ALL.len()],
-    closes: [Counter; CloseCause::ALL.len()],
+    drops: PerKind<{ DropReason::ALL.len() }>,
+    closes: PerKind<{ CloseCause::ALL.len() }>,
+}
+
+/// A counter per kind of event.
+#[derive(Debug)]
+struct PerKind<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for PerKind<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
 }
 
 impl WorkerCounters {
     /// Counts one drop.
     pub fn dropped(&self, reason: DropReason) {
-        self.drops[reason as usize].add(1);
+        self.drops.0[reason as usize].add(1);
     }
 
     /// Counts `n` drops of one reason.
     pub fn dropped_many(&self, reason: DropReason, n: u64) {
-        self.drops[reason as usize].add(n);
+        self.drops.0[reason as usize].add(n);
     }
 
     /// Counts one closed or refused connection.
     pub fn closed(&self, cause: CloseCause) {
-        self.closes[cause as usize].add(1);
+        self.closes.0[cause as usize].add(1);
     }
 
     /// Every drop reason with its count.
     pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        DropReason::ALL.iter().map(|&reason| (reason.as_str(), self.drops[reason as usize].get()))
+        DropReason::ALL.iter().map(|&reason| (reason.as_str(), self.drops.0[reason as usize].get()))
     }
 
     /// Every close cause with its count.
     pub fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CloseCause::ALL.iter().map(|&cause| (cause.as_str(), self.closes[cause as usize].get()))
+        CloseCause::ALL.iter().map(|&cause| (cause.as_str(), self.closes.0[cause as usize].get()))
     }
 }
 

@@ -3,19 +3,18 @@
 use ahash::AHashMap;
 use bytes::Bytes;
 use codec::esp::{EspSpi, SealError};
-use codec::ip::{self, InnerHeader};
+use codec::ip::{self, InnerHeader, VirtioHeader};
 use codec::stream;
+use std::io::IoSlice;
+use std::mem;
 use std::net::IpAddr;
 
 use super::conn::{ConnTable, State};
 use super::counters::{CloseCause, DropReason};
 use super::inbox::{ToControl, ToWorker};
 use super::sad::Sad;
-use super::{InnerConfig, Worker, WorkerLimits};
+use super::{DEVICE_READS, InnerConfig, Worker, WorkerLimits};
 use crate::io::block::{Block, BlockPool};
-use crate::io::recv_pool::Incoming;
-use crate::io::ring::Ring;
-use crate::io::tun::{VNET_HDR_LEN, VNET_HDR_NONE};
 use crate::types::{ConnId, SessionId, WorkerId};
 
 /// Packets of an SA after which the control thread is told that its sequence numbers run out (RFC 4303
@@ -58,41 +57,58 @@ enum Refused {
 }
 
 impl Worker {
+    /// Reads what the inner device has, as far as the turn goes.
+    pub(super) fn read_device(&mut self) {
+        if !self.device_ready {
+            return;
+        }
+        let mut packet = mem::take(&mut self.packet);
+        for _ in 0..DEVICE_READS {
+            match self.device.read(&mut packet) {
+                Ok(Some(len)) => self.on_device_packet(&mut packet[..len]),
+                Ok(None) => {
+                    self.device_ready = false;
+                    break;
+                }
+                Err(_) => {
+                    // It reports itself again once it is back; housekeeping looks as well.
+                    self.counters.dropped(DropReason::DeviceRead);
+                    self.device_ready = false;
+                    break;
+                }
+            }
+        }
+        self.packet = packet;
+    }
+
     /// A packet from the inner device.
-    pub(super) fn on_tun_read(&mut self, packet: Incoming) {
-        let mtu = self.inner.mtu;
-        let (ring, mut way) = self.split();
-        let Some(inner) = ring.packet(&packet).get_mut(VNET_HDR_LEN..) else {
-            return self.ring.release_packet(packet);
-        };
-        let outcome = way.take(inner);
+    fn on_device_packet(&mut self, packet: &mut [u8]) {
+        let Some((_, inner)) = VirtioHeader::split(packet) else { return };
         let len = inner.len();
-        match outcome {
+        match self.way().take(inner) {
             Err(Refused::Elsewhere(worker)) => {
                 let copy = inner.to_vec().into_boxed_slice();
                 self.pass_to(worker, ToWorker::Downlink(copy));
             }
             Err(Refused::TooBig) => {
-                let answer = packet_too_big(inner, mtu);
                 self.counters.dropped(DropReason::TooBig);
-                self.answer_core(answer);
+                if let Some(answer) = packet_too_big(inner, self.inner.mtu) {
+                    self.write_device(&[IoSlice::new(&answer)]);
+                }
             }
             outcome => self.after_downlink(outcome, len),
         }
-        self.ring.release_packet(packet);
     }
 
     /// A packet another worker's queue of the device yielded.
     pub(super) fn on_passed_downlink(&mut self, mut packet: Box<[u8]>) {
-        let (_, mut way) = self.split();
         let len = packet.len();
-        let outcome = way.take(&mut packet);
+        let outcome = self.way().take(&mut packet);
         self.after_downlink(outcome, len);
     }
 
-    /// The ring, which lends the packet, beside what seals it.
-    fn split(&mut self) -> (&mut Ring, Way<'_>) {
-        let way = Way {
+    fn way(&mut self) -> Way<'_> {
+        Way {
             id: self.id,
             sad: &mut self.sad,
             conns: &mut self.conns,
@@ -101,8 +117,7 @@ impl Worker {
             inner: &self.inner,
             limits: &self.limits,
             now_s: self.now_s,
-        };
-        (&mut self.ring, way)
+        }
     }
 
     fn after_downlink(&mut self, outcome: Result<Queued, Refused>, len: usize) {
@@ -119,15 +134,6 @@ impl Worker {
             // A packet passed on once is not passed on again: the owner changed meanwhile.
             Err(Refused::Elsewhere(_)) => self.counters.dropped(DropReason::NoSession),
             Err(Refused::TooBig) => self.counters.dropped(DropReason::TooBig),
-        }
-    }
-
-    fn answer_core(&mut self, answer: Option<Vec<u8>>) {
-        if let Some(answer) = answer {
-            let len = answer.len();
-            if let Err(answer) = self.ring.tun_write_owned(answer, 0..len) {
-                self.ring.keep_spare(answer);
-            }
         }
     }
 
@@ -258,9 +264,10 @@ impl Way<'_> {
 /// address the packet was for, which is inside the tunnel by definition.
 fn packet_too_big(packet: &[u8], mtu: u16) -> Option<Vec<u8>> {
     let inner = InnerHeader::parse(packet).ok()?;
-    let mut answer = vec![0; VNET_HDR_LEN + PACKET_TOO_BIG_LEN];
-    answer[..VNET_HDR_LEN].copy_from_slice(&VNET_HDR_NONE);
-    let len = ip::packet_too_big(packet, mtu, inner.dst, &mut answer[VNET_HDR_LEN..])?;
-    answer.truncate(VNET_HDR_LEN + len);
+    let mut answer = vec![0; VirtioHeader::LEN + PACKET_TOO_BIG_LEN];
+    let (header, room) = answer.split_at_mut(VirtioHeader::LEN);
+    header.copy_from_slice(&VirtioHeader::PLAIN);
+    let len = ip::packet_too_big(packet, mtu, inner.dst, room)?;
+    answer.truncate(VirtioHeader::LEN + len);
     Some(answer)
 }

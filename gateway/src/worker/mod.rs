@@ -17,18 +17,19 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::net::{IpAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, AHashSet};
 use codec::OsRandom;
+use codec::ip::VirtioHeader;
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::io::block::BlockPool;
 use crate::io::ring::{Completion, Ring, RingParams};
 use crate::io::thread;
+use crate::io::tun::InnerDevice;
 use crate::io::wake::Wake;
 use crate::types::WorkerId;
 use conn::ConnTable;
@@ -45,12 +46,11 @@ const LATE_RETRY: Duration = Duration::from_millis(1);
 /// Idle seconds after which an SA gives up its cipher contexts.
 const COOL_EVERY_S: u64 = 10;
 
-/// Writes to the inner device in flight.
-const TUN_WRITES: u32 = 4096;
+/// Room for the longest packet of the inner device: a super-packet behind its virtio-net header.
+const PACKET_ROOM: usize = VirtioHeader::LEN + 65_535;
 
-/// Room in a packet buffer beyond the inner MTU: the virtio-net header, and a device whose MTU an operator
-/// raised a little.
-const TUN_PACKET_ROOM: usize = 648;
+/// Packets read from the inner device before connections get their turn.
+const DEVICE_READS: usize = 64;
 
 /// Octets of an unfinished frame that a connection may hold whatever the others do: an ordinary IKE message.
 const UNFINISHED_FREE: usize = 4096;
@@ -116,7 +116,7 @@ pub struct WorkerParams {
     /// Its accept queues, one per listening address.
     pub listeners: Vec<TcpListener>,
     /// Its queue of the inner device.
-    pub tun: OwnedFd,
+    pub device: Box<dyn InnerDevice>,
     /// Its inbox.
     pub inbox: Receiver<ToWorker>,
     /// The eventfd of its inbox.
@@ -182,6 +182,13 @@ struct Worker {
     conns: ConnTable,
     sad: Sad,
     blocks: BlockPool,
+    device: Box<dyn InnerDevice>,
+    /// The inner device may have more packets than were read.
+    device_ready: bool,
+    /// A packet of the inner device behind its virtio-net header.
+    packet: Box<[u8]>,
+    /// Buffers of frames that straddled receive buffers, to be used again.
+    spare: Vec<Vec<u8>>,
     /// Connections with something to send.
     dirty: Vec<u32>,
     /// Connections whose receive waits for a free buffer.
@@ -223,10 +230,8 @@ impl Worker {
         let ring = Ring::new(RingParams {
             connections: limits.connections,
             receive_memory: limits.receive_memory,
-            tun_packet_len: TUN_PACKET_ROOM + usize::from(inner.mtu),
-            tun_writes: TUN_WRITES,
             listeners: params.listeners,
-            tun: params.tun,
+            device: params.device.as_fd().try_clone_to_owned()?,
             wake: params.inbox_wake,
         })?;
         Ok(Self {
@@ -235,6 +240,10 @@ impl Worker {
             conns: ConnTable::new(id, limits.connections, limits.connections_per_source),
             sad: Sad::default(),
             blocks: BlockPool::new(limits.send_memory),
+            device: params.device,
+            device_ready: false,
+            packet: vec![0; PACKET_ROOM].into_boxed_slice(),
+            spare: Vec::new(),
             dirty: Vec::new(),
             starved: Vec::new(),
             unfinished: 0,
@@ -263,8 +272,7 @@ impl Worker {
     fn run(mut self) {
         let mut housekeeping_s = 0;
         loop {
-            let tick = if self.late.is_empty() { TICK } else { LATE_RETRY };
-            if let Err(error) = self.ring.wait(tick) {
+            if let Err(error) = self.ring.wait(self.sleep_limit()) {
                 tracing::error!(worker = self.id.0, %error, "the ring failed; the worker ends");
                 return;
             }
@@ -274,6 +282,7 @@ impl Worker {
                 let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
             }
+            self.read_device();
             self.report_late();
             self.rearm_starved();
             self.flush();
@@ -290,12 +299,20 @@ impl Worker {
         }
     }
 
+    /// How long the loop may sleep.
+    fn sleep_limit(&self) -> Duration {
+        match (self.device_ready, self.late.is_empty()) {
+            (true, _) => Duration::ZERO,
+            (false, false) => LATE_RETRY,
+            (false, true) => TICK,
+        }
+    }
+
     fn on_completion(&mut self, completion: Completion) {
         match completion {
             Completion::Received { slot, outcome, armed } => self.on_received(slot, outcome, armed),
-            Completion::TunRead(packet) => self.on_tun_read(packet),
+            Completion::DeviceReadable => self.device_ready = true,
             Completion::Sent { slot, block, ok } => self.on_sent(slot, block, ok),
-            Completion::TunWriteFailed => self.counters.dropped(DropReason::DeviceWrite),
             Completion::Woken => self.on_woken(),
             Completion::Accepted { socket, .. } => self.on_accepted(socket),
             Completion::AcceptStopped { listener } => self.accept_stopped.push(listener),
@@ -328,6 +345,8 @@ impl Worker {
         if self.now_s.is_multiple_of(COOL_EVERY_S) {
             self.sad.cool_idle(self.now_s.saturating_sub(COOL_EVERY_S));
         }
+        // A device that failed to be read may be back.
+        self.device_ready = true;
         for listener in std::mem::take(&mut self.accept_stopped) {
             self.ring.arm_accept(listener);
         }

@@ -1,23 +1,30 @@
 //! UE to core: octets to frames, frames to packets, packets to the inner device.
 
+use std::io::{self, IoSlice};
 use std::mem;
 use std::ops::Range;
 
 use codec::esp::{EspError, EspSpi, OpenedKind};
-use codec::ip::{self, InnerHeader};
+use codec::ip::{self, InnerHeader, VirtioHeader};
 use codec::stream::{FrameError, FrameKind, Next, classify};
 
 use super::conn::State;
-use super::counters::{CloseCause, DropReason};
+use super::counters::{CloseCause, DropReason, WorkerCounters};
 use super::inbox::ToControl;
 use super::{UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::{Received, Ring};
-use crate::io::tun::{VNET_HDR_LEN, VNET_HDR_NONE};
+use crate::io::tun::InnerDevice;
 use crate::types::{SessionId, WorkerId};
 
 /// Seconds between two activity reports of one session.
 const ACTIVITY_REPORT_S: u64 = 5;
+
+/// Largest buffer kept for straddling frames; what a jumbo frame needed goes back to the allocator.
+const SPARE_LEN_MAX: usize = 4096;
+
+/// Buffers kept for straddling frames.
+const SPARE_MAX: usize = 1024;
 
 /// Where a frame's body lies.
 pub(super) enum Body<'a> {
@@ -35,9 +42,9 @@ impl Body<'_> {
         }
     }
 
-    fn discard(self, ring: &mut Ring) {
+    fn discard(self, spare: &mut Vec<Vec<u8>>) {
         if let Self::Owned(octets) = self {
-            ring.keep_spare(octets);
+            keep_spare(spare, octets);
         }
     }
 }
@@ -98,7 +105,7 @@ impl Worker {
         let mut at = 0;
         while let Some(conn) = self.conns.get_mut(slot) {
             if conn.carry.capacity() == 0 {
-                conn.carry = self.ring.spare_buffer();
+                conn.carry = self.spare.pop().unwrap_or_default();
             }
             let input = self.ring.bytes_mut(&incoming);
             match &mut conn.state {
@@ -144,7 +151,8 @@ impl Worker {
     fn settle_carry(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.carry.is_empty() {
-            self.ring.keep_spare(mem::take(&mut conn.carry));
+            let carry = mem::take(&mut conn.carry);
+            keep_spare(&mut self.spare, carry);
         }
         let counted = if conn.session.is_some() || !conn.is_open() {
             0
@@ -170,9 +178,9 @@ impl Worker {
     fn on_body(&mut self, slot: u32, mut body: Body<'_>) {
         match classify(body.octets(&mut self.ring)) {
             // RFC 9329 §3 and §6.6: ignored without a trace.
-            FrameKind::Empty | FrameKind::Keepalive => body.discard(&mut self.ring),
+            FrameKind::Empty | FrameKind::Keepalive => body.discard(&mut self.spare),
             FrameKind::Unparseable(_) => {
-                body.discard(&mut self.ring);
+                body.discard(&mut self.spare);
                 self.bad_message(slot, DropReason::Unparseable);
             }
             FrameKind::Ike => self.on_ike(slot, body),
@@ -197,7 +205,7 @@ impl Worker {
 
     fn on_ike(&mut self, slot: u32, mut body: Body<'_>) {
         let message = body.octets(&mut self.ring)[codec::stream::NON_ESP_MARKER.len()..].to_vec();
-        body.discard(&mut self.ring);
+        body.discard(&mut self.spare);
         self.counters.ike_received.add(1);
         let (Some(conn_id), Some(conn)) = (self.conns.id(slot), self.conns.get_mut(slot)) else { return };
         if conn.ike_waiting >= self.limits.ike_unanswered {
@@ -217,21 +225,21 @@ impl Worker {
             Ok(admitted) => self.deliver(admitted, body),
             Err(Refused::Drop(reason)) => {
                 self.counters.dropped(reason);
-                body.discard(&mut self.ring);
+                body.discard(&mut self.spare);
             }
             Err(Refused::Bad(reason)) => {
-                body.discard(&mut self.ring);
+                body.discard(&mut self.spare);
                 self.bad_message(slot, reason);
             }
             Err(Refused::Close(reason)) => {
                 // D6: this connection alone; the SA and its other connections are untouched.
                 self.counters.dropped(reason);
-                body.discard(&mut self.ring);
+                body.discard(&mut self.spare);
                 self.close(slot, CloseCause::AuthFailed);
             }
             Err(Refused::Elsewhere(owner)) => {
                 let octets = body.octets(&mut self.ring).to_vec();
-                body.discard(&mut self.ring);
+                body.discard(&mut self.spare);
                 self.begin_move(slot, owner, None);
                 self.requeue(slot, &octets);
             }
@@ -300,28 +308,40 @@ impl Worker {
     /// Hands an inner packet to the device, its virtio-net header in the room the ESP header left.
     fn deliver(&mut self, admitted: Admitted, mut body: Body<'_>) {
         let Range { start, end } = admitted.inner;
-        let Some(header) = start.checked_sub(VNET_HDR_LEN) else {
-            return body.discard(&mut self.ring);
-        };
-        body.octets(&mut self.ring)[header..start].copy_from_slice(&VNET_HDR_NONE);
-        let taken = match body {
-            Body::Lent(incoming, range) => {
-                self.ring.tun_write(incoming, range.start + header..range.start + end)
+        if let Some(header) = start.checked_sub(VirtioHeader::LEN) {
+            let octets = body.octets(&mut self.ring);
+            octets[header..start].copy_from_slice(&VirtioHeader::PLAIN);
+            let taken = write_device(&*self.device, &self.counters, &[IoSlice::new(&octets[header..end])]);
+            if taken {
+                self.counters.uplink_packets.add(1);
+                self.counters.uplink_bytes.add((end - start) as u64);
             }
-            Body::Owned(octets) => match self.ring.tun_write_owned(octets, header..end) {
-                Ok(()) => true,
-                Err(octets) => {
-                    self.ring.keep_spare(octets);
-                    false
-                }
-            },
-        };
-        if taken {
-            self.counters.uplink_packets.add(1);
-            self.counters.uplink_bytes.add((end - start) as u64);
-        } else {
-            self.counters.dropped(DropReason::DeviceBacklog);
         }
+        body.discard(&mut self.spare);
+    }
+
+    /// Writes a packet to the inner device; one it does not take is counted.
+    pub(super) fn write_device(&self, parts: &[IoSlice<'_>]) -> bool {
+        write_device(&*self.device, &self.counters, parts)
+    }
+}
+
+fn write_device(device: &dyn InnerDevice, counters: &WorkerCounters, parts: &[IoSlice<'_>]) -> bool {
+    let result = device.write(parts);
+    if let Err(error) = &result {
+        counters.dropped(match error.kind() {
+            io::ErrorKind::WouldBlock => DropReason::DeviceBacklog,
+            _ => DropReason::DeviceWrite,
+        });
+    }
+    result.is_ok()
+}
+
+/// Keeps a buffer for a later straddling frame.
+fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if (1..=SPARE_LEN_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
+        buffer.clear();
+        spare.push(buffer);
     }
 }
 

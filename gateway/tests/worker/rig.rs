@@ -1,17 +1,19 @@
 //! A worker, or several, with everything around them in the test's hands.
 
+use std::io::{self, IoSlice};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codec::OsRandom;
 use codec::esp::{EspCipher, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
+use codec::ip::VirtioHeader;
 use crossbeam::channel::{Receiver, bounded};
 use gateway::io::sockets::listen_tcp;
-use gateway::io::tun::VNET_HDR_LEN;
+use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::wake::Wake;
 use gateway::types::{ChildInstall, ConnId, SessionId, TsRange, WorkerId};
 use gateway::worker::counters::WorkerCounters;
@@ -84,7 +86,7 @@ impl Rig {
                 id: WorkerId(index as u8),
                 core: None,
                 listeners: vec![listener],
-                tun: OwnedFd::from(tun),
+                device: Box::new(Patient(TunQueue::new(tun.into(), Offloads::default()))),
                 inbox,
                 inbox_wake,
                 control: to_control.clone(),
@@ -168,8 +170,8 @@ impl Rig {
     pub fn core_receives(&self, worker: usize) -> Vec<u8> {
         let mut packet = vec![0; 65_600];
         let len = self.seats[worker].core.recv(&mut packet).expect("a packet reaches the core");
-        assert_eq!(packet[..VNET_HDR_LEN], [0; VNET_HDR_LEN]);
-        packet[VNET_HDR_LEN..len].to_vec()
+        assert_eq!(packet[..VirtioHeader::LEN], VirtioHeader::PLAIN);
+        packet[VirtioHeader::LEN..len].to_vec()
     }
 
     pub fn core_is_silent(&self, worker: usize) -> bool {
@@ -182,8 +184,36 @@ impl Rig {
 
     /// The core sends an inner packet.
     pub fn to_ue(&self, worker: usize, packet: &[u8]) {
-        let with_header = [&[0; VNET_HDR_LEN], packet].concat();
+        let with_header = [&VirtioHeader::PLAIN[..], packet].concat();
         self.seats[worker].core.send(&with_header).expect("the device takes it");
+    }
+}
+
+/// A device that always has room, as a TUN has: a socket pair holds but a few packets.
+struct Patient(TunQueue);
+
+impl AsFd for Patient {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl InnerDevice for Patient {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.0.read(buffer)
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        loop {
+            match self.0.write(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                result => return result,
+            }
+        }
+    }
+
+    fn offloads(&self) -> Offloads {
+        self.0.offloads()
     }
 }
 

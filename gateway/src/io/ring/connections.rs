@@ -138,6 +138,11 @@ impl Ring {
         self.stream.has_published()
     }
 
+    /// The octets of a run.
+    pub fn bytes(&self, incoming: &Incoming) -> &[u8] {
+        self.stream.bytes(incoming)
+    }
+
     /// The octets of a run, writable in place.
     pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
         self.stream.bytes_mut(incoming)

@@ -19,7 +19,7 @@ use io_uring::squeue::Entry;
 use io_uring::{IoUring, Probe, cqueue, opcode, types};
 
 use super::block::Block;
-use super::recv_pool::{Incoming, Loan, RecvPool};
+use super::recv_pool::{Incoming, RecvPool};
 use super::wake::Wake;
 use token::{Kind, Token};
 
@@ -27,18 +27,8 @@ use token::{Kind, Token};
 const SUBMISSIONS: u32 = 4096;
 const COMPLETIONS: u32 = 8 * SUBMISSIONS;
 
-/// Buffer groups.
+/// The buffer group of received streams.
 const GROUP_STREAM: u16 = 0;
-const GROUP_TUN: u16 = 1;
-
-/// Packets the inner device may hand us between two turns of the loop.
-const TUN_BUFFERS: u16 = 1024;
-
-/// Reads kept waiting on the inner device where the kernel has no multishot read (before 6.7).
-const TUN_READS_SINGLE: u32 = 32;
-
-/// Largest buffer kept for straddling frames; what a jumbo frame needed goes back to the allocator.
-const SPARE_LEN_MAX: usize = 4096;
 
 /// How a receive ended or went on.
 #[derive(Debug)]
@@ -86,10 +76,8 @@ pub enum Completion {
         /// Whether it was sent.
         ok: bool,
     },
-    /// A packet with its virtio-net header from the inner device; release it when sealed.
-    TunRead(Incoming),
-    /// The inner device did not take a packet.
-    TunWriteFailed,
+    /// The inner device has packets.
+    DeviceReadable,
     /// The inbox has messages.
     Woken,
     /// The plain descriptor of a connection asked for with [`Ring::take_socket`].
@@ -125,12 +113,6 @@ struct Slot {
     generation: u32,
 }
 
-/// Memory of a write to the inner device in flight.
-enum TunWrite {
-    Lent(Loan),
-    Owned(Vec<u8>),
-}
-
 /// A worker's ring, its buffers and every descriptor it uses.
 ///
 /// Field order is drop order: the ring goes first. Arenas are never unmapped ([`RecvPool`]); blocks in
@@ -138,20 +120,11 @@ enum TunWrite {
 pub struct Ring {
     uring: IoUring,
     stream: RecvPool,
-    tun_packets: RecvPool,
     slots: Vec<Slot>,
-    writes: Vec<Option<TunWrite>>,
-    writes_free: Vec<u32>,
-    spare: Vec<Vec<u8>>,
     listeners: Vec<TcpListener>,
-    tun: OwnedFd,
+    device: OwnedFd,
     wake: Wake,
     direct: bool,
-    tun_multishot: bool,
-    /// The read of the inner device waits for a free buffer.
-    tun_starved: bool,
-    /// Completions taken early to make room, not yet handled.
-    early: VecDeque<(Token, i32, u32)>,
     /// Entries that did not fit while the kernel refused to take more.
     overflow: VecDeque<Entry>,
 }
@@ -162,14 +135,10 @@ pub struct RingParams {
     pub connections: u32,
     /// Octets of receive buffers.
     pub receive_memory: usize,
-    /// Largest packet the inner device yields, with its header.
-    pub tun_packet_len: usize,
-    /// Writes to the inner device in flight.
-    pub tun_writes: u32,
     /// Accept queues.
     pub listeners: Vec<TcpListener>,
     /// The queue of the inner device.
-    pub tun: OwnedFd,
+    pub device: OwnedFd,
     /// The inbox's eventfd.
     pub wake: Wake,
 }
@@ -188,43 +157,31 @@ impl Ring {
         // The first operation added after the table of 6.13.
         let direct = probe.is_supported(opcode::ReadvFixed::CODE)
             && uring.submitter().register_files_sparse(params.connections).is_ok();
-        let tun_multishot = probe.is_supported(opcode::ReadMulti::CODE);
         let buffers = |error| needs("provided-buffer rings (Linux 5.19 or later) and memory for them", error);
         let stream =
             RecvPool::for_stream(&uring.submitter(), GROUP_STREAM, params.receive_memory).map_err(buffers)?;
-        let tun_packets =
-            RecvPool::for_packets(&uring.submitter(), GROUP_TUN, TUN_BUFFERS, params.tun_packet_len)
-                .map_err(buffers)?;
         let mut slots = Vec::new();
         slots.resize_with(params.connections as usize, Slot::default);
         let mut ring = Self {
             uring,
             stream,
-            tun_packets,
             slots,
-            writes: (0..params.tun_writes).map(|_| None).collect(),
-            writes_free: (0..params.tun_writes).rev().collect(),
-            spare: Vec::new(),
             listeners: params.listeners,
-            tun: params.tun,
+            device: params.device,
             wake: params.wake,
             direct,
-            tun_multishot,
-            tun_starved: false,
-            early: VecDeque::new(),
             overflow: VecDeque::new(),
         };
         for listener in 0..ring.listeners.len() {
             ring.arm_accept(listener);
         }
         ring.arm_wake();
-        for _ in 0..if tun_multishot { 1 } else { TUN_READS_SINGLE } {
-            ring.arm_tun_read();
-        }
+        ring.arm_device();
         Ok(ring)
     }
 
-    /// Submits what is queued and waits for a completion, at most `timeout`.
+    /// Submits what is queued and waits for a completion, at most `timeout`; with a timeout of zero it only
+    /// looks for completions.
     ///
     /// # Errors
     /// When the kernel refuses the ring altogether.
@@ -235,10 +192,9 @@ impl Ring {
                 break;
             }
         }
-        let timeout = types::Timespec::from(timeout);
-        let args = types::SubmitArgs::new().timespec(&timeout);
-        // Completions taken early are work already.
-        let want = usize::from(self.early.is_empty());
+        let limit = types::Timespec::from(timeout);
+        let args = types::SubmitArgs::new().timespec(&limit);
+        let want = usize::from(!timeout.is_zero());
         match self.uring.submitter().submit_with_args(want, &args) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -251,12 +207,12 @@ impl Ring {
 
     /// Completions that have arrived.
     pub fn ready(&mut self) -> usize {
-        self.early.len() + self.uring.completion().len()
+        self.uring.completion().len()
     }
 
     /// The next completion, if one has arrived.
     pub fn complete(&mut self) -> Option<Completion> {
-        let (token, result, flags) = self.early.pop_front().or_else(|| self.take_entry())?;
+        let (token, result, flags) = self.take_entry()?;
         let more = cqueue::more(flags);
         let index = token.index();
         Some(match token.kind() {
@@ -265,8 +221,7 @@ impl Ring {
                 Completion::Received { slot: index, outcome: self.on_receive(result, flags), armed: more }
             }
             Kind::Send => self.on_send(index, result),
-            Kind::TunRead => self.on_tun_read(result, flags, more),
-            Kind::TunWrite => self.on_tun_write(index, result),
+            Kind::Device => self.on_device(more),
             Kind::Wake => {
                 self.wake.clear();
                 if !more {
@@ -304,7 +259,7 @@ impl Ring {
 
     fn push_now(&mut self, entry: &Entry) -> bool {
         // SAFETY: every entry is built in this module over memory that stays in place until its completion:
-        // arenas that are never unmapped, blocks owned by `slots` and packets owned by `writes`; descriptors
+        // arenas that are never unmapped and blocks owned by `slots`; descriptors
         // are owned by `self` or kept in the ring's table.
         unsafe { self.uring.submission().push(entry).is_ok() }
     }
@@ -316,7 +271,6 @@ impl Drop for Ring {
         for slot in &mut self.slots {
             std::mem::forget(slot.sending.take());
         }
-        self.writes.drain(..).for_each(std::mem::forget);
     }
 }
 

@@ -10,8 +10,7 @@ pub(super) enum Kind {
     Accept,
     Receive,
     Send,
-    TunRead,
-    TunWrite,
+    Device,
     Wake,
     Install,
     Stop,
@@ -24,12 +23,11 @@ impl Token {
     }
 
     pub fn kind(self) -> Kind {
-        const KINDS: [Kind; 9] = [
+        const KINDS: [Kind; 8] = [
             Kind::Accept,
             Kind::Receive,
             Kind::Send,
-            Kind::TunRead,
-            Kind::TunWrite,
+            Kind::Device,
             Kind::Wake,
             Kind::Install,
             Kind::Stop,
