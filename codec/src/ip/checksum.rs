@@ -2,6 +2,8 @@
 
 use core::net::IpAddr;
 
+use codec_native::checksum;
+
 /// A running ones' complement sum over 16-bit words.
 ///
 /// Every part but the last must have an even number of octets.
@@ -17,13 +19,7 @@ impl Checksum {
     /// Adds `octets`; an odd last octet counts as the high half of a word.
     #[must_use]
     pub fn with(self, octets: &[u8]) -> Self {
-        let (words, rest) = octets.as_chunks::<4>();
-        // RFC 1071 §2: the sum may be taken in any byte order and over wider words, then folded and swapped.
-        let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-        let (pairs, last) = rest.as_chunks::<2>();
-        sum += pairs.iter().map(|pair| u64::from(u16::from_ne_bytes(*pair))).sum::<u64>();
-        sum += last.iter().map(|octet| u64::from(u16::from_ne_bytes([*octet, 0]))).sum::<u64>();
-        Self(self.0 + u64::from(u16::from_be(fold(sum))))
+        Self(self.0 + u64::from(checksum::fold(checksum::sum(octets, 0))))
     }
 
     /// Adds the pseudo header of an upper-layer protocol (RFC 9293 §3.1, RFC 8200 §8.1).
