@@ -7,6 +7,7 @@ mod checksum;
 mod header;
 mod icmp;
 mod mss;
+mod segment;
 mod virtio;
 
 pub use checksum::{Checksum, update_checksum};
@@ -14,6 +15,7 @@ pub use header::{Fragment, InnerHeader, IpError};
 pub(crate) use header::{total_len_v4, total_len_v6};
 pub use icmp::{PACKET_TOO_BIG_LEN_MAX, packet_too_big};
 pub use mss::{clamp_mss, clamp_mss_unsummed};
+pub use segment::{SegmentError, Segmenter};
 pub use virtio::{Gso, VirtioHeader};
 
 /// IP protocol numbers that are looked into.
