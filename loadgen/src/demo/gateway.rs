@@ -1,4 +1,4 @@
-//! The demo's swugate process.
+//! The swugate process of a test.
 
 use super::topology::{Cleanup, POOL, Topology};
 use crate::error::Failure;
@@ -23,8 +23,19 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// Last lines of its log that are shown when it fails.
 const LOG_LINES: usize = 15;
 
+/// How the gateway of a test is set up.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// One worker on each.
+    pub cores: Vec<usize>,
+    /// IKE proposal.
+    pub ike: &'static str,
+    /// ESP proposals.
+    pub esp: &'static [&'static str],
+}
+
 /// A running gateway.
-pub(super) struct Gateway {
+pub struct Gateway {
     binary: PathBuf,
     pid: u32,
     psk: String,
@@ -34,7 +45,10 @@ pub(super) struct Gateway {
 }
 
 /// Finds the gateway binary: the one named, or the one beside this program.
-pub(super) fn find_binary(named: Option<&Path>) -> Result<PathBuf, Failure> {
+///
+/// # Errors
+/// [`Failure::Environment`] when there is none.
+pub fn find_binary(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let path = match named {
         Some(path) => path.to_owned(),
         None => std::env::current_exe()
@@ -53,11 +67,14 @@ pub(super) fn find_binary(named: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 impl Gateway {
-    /// Starts the gateway in its namespace on `core` and waits until it is ready.
-    pub(super) fn start(
+    /// Starts the gateway in its namespace and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`Failure::Check`] with the end of its log when it does not get ready.
+    pub fn start(
         binary: &Path,
         topology: &Topology,
-        core: usize,
+        setup: &Setup,
         cleanup: &Arc<Cleanup>,
     ) -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("swdemo-{}", std::process::id()));
@@ -65,11 +82,11 @@ impl Gateway {
         fs::create_dir_all(&directory).map_err(io)?;
         cleanup.set_directory(&directory);
         let psk = random_psk();
-        write_config(&directory, &psk, core).map_err(io)?;
+        write_config(&directory, &psk, setup).map_err(io)?;
         let notify = UnixDatagram::bind(directory.join("notify.sock")).map_err(io)?;
         let (stop, stopped) = mpsc::channel();
         let (started, child) = mpsc::channel();
-        let namespace = topology.gateway.thread_entry(core);
+        let namespace = topology.gateway.thread_entry(&setup.cores);
         let command = command(binary, &directory).map_err(io)?;
         // The thread lives as long as the gateway: its end would be the parent's death to the child.
         let supervisor = std::thread::spawn({
@@ -85,17 +102,17 @@ impl Gateway {
     }
 
     /// Returns its process id.
-    pub(super) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Returns the key that its UEs share.
-    pub(super) fn psk(&self) -> &str {
+    pub fn psk(&self) -> &str {
         &self.psk
     }
 
     /// Adds the end of the gateway's log to a failure.
-    pub(super) fn explain(&self, failure: Failure) -> Failure {
+    pub fn explain(&self, failure: Failure) -> Failure {
         let log = fs::read_to_string(self.directory.join("swugate.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
@@ -103,7 +120,7 @@ impl Gateway {
     }
 
     /// Returns what the gateway says it has dropped, by reason; `None` when it does not answer.
-    pub(super) fn drops(&self) -> Option<BTreeMap<String, u64>> {
+    pub fn drops(&self) -> Option<BTreeMap<String, u64>> {
         let mut command = Command::new(&self.binary);
         let output =
             command.args(["stats", "--json", "-c"]).arg(self.directory.join("swugate.toml")).output().ok()?;
@@ -113,7 +130,7 @@ impl Gateway {
     }
 
     /// Asks it to end and waits.
-    pub(super) fn stop(self) {
+    pub fn stop(self) {
         let _ = self.stop.send(());
         let _ = self.supervisor.join();
     }
@@ -215,14 +232,14 @@ fn random_psk() -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-fn write_config(directory: &Path, psk: &str, core: usize) -> std::io::Result<()> {
+fn write_config(directory: &Path, psk: &str, setup: &Setup) -> std::io::Result<()> {
     let run_dir = directory.join("run");
     fs::create_dir_all(&run_dir)?;
     let config = format!(
         r#"[gateway]
 identity = "gw.demo.test"
-workers = 1
-cores = [{core}]
+workers = {workers}
+cores = {cores:?}
 run_dir = "{run_dir}"
 [listen]
 tcp = ["0.0.0.0:4500"]
@@ -240,12 +257,14 @@ secrets_file = "secrets.toml"
 pool = "default"
 local_ts = ["0.0.0.0/0"]
 ike = ["{ike}"]
-esp = ["{esp}"]
+esp = {esp:?}
 transports = ["tcp"]
 "#,
         run_dir = run_dir.display(),
-        ike = super::IKE,
-        esp = super::ESP,
+        workers = setup.cores.len(),
+        cores = setup.cores,
+        ike = setup.ike,
+        esp = setup.esp,
     );
     fs::write(directory.join("swugate.toml"), config)?;
     let mut secrets = fs::OpenOptions::new()

@@ -9,9 +9,9 @@
 //! The gateway has the first core to itself, UEs and sink share the last one. Everything is removed at the end, also
 //! after Ctrl-C.
 
-mod gateway;
+pub mod gateway;
 mod plain_tcp;
-mod topology;
+pub mod topology;
 
 use crate::cli::DemoArgs;
 use crate::command::attach::GatewayBefore;
@@ -27,7 +27,7 @@ use crate::report::{Progress, Report, SinkSection, Table, attach_section, write_
 use crate::sink::Sink;
 use crate::ue::Identity;
 use codec::OsRandom;
-use gateway::Gateway;
+use gateway::{Gateway, Setup};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,9 +65,10 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     let progress = Progress::new();
     let cores = choose_cores(&progress);
     progress.step("making three network namespaces: UEs, gateway, core network");
-    let topology = Topology::create(cleanup.clone(), cores.gateway, cores.load)?;
+    let topology = Topology::create(cleanup.clone(), &[cores.gateway], cores.load)?;
     progress.step(&format!("starting {}", binary.display()));
-    let gateway = Gateway::start(&binary, &topology, cores.gateway, &cleanup)?;
+    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[ESP] };
+    let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
     let report = measure(args, &topology, &gateway, cores, plain, &progress);

@@ -1,4 +1,4 @@
-//! The demo's network: three namespaces and two links.
+//! The network of a test: three namespaces and two links.
 
 use crate::error::Failure;
 use crate::host::iproute::ip;
@@ -13,22 +13,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Prefix of all namespaces of the demo; the process id follows.
 const PREFIX: &str = "swdemo-";
 /// The gateway as UEs see it. 198.18.0.0/15 is for benchmarks (RFC 2544).
-pub(super) const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 4500);
+pub const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 4500);
 /// The sink on the core side.
-pub(super) const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 19, 0, 2), 9000);
+pub const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 19, 0, 2), 9000);
 /// Where the plain TCP receiver listens.
-pub(super) const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 5201);
+pub const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 5201);
 /// Inner addresses.
-pub(super) const POOL: &str = "10.64.0.0/16";
+pub const POOL: &str = "10.64.0.0/16";
 
 /// Source addresses of the UEs.
-pub(super) fn sources() -> IpNet {
+pub fn sources() -> IpNet {
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 1, 0), 24))
 }
 
 /// What has to go at the end, known to the signal thread as well.
 #[derive(Default)]
-pub(super) struct Cleanup {
+pub struct Cleanup {
     state: Mutex<CleanupState>,
 }
 
@@ -41,7 +41,7 @@ struct CleanupState {
 
 impl Cleanup {
     /// Ends the gateway and removes namespaces and files; harmless when repeated.
-    pub(super) fn run(&self) {
+    pub fn run(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = state.gateway.take() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -68,7 +68,7 @@ impl Cleanup {
 }
 
 /// One namespace.
-pub(super) struct Namespace {
+pub struct Namespace {
     name: String,
 }
 
@@ -83,18 +83,28 @@ impl Namespace {
     }
 
     /// Moves the calling thread into the namespace and onto `core`.
-    pub(super) fn enter(&self, core: usize) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// See [`netns::enter`] and [`affinity::pin`].
+    pub fn enter(&self, core: usize) -> Result<(), Failure> {
         netns::enter(&self.name)?;
         affinity::pin(core)
     }
 
-    /// Does what [`Namespace::enter`] does, for a thread that outlives this borrow.
-    pub(super) fn thread_entry(&self, core: usize) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
-        let name = self.name.clone();
-        move || netns::enter(&name).and_then(|()| affinity::pin(core))
+    /// Does what [`Namespace::enter`] does, onto any of `cores`, for a thread that outlives this borrow.
+    pub(super) fn thread_entry(
+        &self,
+        cores: &[usize],
+    ) -> impl FnOnce() -> Result<(), Failure> + Send + 'static {
+        let (name, cores) = (self.name.clone(), cores.to_vec());
+        move || netns::enter(&name).and_then(|()| affinity::pin_to(&cores))
     }
 
-    fn ip(&self, args: &[&str]) -> Result<String, Failure> {
+    /// Runs `ip ARGS` inside.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] with what it said.
+    pub fn ip(&self, args: &[&str]) -> Result<String, Failure> {
         ip(&[&["-n", &self.name], args].concat())
     }
 
@@ -103,10 +113,10 @@ impl Namespace {
         self.ip(&["link", "set", device, "up"]).map(|_| ())
     }
 
-    /// Lets `core` do the receiving work of `device`. The namespace's own /sys is only visible inside.
-    fn steer(&self, device: &str, core: usize) -> Result<(), Failure> {
+    /// Lets `cores` do the receiving work of `device`. The namespace's own /sys is only visible inside.
+    fn steer(&self, device: &str, cores: &[usize]) -> Result<(), Failure> {
         let path = format!("/sys/class/net/{device}/queues/rx-0/rps_cpus");
-        let script = format!("echo {} > {path}", cpu_mask(core));
+        let script = format!("echo {} > {path}", cpu_mask(cores));
         ip(&["netns", "exec", &self.name, "sh", "-c", &script]).map(|_| ())
     }
 
@@ -116,28 +126,34 @@ impl Namespace {
     }
 }
 
-/// Mask of one core in the kernel's form: groups of 32 bits, the highest first.
-fn cpu_mask(core: usize) -> String {
-    let groups = vec!["00000000"; core / 32];
-    let mut mask = vec![format!("{:x}", 1_u32 << (core % 32))];
-    mask.extend(groups.into_iter().map(str::to_owned));
-    mask.join(",")
+/// Mask of cores in the kernel's form: groups of 32 bits, the highest first.
+fn cpu_mask(cores: &[usize]) -> String {
+    let mut groups = vec![0_u32; cores.iter().max().map_or(1, |highest| highest / 32 + 1)];
+    for core in cores {
+        groups[core / 32] |= 1 << (core % 32);
+    }
+    let mut groups = groups.iter().rev();
+    let first = groups.next().map(|group| format!("{group:x}"));
+    first.into_iter().chain(groups.map(|group| format!("{group:08x}"))).collect::<Vec<_>>().join(",")
 }
 
 /// The whole network; removed on drop.
-pub(super) struct Topology {
-    pub(super) ue: Namespace,
-    pub(super) gateway: Namespace,
-    pub(super) core: Namespace,
+pub struct Topology {
+    /// Where the UEs are.
+    pub ue: Namespace,
+    /// Where the gateway is.
+    pub gateway: Namespace,
+    /// Where the far end is.
+    pub core: Namespace,
     cleanup: Arc<Cleanup>,
 }
 
 impl Topology {
-    pub(super) fn create(
-        cleanup: Arc<Cleanup>,
-        gateway_core: usize,
-        load_core: usize,
-    ) -> Result<Self, Failure> {
+    /// Makes the network; `gateway_cores` do the receiving work of the gateway's links, `load_core` that of the others.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] with what iproute2 said.
+    pub fn create(cleanup: Arc<Cleanup>, gateway_cores: &[usize], load_core: usize) -> Result<Self, Failure> {
         remove_leftovers();
         let guard = CleanupOnError(&cleanup);
         let ue = Namespace::create("ue", &cleanup)?;
@@ -172,11 +188,11 @@ impl Topology {
         gateway.sysctl("ipv4/ip_forward", "1")?;
         for device in ["gw0", "gw1"] {
             gateway.sysctl(&format!("ipv4/conf/{device}/rp_filter"), "0")?;
-            gateway.steer(device, gateway_core)?;
+            gateway.steer(device, gateway_cores)?;
         }
         gateway.sysctl("ipv4/conf/all/rp_filter", "0")?;
-        ue.steer("ue0", load_core)?;
-        core.steer("core0", load_core)?;
+        ue.steer("ue0", &[load_core])?;
+        core.steer("core0", &[load_core])?;
         std::mem::forget(guard);
         Ok(Self { ue, gateway, core, cleanup })
     }
@@ -218,9 +234,10 @@ mod tests {
 
     #[test]
     fn masks_of_high_cores_have_groups() {
-        assert_eq!(cpu_mask(0), "1");
-        assert_eq!(cpu_mask(5), "20");
-        assert_eq!(cpu_mask(32), "1,00000000");
-        assert_eq!(cpu_mask(65), "2,00000000,00000000");
+        assert_eq!(cpu_mask(&[0]), "1");
+        assert_eq!(cpu_mask(&[5]), "20");
+        assert_eq!(cpu_mask(&[0, 1]), "3");
+        assert_eq!(cpu_mask(&[32]), "1,00000000");
+        assert_eq!(cpu_mask(&[2, 65]), "2,00000000,00000004");
     }
 }

@@ -13,12 +13,25 @@ pub fn allowed_cores() -> Vec<usize> {
 /// Pins the calling thread, and all that it starts from now on, to one core.
 ///
 /// # Errors
-/// [`Failure::Usage`] when the core does not exist or is not allowed.
+/// See [`pin_to`].
 pub fn pin(core: usize) -> Result<(), Failure> {
+    pin_to(&[core])
+}
+
+/// Confines the calling thread, and all that it starts from now on, to `cores`.
+///
+/// # Errors
+/// [`Failure::Usage`] when one does not exist or none is allowed.
+pub fn pin_to(cores: &[usize]) -> Result<(), Failure> {
     let explain = |error| {
-        Failure::Usage(format!("cannot run on core {core}: {error}; allowed here are {:?}", allowed_cores()))
+        Failure::Usage(format!(
+            "cannot run on core {cores:?}: {error}; allowed here are {:?}",
+            allowed_cores()
+        ))
     };
     let mut set = CpuSet::new();
-    set.set(core).map_err(explain)?;
+    for core in cores {
+        set.set(*core).map_err(explain)?;
+    }
     sched_setaffinity(Pid::from_raw(0), &set).map_err(explain)
 }
