@@ -1,9 +1,13 @@
-//! HMAC with a keyed context that restarts without touching the key again.
+//! HMAC from hashed pads: small keys, each tag starts without touching the key again.
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use aws_lc_sys::{EVP_MD, HMAC_CTX, HMAC_CTX_cleanup, HMAC_CTX_init, HMAC_Final, HMAC_Init_ex, HMAC_Update};
+use aws_lc_sys::{
+    EVP_MD, HMAC_CTX, HMAC_CTX_cleanup, HMAC_CTX_init, HMAC_Final, HMAC_Init_ex,
+    HMAC_Init_from_precomputed_key, HMAC_Update, HMAC_get_precomputed_key, HMAC_set_precomputed_key_export,
+};
+use zeroize::Zeroizing;
 
 /// Octets of the longest tag.
 pub const TAG_LEN_MAX: usize = 64;
@@ -32,6 +36,15 @@ impl HmacAlgorithm {
         }
     }
 
+    /// Octets of the chaining values after both pads; SHA-384 chains as many as SHA-512.
+    fn pads_len(self) -> usize {
+        match self {
+            Self::Sha1 => 2 * 20,
+            Self::Sha256 => 2 * 32,
+            Self::Sha384 | Self::Sha512 => 2 * 64,
+        }
+    }
+
     fn method(self) -> *const EVP_MD {
         // SAFETY: these return pointers to constant tables that live as long as the process.
         unsafe {
@@ -45,57 +58,77 @@ impl HmacAlgorithm {
     }
 }
 
-/// An HMAC context with both pads hashed: about 1.2 KB, no heap. Wiped on drop.
-pub struct HmacKey {
-    ctx: HMAC_CTX,
-    tag_len: usize,
-}
+/// Octets of the longest pair of hashed pads.
+const PADS_LEN_MAX: usize = 2 * 64;
 
-// SAFETY: the context is flat (its pointers name constant tables) and not tied to a thread.
-unsafe impl Send for HmacKey {}
+/// An HMAC key as the chaining values of the hash behind its two pads. Wiped on drop.
+///
+/// That is all a key is worth to any implementation: 40 to 128 octets instead of a context of 700, and hashing
+/// starts from it without touching the key again.
+pub struct HmacKey {
+    /// Chaining value after the inner pad, then after the outer, big-endian words.
+    pads: Zeroizing<[u8; PADS_LEN_MAX]>,
+    algorithm: HmacAlgorithm,
+}
 
 impl HmacKey {
     /// Hashes the key into both pads; any key length is allowed.
     pub fn new(algorithm: HmacAlgorithm, key: &[u8]) -> Self {
-        let mut ctx = MaybeUninit::<HMAC_CTX>::uninit();
-        // SAFETY: `init` zeroes the whole context; `Init_ex` reads `key.len()` octets from a pointer that is
-        // never null and writes only the context. Moving it afterwards is sound: all state is inline and no
-        // pointer leads into it (the library copies contexts octet by octet).
-        let ctx = unsafe {
-            HMAC_CTX_init(ctx.as_mut_ptr());
+        let mut pads = Zeroizing::new([0; PADS_LEN_MAX]);
+        let mut pads_len = PADS_LEN_MAX;
+        let mut ctx = Context::empty();
+        // SAFETY: `Init_ex` reads `key.len()` octets from a pointer that is never null and writes only the
+        // context; the export writes at most `pads_len` octets of the array.
+        let ok = unsafe {
             let key_octets = key.as_ptr().cast();
-            let ok =
-                HMAC_Init_ex(ctx.as_mut_ptr(), key_octets, key.len(), algorithm.method(), ptr::null_mut());
-            assert_eq!(ok, 1, "keying with a hash the library knows cannot fail");
-            ctx.assume_init()
+            HMAC_Init_ex(&mut ctx.0, key_octets, key.len(), algorithm.method(), ptr::null_mut())
+                & HMAC_set_precomputed_key_export(&mut ctx.0)
+                & HMAC_get_precomputed_key(&mut ctx.0, pads.as_mut_ptr(), &mut pads_len)
         };
-        Self { ctx, tag_len: algorithm.tag_len() }
+        assert!(ok == 1 && pads_len == algorithm.pads_len(), "keying with a known hash cannot fail");
+        Self { pads, algorithm }
     }
 
     /// Returns the tag over the concatenation of `parts`: its first [`HmacAlgorithm::tag_len`] octets count,
     /// the rest is zero.
-    pub fn tag(&mut self, parts: &[&[u8]]) -> [u8; TAG_LEN_MAX] {
+    pub fn tag(&self, parts: &[&[u8]]) -> [u8; TAG_LEN_MAX] {
         let mut tag = [0; TAG_LEN_MAX];
         let mut tag_len = 0;
-        let mut ok = 1;
-        // SAFETY: the context is keyed, so a restart without a key reuses the hashed pads; each update reads
-        // one live slice; the tag buffer holds the longest tag of any hash offered here.
-        unsafe {
-            ok &= HMAC_Init_ex(&mut self.ctx, ptr::null(), 0, ptr::null(), ptr::null_mut());
+        let mut ctx = Context::empty();
+        // SAFETY: the pads are live and have the length passed beside them; each update reads one live slice;
+        // the tag buffer holds the longest tag of any hash offered here.
+        let ok = unsafe {
+            let (pads, pads_len) = (self.pads.as_ptr(), self.algorithm.pads_len());
+            let mut ok = HMAC_Init_from_precomputed_key(&mut ctx.0, pads, pads_len, self.algorithm.method());
             for part in parts {
-                ok &= HMAC_Update(&mut self.ctx, part.as_ptr(), part.len());
+                ok &= HMAC_Update(&mut ctx.0, part.as_ptr(), part.len());
             }
-            ok &= HMAC_Final(&mut self.ctx, tag.as_mut_ptr(), &mut tag_len);
-        }
-        assert!(ok == 1 && tag_len as usize == self.tag_len, "a keyed context cannot fail");
+            ok & HMAC_Final(&mut ctx.0, tag.as_mut_ptr(), &mut tag_len)
+        };
+        assert!(ok == 1 && tag_len as usize == self.algorithm.tag_len(), "a keyed context cannot fail");
         tag
     }
 }
 
-impl Drop for HmacKey {
+/// The library's working state of one computation. Wiped on drop.
+struct Context(HMAC_CTX);
+
+impl Context {
+    fn empty() -> Self {
+        let mut ctx = MaybeUninit::<HMAC_CTX>::uninit();
+        // SAFETY: `init` zeroes the whole context. Moving it is sound: all state is inline and no pointer leads
+        // into it (the library copies contexts octet by octet).
+        Self(unsafe {
+            HMAC_CTX_init(ctx.as_mut_ptr());
+            ctx.assume_init()
+        })
+    }
+}
+
+impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: the context is initialised; the call zeroes it and owns nothing else.
-        unsafe { HMAC_CTX_cleanup(&mut self.ctx) };
+        unsafe { HMAC_CTX_cleanup(&mut self.0) };
     }
 }
 
@@ -132,7 +165,7 @@ mod tests {
         let text = b"what do ya want for nothing?";
         for (algorithm, want) in JEFE {
             let want = hex(want);
-            let mut key = HmacKey::new(algorithm, b"Jefe");
+            let key = HmacKey::new(algorithm, b"Jefe");
             for split in 0..=text.len() {
                 let tag = key.tag(&[&text[..split], &[], &text[split..]]);
                 assert_eq!(tag[..algorithm.tag_len()], want, "{algorithm:?} split at {split}");
@@ -143,15 +176,15 @@ mod tests {
 
     #[test]
     fn r4231_4_7_key_longer_than_a_block() {
-        let mut key = HmacKey::new(HmacAlgorithm::Sha256, &[0xaa; 131]);
+        let key = HmacKey::new(HmacAlgorithm::Sha256, &[0xaa; 131]);
         let tag = key.tag(&[b"Test Using Larger Than Block-Size Key - Hash Key First"]);
         assert_eq!(tag[..32], hex("60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"));
     }
 
     #[test]
     fn an_empty_key_is_a_key() {
-        let mut empty = HmacKey::new(HmacAlgorithm::Sha256, &[]);
-        let mut zeros = HmacKey::new(HmacAlgorithm::Sha256, &[0; 64]);
+        let empty = HmacKey::new(HmacAlgorithm::Sha256, &[]);
+        let zeros = HmacKey::new(HmacAlgorithm::Sha256, &[0; 64]);
         assert_eq!(empty.tag(&[b"x"]), zeros.tag(&[b"x"]));
         assert_eq!(
             empty.tag(&[])[..32],

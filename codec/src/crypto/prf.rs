@@ -23,7 +23,7 @@ impl Prf {
     /// # Panics
     /// If `len` needs more than the 255 rounds that RFC 7296 §2.13 defines: no set of keys comes near.
     pub fn plus(self, key: &[u8], seed: &[u8], len: usize) -> Secret {
-        let mut hmac = HmacKey::new(self.hmac(), key);
+        let hmac = HmacKey::new(self.hmac(), key);
         let mut out = Vec::with_capacity(len);
         let mut block = Zeroizing::new([0; TAG_LEN_MAX]);
         for round in 1..=u8::MAX {

@@ -4,6 +4,7 @@
 //! the SA.
 
 use core::ops::Range;
+use std::sync::Arc;
 
 use codec_native::aead::{AeadKey, NONCE_LEN, TAG_LEN};
 use codec_native::cbc::{BLOCK_LEN, CbcDecryptKey, CbcEncryptKey};
@@ -15,16 +16,24 @@ use super::{EspError, HEADER_LEN};
 
 const KEYS_FIT: &str = "EspKeys has the lengths of its suite";
 
-/// Opens packets of one SA.
+/// Opens packets of one SA. A clone shares the keys.
+#[derive(Clone)]
 pub(super) enum OpenContext {
-    Aead(Box<Aead>),
-    CbcHmac(Box<CbcHmac<CbcDecryptKey>>),
+    Aead(Arc<Aead>),
+    CbcHmac(Arc<CbcHmac<CbcDecryptKey>>),
 }
 
-/// Seals packets of one SA.
+/// Seals packets of one SA. A clone shares the keys.
+#[derive(Clone)]
 pub(super) enum SealContext {
-    Aead(Box<Aead>),
-    CbcHmac { cipher: Box<CbcHmac<CbcEncryptKey>>, iv_key: Box<CbcEncryptKey> },
+    Aead(Arc<Aead>),
+    CbcHmac(Arc<CbcSeal>),
+}
+
+/// What CBC needs to seal: beside the cipher the key of its initialisation vectors.
+pub(super) struct CbcSeal {
+    cipher: CbcHmac<CbcEncryptKey>,
+    iv_key: CbcEncryptKey,
 }
 
 /// An AEAD with its salt.
@@ -43,14 +52,14 @@ pub(super) struct CbcHmac<Key> {
 impl OpenContext {
     pub(super) fn new(keys: &EspKeys) -> Self {
         match Aead::new(keys) {
-            Some(aead) => Self::Aead(Box::new(aead)),
-            None => Self::CbcHmac(Box::new(CbcHmac::new(keys, CbcDecryptKey::new))),
+            Some(aead) => Self::Aead(Arc::new(aead)),
+            None => Self::CbcHmac(Arc::new(CbcHmac::new(keys, CbcDecryptKey::new))),
         }
     }
 
     /// Verifies and decrypts `packet` in place; `high` is the unsent half of an extended sequence number.
     /// Returns where the text (inner packet, padding, trailer) lies.
-    pub(super) fn open(&mut self, packet: &mut [u8], high: Option<u32>) -> Result<Range<usize>, EspError> {
+    pub(super) fn open(&self, packet: &mut [u8], high: Option<u32>) -> Result<Range<usize>, EspError> {
         match self {
             Self::Aead(aead) => aead.open(packet, high),
             Self::CbcHmac(cipher) => cipher.open(packet, high),
@@ -62,23 +71,33 @@ impl SealContext {
     /// `iv_key` is there exactly for CBC.
     pub(super) fn new(keys: &EspKeys, iv_key: Option<&[u8; BLOCK_LEN]>) -> Self {
         match (Aead::new(keys), iv_key) {
-            (Some(aead), _) => Self::Aead(Box::new(aead)),
-            (None, iv_key) => Self::CbcHmac {
-                cipher: Box::new(CbcHmac::new(keys, CbcEncryptKey::new)),
-                iv_key: Box::new(iv_key.and_then(|key| CbcEncryptKey::new(key)).expect("CBC has an IV key")),
-            },
+            (Some(aead), _) => Self::Aead(Arc::new(aead)),
+            (None, iv_key) => Self::CbcHmac(Arc::new(CbcSeal {
+                cipher: CbcHmac::new(keys, CbcEncryptKey::new),
+                iv_key: iv_key.and_then(|key| CbcEncryptKey::new(key)).expect("CBC has an IV key"),
+            })),
         }
     }
 
     /// Fills `packet`, whose SPI and low sequence half are in place, with IV, encrypted `inner` and `trailer`
     /// and ICV. Its length is that of the parts.
-    pub(super) fn seal(&mut self, packet: &mut [u8], sequence: u64, esn: bool, inner: &[u8], trailer: &[u8]) {
+    pub(super) fn seal(&self, packet: &mut [u8], sequence: u64, esn: bool, inner: &[u8], trailer: &[u8]) {
         let high = esn.then_some((sequence >> 32) as u32);
         match self {
             Self::Aead(aead) => aead.seal(packet, sequence, high, inner, trailer),
-            Self::CbcHmac { cipher, iv_key } => {
-                let iv = unpredictable_iv(iv_key, sequence);
-                cipher.seal(packet, iv, high, inner, trailer);
+            Self::CbcHmac(cbc) => {
+                let iv = unpredictable_iv(&cbc.iv_key, sequence);
+                cbc.cipher.seal(packet, iv, high, inner, trailer);
+            }
+        }
+    }
+
+    /// As [`Self::seal`] for a packet whose text (inner packet and trailer) is in its place already.
+    pub(super) fn seal_in_place(&self, packet: &mut [u8], sequence: u64, high: Option<u32>) {
+        match self {
+            Self::Aead(aead) => aead.seal_in_place(packet, sequence, high),
+            Self::CbcHmac(cbc) => {
+                cbc.cipher.seal_in_place(packet, unpredictable_iv(&cbc.iv_key, sequence), high)
             }
         }
     }
@@ -119,6 +138,15 @@ impl Aead {
         self.key.seal_scatter(&self.nonce(iv), &aad[..aad_len], inner, trailer, sealed);
     }
 
+    fn seal_in_place(&self, packet: &mut [u8], sequence: u64, high: Option<u32>) {
+        let (header, rest) = packet.split_first_chunk_mut::<HEADER_LEN>().expect("laid out");
+        let (iv, sealed) = rest.split_first_chunk_mut::<AEAD_IV_LEN>().expect("laid out");
+        *iv = sequence.to_be_bytes();
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().expect("laid out");
+        let (aad, aad_len) = associated_data(header, high);
+        *tag = self.key.seal_in_place(&self.nonce(iv), &aad[..aad_len], text);
+    }
+
     fn nonce(&self, iv: &[u8; AEAD_IV_LEN]) -> [u8; NONCE_LEN] {
         let mut nonce = [0; NONCE_LEN];
         nonce[..SALT_LEN].copy_from_slice(&self.salt);
@@ -155,7 +183,7 @@ impl<Key> CbcHmac<Key> {
     }
 
     /// The ICV's tag over everything before it; the high half goes behind (RFC 4303 §2.2.1).
-    fn tag(&mut self, signed: &[u8], high: Option<u32>) -> [u8; codec_native::hmac::TAG_LEN_MAX] {
+    fn tag(&self, signed: &[u8], high: Option<u32>) -> [u8; codec_native::hmac::TAG_LEN_MAX] {
         match high {
             None => self.hmac.tag(&[signed]),
             Some(high) => self.hmac.tag(&[signed, &high.to_be_bytes()]),
@@ -164,7 +192,7 @@ impl<Key> CbcHmac<Key> {
 }
 
 impl CbcHmac<CbcDecryptKey> {
-    fn open(&mut self, packet: &mut [u8], high: Option<u32>) -> Result<Range<usize>, EspError> {
+    fn open(&self, packet: &mut [u8], high: Option<u32>) -> Result<Range<usize>, EspError> {
         let icv_at = packet.len().checked_sub(self.icv_len).ok_or(EspError::TooShort)?;
         let text_at = HEADER_LEN + BLOCK_LEN;
         let (signed, icv) = packet.split_at_mut(icv_at);
@@ -181,19 +209,22 @@ impl CbcHmac<CbcDecryptKey> {
 }
 
 impl CbcHmac<CbcEncryptKey> {
-    fn seal(
-        &mut self,
-        packet: &mut [u8],
-        iv: [u8; BLOCK_LEN],
-        high: Option<u32>,
-        inner: &[u8],
-        trailer: &[u8],
-    ) {
+    fn seal(&self, packet: &mut [u8], iv: [u8; BLOCK_LEN], high: Option<u32>, inner: &[u8], trailer: &[u8]) {
         let icv_at = packet.len() - self.icv_len;
         let (signed, icv) = packet.split_at_mut(icv_at);
         let (head, text) = signed.split_at_mut(HEADER_LEN + BLOCK_LEN);
         head[HEADER_LEN..].copy_from_slice(&iv);
         self.encrypt(iv, inner, trailer, text);
+        let tag = self.tag(signed, high);
+        icv.copy_from_slice(&tag[..self.icv_len]);
+    }
+
+    fn seal_in_place(&self, packet: &mut [u8], mut iv: [u8; BLOCK_LEN], high: Option<u32>) {
+        let icv_at = packet.len() - self.icv_len;
+        let (signed, icv) = packet.split_at_mut(icv_at);
+        let (head, text) = signed.split_at_mut(HEADER_LEN + BLOCK_LEN);
+        head[HEADER_LEN..].copy_from_slice(&iv);
+        self.key.encrypt_in_place(&mut iv, text).expect("laid out in whole blocks");
         let tag = self.tag(signed, high);
         icv.copy_from_slice(&tag[..self.icv_len]);
     }

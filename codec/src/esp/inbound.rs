@@ -2,6 +2,7 @@
 
 use core::ops::Range;
 
+use super::batch::{OpenBatch, OpenEntry};
 use super::context::OpenContext;
 use super::replay::{ReplayError, ReplayWindow};
 use super::suite::{EspKeys, EspSuite};
@@ -100,12 +101,59 @@ impl InboundSa {
     /// Source: RFC 4303 §3.4.
     pub fn open(&mut self, packet: &mut [u8]) -> Result<Opened, EspError> {
         let sequence = self.check_sequence(packet)?;
-        let hot = self.hot.get_or_insert_with(|| OpenContext::new(&self.keys));
-        let high = self.suite.esn.then_some((sequence >> 32) as u32);
-        let text = match hot.open(packet, high) {
+        let high = self.high(sequence);
+        let text = self.hot().open(packet, high);
+        self.accept(sequence, text, packet)
+    }
+
+    /// Checks the sequence number of `packet` and enters it into `batch`; returns its position there. The packet
+    /// starts at the SPI and is handed to [`OpenBatch::run`] in that position.
+    ///
+    /// # Errors
+    /// [`EspError`] as [`Self::open`] before the ICV is looked at; the packet is then not in the batch.
+    ///
+    /// # Panics
+    /// When the batch is full.
+    pub fn begin_open(&mut self, packet: &[u8], batch: &mut OpenBatch) -> Result<usize, EspError> {
+        let sequence = self.check_sequence(packet)?;
+        let (spi, high) = (self.spi, self.high(sequence));
+        Ok(batch.push(OpenEntry { keys: self.hot().clone(), spi, sequence, high, text: None }))
+    }
+
+    /// Accepts the packet that [`Self::begin_open`] entered at `position` and the batch has opened: moves the
+    /// replay window, then checks padding, Next Header and inner length. To be called once per packet, in the
+    /// order of arrival.
+    ///
+    /// # Errors
+    /// [`EspError`] as [`Self::open`]; a duplicate inside the batch is `Replayed` here.
+    ///
+    /// # Panics
+    /// Unless the packet was begun by this SA and the batch has run.
+    pub fn finish_open(
+        &mut self,
+        batch: &OpenBatch,
+        position: usize,
+        packet: &[u8],
+    ) -> Result<Opened, EspError> {
+        let entry = batch.entry(self.spi, position);
+        let text = entry.text.clone().expect("the batch has run");
+        if text.is_ok() {
+            // Another packet of the batch may have had the number or moved the window past it.
+            self.replay.check(entry.sequence).map_err(|error| self.count_replay(error))?;
+        }
+        self.accept(entry.sequence, text, packet)
+    }
+
+    /// Moves the window for an authentic packet whose number it admits and strips what is not inner packet.
+    fn accept(
+        &mut self,
+        sequence: u64,
+        text: Result<Range<usize>, EspError>,
+        packet: &[u8],
+    ) -> Result<Opened, EspError> {
+        let text = match text {
             Err(EspError::BadIcv) if self.replay.is_improbable(sequence) && self.suite.esn => {
-                self.replay_drops += 1;
-                return Err(EspError::LeftOfWindow);
+                return Err(self.count_replay(ReplayError::LeftOfWindow));
             }
             text => text?,
         };
@@ -119,6 +167,23 @@ impl InboundSa {
         Ok(opened)
     }
 
+    fn hot(&mut self) -> &OpenContext {
+        self.hot.get_or_insert_with(|| OpenContext::new(&self.keys))
+    }
+
+    /// The unsent half of an extended sequence number.
+    fn high(&self, sequence: u64) -> Option<u32> {
+        self.suite.esn.then_some((sequence >> 32) as u32)
+    }
+
+    fn count_replay(&mut self, error: ReplayError) -> EspError {
+        self.replay_drops += 1;
+        match error {
+            ReplayError::Replayed => EspError::Replayed,
+            ReplayError::LeftOfWindow => EspError::LeftOfWindow,
+        }
+    }
+
     /// The full sequence number of `packet`, when the window would accept it.
     fn check_sequence(&mut self, packet: &[u8]) -> Result<u64, EspError> {
         let text_len = packet.len().checked_sub(HEADER_LEN + self.suite.iv_len() + self.suite.icv_len());
@@ -130,13 +195,9 @@ impl InboundSa {
         let low = packet.get(4..).and_then(<[u8]>::first_chunk).ok_or(EspError::TooShort)?;
         let low = u32::from_be_bytes(*low);
         let sequence = if self.suite.esn { self.replay.infer(low) } else { Ok(u64::from(low)) };
-        sequence.and_then(|sequence| self.replay.check(sequence).map(|()| sequence)).map_err(|error| {
-            self.replay_drops += 1;
-            match error {
-                ReplayError::Replayed => EspError::Replayed,
-                ReplayError::LeftOfWindow => EspError::LeftOfWindow,
-            }
-        })
+        sequence
+            .and_then(|sequence| self.replay.check(sequence).map(|()| sequence))
+            .map_err(|error| self.count_replay(error))
     }
 }
 

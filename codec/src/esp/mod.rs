@@ -14,6 +14,7 @@
 //! Source: RFC 4303; RFC 4106 (AES-GCM), RFC 7634 (ChaCha20-Poly1305), RFC 3602 (AES-CBC), RFC 4868 and
 //! RFC 2404 (HMAC).
 
+mod batch;
 mod context;
 mod inbound;
 mod outbound;
@@ -22,6 +23,7 @@ mod suite;
 
 use core::fmt;
 
+pub use batch::{BATCH_MAX, OpenBatch, SealBatch};
 pub(crate) use inbound::strip;
 pub use inbound::{InboundSa, Opened, OpenedKind};
 pub use outbound::OutboundSa;

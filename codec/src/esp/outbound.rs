@@ -3,6 +3,7 @@
 use codec_native::cbc::BLOCK_LEN;
 use zeroize::Zeroizing;
 
+use super::batch::{SealBatch, SealEntry};
 use super::context::SealContext;
 use super::suite::{EspKeys, EspSuite};
 use super::{EspSpi, HEADER_LEN, SealError, TRAILER_LEN, next_header};
@@ -92,6 +93,45 @@ impl OutboundSa {
     ///
     /// Source: RFC 4303 §3.3, RFC 9329 §3.2.
     pub fn seal_frame(&mut self, inner: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
+        let (frame, trailer) = self.begin_frame(inner, out)?;
+        let (sequence, esn) = (self.sequence, self.suite.esn);
+        self.hot().seal(&mut frame[LENGTH_LEN..], sequence, esn, inner, trailer.octets());
+        Ok(frame.len())
+    }
+
+    /// Lays `inner` out in the front of `out` as [`Self::seal_frame`] does, in the clear, and enters the frame
+    /// into `batch`; returns its octets. It must not be sent before [`SealBatch::run`], which gets the frames in
+    /// the order they were begun.
+    ///
+    /// # Errors
+    /// As [`Self::seal_frame`]; the frame is then not in the batch.
+    ///
+    /// # Panics
+    /// When the batch is full.
+    pub fn begin_seal(
+        &mut self,
+        inner: &[u8],
+        out: &mut [u8],
+        batch: &mut SealBatch,
+    ) -> Result<usize, SealError> {
+        assert!(!batch.is_full(), "the batch has run when it was full");
+        let (frame, trailer) = self.begin_frame(inner, out)?;
+        let text_at = LENGTH_LEN + HEADER_LEN + self.suite.iv_len();
+        let (text, padding) = frame[text_at..].split_at_mut(inner.len());
+        text.copy_from_slice(inner);
+        padding[..trailer.octets().len()].copy_from_slice(trailer.octets());
+        let (sequence, frame_len) = (self.sequence, frame.len());
+        let high = self.suite.esn.then_some((sequence >> 32) as u32);
+        batch.push(SealEntry { keys: self.hot().clone(), sequence, high, frame_len });
+        Ok(frame_len)
+    }
+
+    /// Takes a sequence number and writes Length, SPI and number of the frame for `inner` to the front of `out`.
+    fn begin_frame<'a>(
+        &mut self,
+        inner: &[u8],
+        out: &'a mut [u8],
+    ) -> Result<(&'a mut [u8], Trailer), SealError> {
         let next_header = match inner.first().map(|octet| octet >> 4) {
             Some(4) => next_header::IPV4,
             Some(6) => next_header::IPV6,
@@ -107,23 +147,39 @@ impl OutboundSa {
             return Err(SealError::SequenceExhausted);
         }
         self.sequence += 1;
+        self.packets += 1;
+        self.bytes += inner.len() as u64;
 
         let (length, packet) = frame.split_at_mut(LENGTH_LEN);
         length.copy_from_slice(&(frame_len as u16).to_be_bytes());
         packet[..4].copy_from_slice(&self.spi.0.to_be_bytes());
         packet[4..8].copy_from_slice(&(self.sequence as u32).to_be_bytes());
         let pad_len = self.suite.text_len(inner.len()) - inner.len() - TRAILER_LEN;
-        let mut trailer = [0; PADDING.len() + TRAILER_LEN];
-        trailer[..pad_len].copy_from_slice(&PADDING[..pad_len]);
-        trailer[pad_len] = pad_len as u8;
-        trailer[pad_len + 1] = next_header;
-        let trailer = &trailer[..pad_len + TRAILER_LEN];
+        Ok((frame, Trailer::new(pad_len, next_header)))
+    }
 
-        let hot = self.hot.get_or_insert_with(|| SealContext::new(&self.keys, self.iv_key.as_deref()));
-        hot.seal(packet, self.sequence, self.suite.esn, inner, trailer);
-        self.packets += 1;
-        self.bytes += inner.len() as u64;
-        Ok(frame_len)
+    fn hot(&mut self) -> &SealContext {
+        self.hot.get_or_insert_with(|| SealContext::new(&self.keys, self.iv_key.as_deref()))
+    }
+}
+
+/// Padding, Pad Length and Next Header.
+struct Trailer {
+    octets: [u8; PADDING.len() + TRAILER_LEN],
+    len: usize,
+}
+
+impl Trailer {
+    fn new(pad_len: usize, next_header: u8) -> Self {
+        let mut octets = [0; PADDING.len() + TRAILER_LEN];
+        octets[..pad_len].copy_from_slice(&PADDING[..pad_len]);
+        octets[pad_len] = pad_len as u8;
+        octets[pad_len + 1] = next_header;
+        Self { octets, len: pad_len + TRAILER_LEN }
+    }
+
+    fn octets(&self) -> &[u8] {
+        &self.octets[..self.len]
     }
 }
 
