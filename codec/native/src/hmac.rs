@@ -7,7 +7,6 @@ use aws_lc_sys::{
     EVP_MD, HMAC_CTX, HMAC_CTX_cleanup, HMAC_CTX_init, HMAC_Final, HMAC_Init_ex,
     HMAC_Init_from_precomputed_key, HMAC_Update, HMAC_get_precomputed_key, HMAC_set_precomputed_key_export,
 };
-use zeroize::Zeroizing;
 
 /// Octets of the longest tag.
 pub const TAG_LEN_MAX: usize = 64;
@@ -33,6 +32,23 @@ impl HmacAlgorithm {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
             Self::Sha512 => 64,
+        }
+    }
+
+    /// Octets of the ICV that ESP makes of the tag (RFC 2404 §2, RFC 4868 §2.1.1).
+    pub fn truncated_len(self) -> usize {
+        match self {
+            Self::Sha1 => 12,
+            Self::Sha256 | Self::Sha384 | Self::Sha512 => self.tag_len() / 2,
+        }
+    }
+
+    /// Octets of a word of the chaining value.
+    #[cfg(ipsec_mb)]
+    pub(crate) fn word_len(self) -> usize {
+        match self {
+            Self::Sha1 | Self::Sha256 => 4,
+            Self::Sha384 | Self::Sha512 => 8,
         }
     }
 
@@ -67,14 +83,14 @@ const PADS_LEN_MAX: usize = 2 * 64;
 /// starts from it without touching the key again.
 pub struct HmacKey {
     /// Chaining value after the inner pad, then after the outer, big-endian words.
-    pads: Zeroizing<[u8; PADS_LEN_MAX]>,
+    pads: [u8; PADS_LEN_MAX],
     algorithm: HmacAlgorithm,
 }
 
 impl HmacKey {
     /// Hashes the key into both pads; any key length is allowed.
     pub fn new(algorithm: HmacAlgorithm, key: &[u8]) -> Self {
-        let mut pads = Zeroizing::new([0; PADS_LEN_MAX]);
+        let mut keyed = Self { pads: [0; PADS_LEN_MAX], algorithm };
         let mut pads_len = PADS_LEN_MAX;
         let mut ctx = Context::empty();
         // SAFETY: `Init_ex` reads `key.len()` octets from a pointer that is never null and writes only the
@@ -83,10 +99,21 @@ impl HmacKey {
             let key_octets = key.as_ptr().cast();
             HMAC_Init_ex(&mut ctx.0, key_octets, key.len(), algorithm.method(), ptr::null_mut())
                 & HMAC_set_precomputed_key_export(&mut ctx.0)
-                & HMAC_get_precomputed_key(&mut ctx.0, pads.as_mut_ptr(), &mut pads_len)
+                & HMAC_get_precomputed_key(&mut ctx.0, keyed.pads.as_mut_ptr(), &mut pads_len)
         };
         assert!(ok == 1 && pads_len == algorithm.pads_len(), "keying with a known hash cannot fail");
-        Self { pads, algorithm }
+        keyed
+    }
+
+    /// The hash.
+    pub fn algorithm(&self) -> HmacAlgorithm {
+        self.algorithm
+    }
+
+    /// The chaining values behind the inner and the outer pad.
+    #[cfg(ipsec_mb)]
+    pub(crate) fn pads(&self) -> (&[u8], &[u8]) {
+        self.pads[..self.algorithm.pads_len()].split_at(self.algorithm.pads_len() / 2)
     }
 
     /// Returns the tag over the concatenation of `parts`: its first [`HmacAlgorithm::tag_len`] octets count,
@@ -107,6 +134,13 @@ impl HmacKey {
         };
         assert!(ok == 1 && tag_len as usize == self.algorithm.tag_len(), "a keyed context cannot fail");
         tag
+    }
+}
+
+impl Drop for HmacKey {
+    fn drop(&mut self) {
+        // SAFETY: plain octets.
+        unsafe { crate::cleanse(&mut self.pads) };
     }
 }
 

@@ -1,6 +1,7 @@
-//! The only crypto FFI of the product: aws-lc calls that aws-lc-rs does not expose, behind safe types.
+//! The only crypto FFI of the product: aws-lc calls that aws-lc-rs does not expose, and the multi-buffer library
+//! of [`ipsec_mb`], behind safe types.
 //!
-//! Three things: AEAD contexts that live inline and seal out of place, unpadded AES-CBC with a keyed HMAC
+//! From aws-lc three things: AEAD contexts that live inline and seal out of place, unpadded AES-CBC with a keyed HMAC
 //! that restarts for free, and Diffie-Hellman over the MODP groups of RFC 3526. No function allocates per
 //! packet, keys are wiped on drop, and no type here prints its contents. Beside them, because it too wants
 //! more of the processor than the baseline, the ones' complement sum of [`checksum`].
@@ -10,6 +11,7 @@ pub mod aead;
 pub mod cbc;
 pub mod checksum;
 pub mod hmac;
+pub mod ipsec_mb;
 pub mod modp;
 
 use std::ffi::c_void;
