@@ -14,9 +14,13 @@
 //! nothing by it.
 
 use core::ops::Range;
+use std::sync::Arc;
 
-use super::context::{OpenContext, SealContext};
-use super::{EspError, EspSpi};
+use codec_native::ipsec_mb;
+
+use super::burst::{self, Place};
+use super::context::{Lent, OpenContext, SealContext};
+use super::{EspError, EspSpi, backend};
 use crate::stream::LENGTH_LEN;
 
 /// The most packets of one batch: four times the widest vector, beyond which nothing is gained.
@@ -24,20 +28,23 @@ pub const BATCH_MAX: usize = 64;
 
 /// Inbound packets between [`super::InboundSa::begin_open`] and [`super::InboundSa::finish_open`].
 ///
-/// Owned by one worker and reused; holds expanded keys from `begin_open` until [`Self::clear`].
+/// Owned by one worker and reused; shares or holds expanded keys from `begin_open` until [`Self::clear`].
 pub struct OpenBatch {
     entries: Vec<OpenEntry>,
+    /// One per entry once the batch has run.
+    outcomes: Vec<Result<Range<usize>, EspError>>,
+    /// Contexts of SAs that keep none.
+    made: Vec<OpenContext>,
 }
 
 /// One inbound packet of a batch.
-pub(super) struct OpenEntry {
-    pub(super) keys: OpenContext,
-    pub(super) spi: EspSpi,
-    pub(super) sequence: u64,
+struct OpenEntry {
+    keys: Keys<OpenContext>,
+    spi: EspSpi,
+    sequence: u64,
     /// The unsent half of an extended sequence number.
-    pub(super) high: Option<u32>,
-    /// Where the decrypted text lies; `None` before the batch has run.
-    pub(super) text: Option<Result<Range<usize>, EspError>>,
+    high: Option<u32>,
+    packet_len: usize,
 }
 
 /// Outbound packets between [`super::OutboundSa::begin_seal`] and [`Self::run`].
@@ -45,21 +52,55 @@ pub(super) struct OpenEntry {
 /// Owned by one worker and reused.
 pub struct SealBatch {
     entries: Vec<SealEntry>,
+    /// Contexts of SAs that keep none.
+    made: Vec<SealContext>,
 }
 
 /// One outbound packet of a batch.
-pub(super) struct SealEntry {
-    pub(super) keys: SealContext,
-    pub(super) sequence: u64,
-    pub(super) high: Option<u32>,
+struct SealEntry {
+    keys: Keys<SealContext>,
+    sequence: u64,
+    high: Option<u32>,
     /// Octets of the frame, with its Length.
-    pub(super) frame_len: usize,
+    frame_len: usize,
+}
+
+/// Expanded keys of one packet.
+enum Keys<Context> {
+    /// Those that its SA keeps.
+    Shared(Arc<Context>),
+    /// The batch's own, by index.
+    Made(usize),
+}
+
+impl<Context> Keys<Context> {
+    fn new(lent: Lent<'_, Context>, made: &mut Vec<Context>) -> Self {
+        match lent {
+            Lent::Kept(context) => Self::Shared(Arc::clone(context)),
+            Lent::Made(context) => {
+                made.push(context);
+                Self::Made(made.len() - 1)
+            }
+        }
+    }
+
+    fn get<'a>(&'a self, made: &'a [Context]) -> &'a Context {
+        match self {
+            Self::Shared(context) => context,
+            Self::Made(at) => &made[*at],
+        }
+    }
 }
 
 impl OpenBatch {
     /// An empty batch with room for [`BATCH_MAX`] packets.
     pub fn new() -> Self {
-        Self { entries: Vec::with_capacity(BATCH_MAX) }
+        let room = BATCH_MAX;
+        Self {
+            entries: Vec::with_capacity(room),
+            outcomes: Vec::with_capacity(room),
+            made: Vec::with_capacity(room),
+        }
     }
 
     /// Packets begun since the last [`Self::clear`].
@@ -88,28 +129,52 @@ impl OpenBatch {
     /// Source: RFC 4303 §3.4.4.
     pub fn run(&mut self, packets: &mut [&mut [u8]]) {
         assert_eq!(packets.len(), self.entries.len(), "the packets of the batch");
-        for (entry, packet) in self.entries.iter_mut().zip(packets) {
-            entry.text = Some(entry.keys.open(packet, entry.high));
+        self.outcomes.clear();
+        let mut line_up = [const { None }; BATCH_MAX];
+        for ((entry, packet), slot) in self.entries.iter().zip(&mut *packets).zip(&mut line_up) {
+            assert_eq!(packet.len(), entry.packet_len, "a packet as begun");
+            let keys = entry.keys.get(&self.made);
+            *slot = match keys {
+                OpenContext::CbcHmac(cbc) => Place::to_open(cbc, entry.high, entry.packet_len),
+                OpenContext::Aead(_) => None,
+            };
+            // What is in the line-up gets its outcome below.
+            self.outcomes.push(match slot {
+                Some(_) => Err(EspError::BadIcv),
+                None => keys.open(packet, entry.high),
+            });
+        }
+        if let (Some(library), true) = (ipsec_mb::available(), line_up.iter().any(Option::is_some)) {
+            burst::open((library, backend::current()), &mut line_up, packets, &mut self.outcomes);
         }
     }
 
     /// Forgets all packets and their keys.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.outcomes.clear();
+        self.made.clear();
     }
 
     /// Takes in a packet and returns its position.
-    pub(super) fn push(&mut self, entry: OpenEntry) -> usize {
-        assert!(!self.is_full(), "the batch has run when it was full");
-        self.entries.push(entry);
+    pub(super) fn push(
+        &mut self,
+        lent: Lent<'_, OpenContext>,
+        spi: EspSpi,
+        (sequence, high): (u64, Option<u32>),
+        packet_len: usize,
+    ) -> usize {
+        assert!(!self.is_full() && self.outcomes.is_empty(), "cleared once it has run");
+        let keys = Keys::new(lent, &mut self.made);
+        self.entries.push(OpenEntry { keys, spi, sequence, high, packet_len });
         self.entries.len() - 1
     }
 
-    /// The packet begun at `position` for the SA `spi`.
-    pub(super) fn entry(&self, spi: EspSpi, position: usize) -> &OpenEntry {
+    /// Sequence number of the packet begun at `position` for the SA `spi`, and where its text lies.
+    pub(super) fn outcome(&self, spi: EspSpi, position: usize) -> (u64, Result<Range<usize>, EspError>) {
         let entry = self.entries.get(position).expect("a position that begin_open returned");
         assert!(entry.spi == spi, "the SA that began the packet finishes it");
-        entry
+        (entry.sequence, self.outcomes.get(position).expect("the batch has run").clone())
     }
 }
 
@@ -122,7 +187,7 @@ impl Default for OpenBatch {
 impl SealBatch {
     /// An empty batch with room for [`BATCH_MAX`] packets.
     pub fn new() -> Self {
-        Self { entries: Vec::with_capacity(BATCH_MAX) }
+        Self { entries: Vec::with_capacity(BATCH_MAX), made: Vec::with_capacity(BATCH_MAX) }
     }
 
     /// Frames begun since the last [`Self::run`].
@@ -141,7 +206,7 @@ impl SealBatch {
     }
 
     /// Encrypts in place and adds the ICVs; the batch is empty afterwards. `frames` are those begun, in the same
-    /// order, each from its Length on and exactly as long as `begin_seal` said.
+    /// order, each from its Length on and exactly as long as `begin_seal` said; the slices themselves are used up.
     ///
     /// # Panics
     /// Unless there are as many frames as were begun, of those lengths.
@@ -149,15 +214,36 @@ impl SealBatch {
     /// Source: RFC 4303 §3.3.
     pub fn run(&mut self, frames: &mut [&mut [u8]]) {
         assert_eq!(frames.len(), self.entries.len(), "the frames of the batch");
-        for (entry, frame) in self.entries.drain(..).zip(frames) {
+        let mut line_up = [const { None }; BATCH_MAX];
+        for ((entry, frame), slot) in self.entries.iter().zip(&mut *frames).zip(&mut line_up) {
             assert_eq!(frame.len(), entry.frame_len, "a frame as begun");
-            entry.keys.seal_in_place(&mut frame[LENGTH_LEN..], entry.sequence, entry.high);
+            // From here on a frame is its ESP packet.
+            *frame = core::mem::take(frame).split_at_mut(LENGTH_LEN).1;
+            let keys = entry.keys.get(&self.made);
+            if let SealContext::CbcHmac(cbc) = keys {
+                *slot = Place::to_seal(cbc, entry.high, frame.len());
+                cbc.put_iv(frame, entry.sequence);
+            }
+            if slot.is_none() {
+                keys.seal_in_place(frame, entry.sequence, entry.high);
+            }
         }
+        if let (Some(library), true) = (ipsec_mb::available(), line_up.iter().any(Option::is_some)) {
+            burst::seal((library, backend::current()), &line_up, frames);
+        }
+        self.entries.clear();
+        self.made.clear();
     }
 
-    pub(super) fn push(&mut self, entry: SealEntry) {
+    pub(super) fn push(
+        &mut self,
+        lent: Lent<'_, SealContext>,
+        (sequence, high): (u64, Option<u32>),
+        frame_len: usize,
+    ) {
         assert!(!self.is_full(), "the batch has run when it was full");
-        self.entries.push(entry);
+        let keys = Keys::new(lent, &mut self.made);
+        self.entries.push(SealEntry { keys, sequence, high, frame_len });
     }
 }
 

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use super::batch::{OpenBatch, OpenEntry};
-use super::context::OpenContext;
+use super::batch::OpenBatch;
+use super::context::{Kept, Lent, OpenContext};
 use super::replay::{ReplayError, ReplayWindow};
 use super::suite::{EspKeys, EspSuite};
 use super::{EspError, EspSpi, HEADER_LEN, TRAILER_LEN, next_header};
@@ -18,7 +18,7 @@ pub struct InboundSa {
     suite: EspSuite,
     replay: ReplayWindow,
     keys: EspKeys,
-    hot: Option<OpenContext>,
+    hot: Option<Kept<OpenContext>>,
     packets: u64,
     bytes: u64,
     replay_drops: u64,
@@ -102,7 +102,7 @@ impl InboundSa {
     pub fn open(&mut self, packet: &mut [u8]) -> Result<Opened, EspError> {
         let sequence = self.check_sequence(packet)?;
         let high = self.high(sequence);
-        let text = self.hot().open(packet, high);
+        let text = self.context().get().open(packet, high);
         self.accept(sequence, text, packet)
     }
 
@@ -117,7 +117,7 @@ impl InboundSa {
     pub fn begin_open(&mut self, packet: &[u8], batch: &mut OpenBatch) -> Result<usize, EspError> {
         let sequence = self.check_sequence(packet)?;
         let (spi, high) = (self.spi, self.high(sequence));
-        Ok(batch.push(OpenEntry { keys: self.hot().clone(), spi, sequence, high, text: None }))
+        Ok(batch.push(self.context(), spi, (sequence, high), packet.len()))
     }
 
     /// Accepts the packet that [`Self::begin_open`] entered at `position` and the batch has opened: moves the
@@ -135,13 +135,12 @@ impl InboundSa {
         position: usize,
         packet: &[u8],
     ) -> Result<Opened, EspError> {
-        let entry = batch.entry(self.spi, position);
-        let text = entry.text.clone().expect("the batch has run");
+        let (sequence, text) = batch.outcome(self.spi, position);
         if text.is_ok() {
             // Another packet of the batch may have had the number or moved the window past it.
-            self.replay.check(entry.sequence).map_err(|error| self.count_replay(error))?;
+            self.replay.check(sequence).map_err(|error| self.count_replay(error))?;
         }
-        self.accept(entry.sequence, text, packet)
+        self.accept(sequence, text, packet)
     }
 
     /// Moves the window for an authentic packet whose number it admits and strips what is not inner packet.
@@ -167,8 +166,8 @@ impl InboundSa {
         Ok(opened)
     }
 
-    fn hot(&mut self) -> &OpenContext {
-        self.hot.get_or_insert_with(|| OpenContext::new(&self.keys))
+    fn context(&mut self) -> Lent<'_, OpenContext> {
+        Lent::of(&mut self.hot, || OpenContext::new(&self.keys))
     }
 
     /// The unsent half of an extended sequence number.

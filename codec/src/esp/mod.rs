@@ -14,9 +14,14 @@
 //! Source: RFC 4303; RFC 4106 (AES-GCM), RFC 7634 (ChaCha20-Poly1305), RFC 3602 (AES-CBC), RFC 4868 and
 //! RFC 2404 (HMAC).
 
+mod aead;
+pub mod backend;
 mod batch;
+mod burst;
+mod cbc;
 mod context;
 mod inbound;
+mod measure;
 mod outbound;
 mod replay;
 mod suite;
@@ -24,6 +29,7 @@ mod suite;
 use core::fmt;
 
 pub use batch::{BATCH_MAX, OpenBatch, SealBatch};
+pub use context::{KEPT_CONTEXTS_DEFAULT, keep_contexts};
 pub(crate) use inbound::strip;
 pub use inbound::{InboundSa, Opened, OpenedKind};
 pub use outbound::OutboundSa;

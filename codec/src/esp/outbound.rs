@@ -3,8 +3,8 @@
 use codec_native::cbc::BLOCK_LEN;
 use zeroize::Zeroizing;
 
-use super::batch::{SealBatch, SealEntry};
-use super::context::SealContext;
+use super::batch::SealBatch;
+use super::context::{Kept, Lent, SealContext};
 use super::suite::{EspKeys, EspSuite};
 use super::{EspSpi, HEADER_LEN, SealError, TRAILER_LEN, next_header};
 use crate::Random;
@@ -22,7 +22,7 @@ pub struct OutboundSa {
     keys: EspKeys,
     /// Makes CBC's IVs; never leaves this SA.
     iv_key: Option<Zeroizing<[u8; BLOCK_LEN]>>,
-    hot: Option<SealContext>,
+    hot: Option<Kept<SealContext>>,
     packets: u64,
     bytes: u64,
 }
@@ -94,8 +94,8 @@ impl OutboundSa {
     /// Source: RFC 4303 §3.3, RFC 9329 §3.2.
     pub fn seal_frame(&mut self, inner: &[u8], out: &mut [u8]) -> Result<usize, SealError> {
         let (frame, trailer) = self.begin_frame(inner, out)?;
-        let (sequence, esn) = (self.sequence, self.suite.esn);
-        self.hot().seal(&mut frame[LENGTH_LEN..], sequence, esn, inner, trailer.octets());
+        let (sequence, high) = (self.sequence, self.high());
+        self.context().get().seal(&mut frame[LENGTH_LEN..], sequence, high, inner, trailer.octets());
         Ok(frame.len())
     }
 
@@ -120,9 +120,8 @@ impl OutboundSa {
         let (text, padding) = frame[text_at..].split_at_mut(inner.len());
         text.copy_from_slice(inner);
         padding[..trailer.octets().len()].copy_from_slice(trailer.octets());
-        let (sequence, frame_len) = (self.sequence, frame.len());
-        let high = self.suite.esn.then_some((sequence >> 32) as u32);
-        batch.push(SealEntry { keys: self.hot().clone(), sequence, high, frame_len });
+        let (sequence, high, frame_len) = (self.sequence, self.high(), frame.len());
+        batch.push(self.context(), (sequence, high), frame_len);
         Ok(frame_len)
     }
 
@@ -158,8 +157,13 @@ impl OutboundSa {
         Ok((frame, Trailer::new(pad_len, next_header)))
     }
 
-    fn hot(&mut self) -> &SealContext {
-        self.hot.get_or_insert_with(|| SealContext::new(&self.keys, self.iv_key.as_deref()))
+    fn context(&mut self) -> Lent<'_, SealContext> {
+        Lent::of(&mut self.hot, || SealContext::new(&self.keys, self.iv_key.as_deref()))
+    }
+
+    /// The unsent half of an extended sequence number.
+    fn high(&self) -> Option<u32> {
+        self.suite.esn.then_some((self.sequence >> 32) as u32)
     }
 }
 

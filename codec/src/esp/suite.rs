@@ -12,6 +12,8 @@ use super::{HEADER_LEN, TRAILER_LEN};
 /// Octets of the salt at the end of an AEAD's keying material (RFC 4106 §8.1, RFC 7634 §2).
 pub(crate) const SALT_LEN: usize = 4;
 
+pub(super) const KEYS_FIT: &str = "EspKeys has the lengths of its suite";
+
 /// Octets of the explicit IV of an AEAD.
 pub(crate) const AEAD_IV_LEN: usize = 8;
 
