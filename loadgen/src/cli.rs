@@ -139,22 +139,47 @@ pub struct TrafficArgs {
     /// Which way the traffic goes
     #[arg(long, value_enum, default_value_t = Direction::Up)]
     pub direction: Direction,
-    /// Inner IP packet length: 84 to 1400, imix or voice (160 octets)
-    #[arg(long, value_name = "LEN", default_value = "1400")]
-    pub size: SizePlan,
     /// Seconds of traffic
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
     /// The sink's address on the core side; without it only the uplink runs, and nothing checks it
     #[arg(long, value_name = "IP:PORT")]
     pub far: Option<SocketAddr>,
+    /// What the traffic looks like.
+    #[command(flatten)]
+    pub load: LoadOptions,
+}
+
+/// What test traffic looks like.
+#[derive(Args, Clone, Debug)]
+pub struct LoadOptions {
+    /// Inner IP packet length: 84 to 1400, imix or voice (160 octets)
+    #[arg(long, value_name = "LEN", default_value = "1400")]
+    pub size: SizePlan,
     /// Inner bits per second of all UEs together and per direction (k, M, G allowed), or `voice` for 50 packets/s per UE
     /// [default: closed loop]
     #[arg(long, value_name = "BIT/S")]
     pub rate: Option<Rate>,
-    /// Packets in flight per UE and direction in the closed loop [default: by the number of UEs, 32 to 160]
+    /// Packets in flight per UE and direction in the closed loop [default: by the number of UEs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: Option<u32>,
+    /// Downlink packets in flight of all UEs together in the closed loop: fewer than the queue of the gateway's inner
+    /// device holds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub queue: Option<u32>,
+    /// Sends every packet for another UE than the one before, instead of runs of one flow
+    #[arg(long)]
+    pub interleave: bool,
+    /// So many UEs make a call instead: 160-octet packets with DSCP EF every 20 ms, reported apart
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub voice: Option<u32>,
+    /// The UEs of --voice pass the other traffic as well
+    #[arg(long, requires = "voice")]
+    pub voice_beside: bool,
+    /// So many per cent of the UEs cut their TCP connection each second, by FIN and RST in turn, and come back with the same
+    /// IKE SA; what was in flight in it is counted apart
+    #[arg(long, value_name = "PCT", value_parser = percent)]
+    pub churn: Option<f64>,
 }
 
 /// `sink`
@@ -166,6 +191,9 @@ pub struct SinkArgs {
     /// Runs on this core
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+    /// Sends and takes single packets, without segmentation and receive offload
+    #[arg(long)]
+    pub no_offload: bool,
     /// Stops after so many seconds [default: at SIGINT or SIGTERM]
     #[arg(long, value_name = "S", value_parser = positive)]
     pub seconds: Option<f64>,
@@ -203,6 +231,18 @@ pub struct DemoArgs {
     /// Seconds of traffic each way
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive)]
     pub seconds: f64,
+    /// Which way the traffic goes [default: up, then down]
+    #[arg(long, value_enum)]
+    pub direction: Option<Direction>,
+    /// What the traffic looks like.
+    #[command(flatten)]
+    pub load: LoadOptions,
+    /// ESP proposal in strongSwan's keywords
+    #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16")]
+    pub esp: String,
+    /// Takes segmentation and receive offload off the link to the core network
+    #[arg(long)]
+    pub no_offload: bool,
     /// The gateway binary [default: swugate beside this program]
     #[arg(long, value_name = "FILE")]
     pub swugate: Option<PathBuf>,
@@ -266,6 +306,13 @@ fn positive(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|number| number.is_finite() && *number > 0.0)
         .ok_or_else(|| "a number above 0".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    positive(text)
+        .ok()
+        .filter(|number| *number <= 100.0)
+        .ok_or_else(|| "a number above 0, at most 100".to_owned())
 }
 
 #[cfg(test)]

@@ -73,6 +73,9 @@ fn report(args: &AttachArgs, core: usize, outcome: &AttachOutcome, gateway: Gate
         uplink: None,
         downlink: None,
         latency_us: None,
+        voice: None,
+        churn: None,
+        loadgen: None,
         gateway,
         plain_tcp: None,
     }

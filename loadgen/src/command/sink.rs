@@ -19,7 +19,7 @@ pub fn run(args: &SinkArgs) -> Result<bool, Failure> {
     if let Some(core) = args.core {
         affinity::pin(core)?;
     }
-    let sink = Sink::bind(args.listen)?;
+    let sink = Sink::bind(args.listen, !args.no_offload)?;
     eprintln!("sink listens on UDP {}", sink.local_addr());
     if let Some(seconds) = args.seconds {
         let set = stop.clone();

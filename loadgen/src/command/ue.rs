@@ -50,6 +50,9 @@ pub fn run(args: &UeArgs) -> Result<bool, Failure> {
             uplink: None,
             downlink: None,
             latency_us: None,
+            voice: None,
+            churn: None,
+            loadgen: None,
             gateway: GatewaySection::default(),
             plain_tcp: None,
         };

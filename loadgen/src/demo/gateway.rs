@@ -1,6 +1,6 @@
 //! The swugate process of a test.
 
-use super::topology::{Cleanup, POOL, Topology};
+use super::topology::{Cleanup, INNER_DEVICE, POOL, Topology};
 use crate::error::Failure;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -25,13 +25,13 @@ const LOG_LINES: usize = 15;
 
 /// How the gateway of a test is set up.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct Setup<'a> {
     /// One worker on each.
     pub cores: Vec<usize>,
     /// IKE proposal.
-    pub ike: &'static str,
+    pub ike: &'a str,
     /// ESP proposals.
-    pub esp: &'static [&'static str],
+    pub esp: &'a [&'a str],
 }
 
 /// A running gateway.
@@ -74,7 +74,7 @@ impl Gateway {
     pub fn start(
         binary: &Path,
         topology: &Topology,
-        setup: &Setup,
+        setup: &Setup<'_>,
         cleanup: &Arc<Cleanup>,
     ) -> Result<Self, Failure> {
         let directory = std::env::temp_dir().join(format!("swdemo-{}", std::process::id()));
@@ -232,7 +232,7 @@ fn random_psk() -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-fn write_config(directory: &Path, psk: &str, setup: &Setup) -> std::io::Result<()> {
+fn write_config(directory: &Path, psk: &str, setup: &Setup<'_>) -> std::io::Result<()> {
     let run_dir = directory.join("run");
     fs::create_dir_all(&run_dir)?;
     let config = format!(
@@ -245,7 +245,7 @@ run_dir = "{run_dir}"
 tcp = ["0.0.0.0:4500"]
 udp = []
 [inner]
-device = "swu0"
+device = "{INNER_DEVICE}"
 [[pool]]
 name = "default"
 prefixes = ["{POOL}"]

@@ -13,16 +13,14 @@ pub mod gateway;
 mod plain_tcp;
 pub mod topology;
 
-use crate::cli::DemoArgs;
+use crate::cli::{DemoArgs, LoadOptions};
 use crate::command::attach::GatewayBefore;
-use crate::command::traffic::{default_window, is_clean};
-use crate::command::{environment, read_psk_config};
-use crate::engine::traffic::{self, Direction, Pace, TrafficOutcome, TrafficPlan};
+use crate::command::{environment, load, read_psk_config};
+use crate::engine::traffic::{self, Direction, TrafficOutcome};
 use crate::engine::{self, Fleet, FleetPlan, SourceSpread};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege, signal};
-use crate::probe::SizePlan;
 use crate::report::{Progress, Report, SinkSection, Table, attach_section, write_json};
 use crate::sink::Sink;
 use crate::ue::Identity;
@@ -36,7 +34,8 @@ use topology::{Cleanup, Topology};
 
 /// Suites of the demo.
 const IKE: &str = "aes128gcm16-prfsha256-x25519";
-const ESP: &str = "aes128gcm16";
+/// Part of the inner device's queue that stays free: one in so many packets.
+const QUEUE_SPARE: u32 = 8;
 /// Seconds of the plain TCP comparison.
 const PLAIN_TCP: Duration = Duration::from_secs(2);
 
@@ -67,7 +66,10 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     progress.step("making three network namespaces: UEs, gateway, core network");
     let topology = Topology::create(cleanup.clone(), &[cores.gateway], cores.load)?;
     progress.step(&format!("starting {}", binary.display()));
-    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[ESP] };
+    if args.no_offload {
+        topology.take_offloads_off()?;
+    }
+    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp] };
     let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
@@ -113,12 +115,13 @@ fn measure(
     std::thread::scope(|scope| {
         let sink = scope.spawn(|| {
             topology.core.enter(cores.load)?;
-            Sink::bind(topology::SINK.into())?.run(&stop)
+            Sink::bind(topology::SINK.into(), !args.no_offload)?.run(&stop)
         });
         let ues = scope.spawn(|| {
             topology.ue.enter(cores.load)?;
             let process = GatewayProcess::by_pid(gateway.pid());
-            engine::run(drive(args, gateway.psk(), process, cores, plain, progress))?
+            let queue = topology.inner_queue().map(|packets| packets - packets / QUEUE_SPARE);
+            engine::run(drive(args, gateway.psk(), process, cores, queue, plain, progress))?
         });
         let report = ues.join().unwrap_or_else(|_| Err(Failure::Check("the UE engine panicked".into())));
         stop.store(true, Ordering::Relaxed);
@@ -134,6 +137,7 @@ async fn drive(
     psk: &str,
     process: Option<GatewayProcess>,
     cores: Cores,
+    queue: Option<u32>,
     plain: SinkSection,
     progress: &Progress,
 ) -> Result<(Report, bool), Failure> {
@@ -143,7 +147,7 @@ async fn drive(
         rate: None,
         in_flight: 256,
         source: SourceSpread::new(Some(topology::sources())),
-        config: Arc::new(read_psk_config(psk, IKE, ESP)?),
+        config: Arc::new(read_psk_config(psk, IKE, &args.esp)?),
         idi: Box::new(|index| Identity::parse(&format!("ue-{index}@demo.test"))),
         random: Box::new(OsRandom),
     };
@@ -152,57 +156,41 @@ async fn drive(
     let (fleet, attach) = Fleet::attach(plan, progress).await;
     let mut gateway = before.after_attach(process, &attach);
     let mut outcomes = Vec::new();
-    for (run, direction, text) in [(1, Direction::Up, "uplink"), (2, Direction::Down, "downlink")] {
-        progress.step(&format!("{text}: 1400-octet packets for {} s, closed loop", args.seconds));
-        let plan = TrafficPlan {
-            direction,
-            size: SizePlan::Fixed(1400),
-            duration: Duration::from_secs_f64(args.seconds),
-            far: Some(topology::SINK.into()),
-            pace: Pace::Window(default_window(args.ues)),
-            run,
-        };
+    let load = LoadOptions { queue: args.load.queue.or(queue), ..args.load.clone() };
+    let phases = args.direction.map_or(vec![Direction::Up, Direction::Down], |direction| vec![direction]);
+    for (direction, run) in phases.into_iter().zip(1..) {
+        let way = format!("{direction:?}").to_lowercase();
+        progress.step(&format!("traffic ({way}) for {} s", args.seconds));
+        let plan = load::plan(&load, args.ues, direction, args.seconds, Some(topology::SINK.into()), run);
         outcomes.push(traffic::run(&fleet, &plan, process, progress).await);
     }
     gateway.rss_bytes = process.and_then(|process| process.memory().rss_bytes).or(gateway.rss_bytes);
     progress.step("detaching");
     let undeleted = fleet.detach().await;
-    let total = outcomes.iter().fold(TrafficOutcome::default(), merge);
-    (gateway.cpu_s, gateway.core_s) = (total.cpu_s, total.core_s);
-    gateway.cpu_s_per_gb = total.cpu_s_per_gb();
-    let clean = attach.failed.is_empty() && undeleted == 0 && outcomes.iter().all(is_clean);
+    let total = outcomes.iter().fold(TrafficOutcome::default(), TrafficOutcome::merge);
+    let clean = attach.failed.is_empty() && undeleted == 0 && outcomes.iter().all(load::is_clean);
     let section = attach_section(attach.ok, attach.failed, attach.span_s, &attach.latencies.summary());
-    let report = Report {
+    let plan = load::plan(&load, args.ues, Direction::Both, args.seconds, None, 0);
+    let own = serde_json::json!({
+        "ues": args.ues, "seconds": args.seconds, "ike": IKE, "esp": args.esp, "gateway_core": cores.gateway,
+        "offload": !args.no_offload,
+    });
+    let mut report = Report {
         command: "demo",
-        config: serde_json::json!({
-            "ues": args.ues, "seconds": args.seconds, "size": 1400, "window": default_window(args.ues),
-            "ike": IKE, "esp": ESP, "gateway_core": cores.gateway,
-        }),
+        config: load::with_config(own, load::config(&load, &plan)),
         environment: environment(cores.load),
         attach: Some(section),
-        latency_us: total.uplink.and_then(|way| way.latency_us),
-        uplink: total.uplink,
-        downlink: total.downlink,
+        latency_us: None,
+        uplink: None,
+        downlink: None,
+        voice: None,
+        churn: None,
+        loadgen: None,
         gateway,
         plain_tcp: Some(plain),
     };
+    load::fill_report(&mut report, &total, &args.load);
     Ok((report, clean))
-}
-
-/// Puts the two runs together: each has measured one direction.
-fn merge(sum: TrafficOutcome, next: &TrafficOutcome) -> TrafficOutcome {
-    let add = |one: Option<f64>, other: Option<f64>| match (one, other) {
-        (Some(one), Some(other)) => Some(one + other),
-        (one, other) => one.or(other),
-    };
-    TrafficOutcome {
-        uplink: sum.uplink.or(next.uplink),
-        downlink: sum.downlink.or(next.downlink),
-        cpu_s: add(sum.cpu_s, next.cpu_s),
-        core_s: add(sum.core_s, next.core_s),
-        unopened: sum.unopened + next.unopened,
-        corrupt_headers: sum.corrupt_headers.max(next.corrupt_headers),
-    }
 }
 
 fn drops_text(drops: Option<&BTreeMap<String, u64>>) -> String {
@@ -220,12 +208,7 @@ fn print(report: &Report) {
     if let Some(section) = &report.attach {
         table.attach(section);
     }
-    if let Some(section) = &report.uplink {
-        table.direction("uplink", section);
-    }
-    if let Some(section) = &report.downlink {
-        table.direction("downlink", section);
-    }
+    load::table(&mut table, report);
     table.gateway(&report.gateway);
     if let Some(section) = &report.plain_tcp {
         table.plain_tcp(section);

@@ -18,6 +18,8 @@ pub const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2)
 pub const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 19, 0, 2), 9000);
 /// Where the plain TCP receiver listens.
 pub const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 5201);
+/// The gateway's inner device.
+pub(super) const INNER_DEVICE: &str = "swu0";
 /// Inner addresses.
 pub const POOL: &str = "10.64.0.0/16";
 
@@ -195,6 +197,24 @@ impl Topology {
         core.steer("core0", &[load_core])?;
         std::mem::forget(guard);
         Ok(Self { ue, gateway, core, cleanup })
+    }
+}
+
+impl Topology {
+    /// Makes the link to the core network carry single packets: what is longer is cut before it enters.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] with what iproute2 said.
+    pub fn take_offloads_off(&self) -> Result<(), Failure> {
+        self.gateway.ip(&["link", "set", "gw1", "gso_max_segs", "1"])?;
+        self.core.ip(&["link", "set", "core0", "gso_max_segs", "1"]).map(|_| ())
+    }
+
+    /// Returns the packets that the queue of the gateway's inner device holds; `None` when it does not say.
+    pub fn inner_queue(&self) -> Option<u32> {
+        let text = self.gateway.ip(&["-o", "link", "show", INNER_DEVICE]).ok()?;
+        let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "qlen");
+        words.nth(1)?.parse().ok()
     }
 }
 

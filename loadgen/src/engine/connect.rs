@@ -4,6 +4,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 use tokio_uring::net::TcpStream;
 
 /// A connection under way; the first write waits until it is open, or fails with the reason.
@@ -12,11 +13,14 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
 }
 
-/// Starts to connect to `gateway` from `source`.
-pub(super) fn connect(gateway: SocketAddr, source: Option<IpAddr>) -> io::Result<Connection> {
+/// Starts to connect to `gateway` from `source`; a connection that is to `reset` ends with RST, however it is closed.
+pub(super) fn connect(gateway: SocketAddr, source: Option<IpAddr>, reset: bool) -> io::Result<Connection> {
     let socket = Socket::new(Domain::for_address(gateway), Type::STREAM, Some(Protocol::TCP))?;
     // Many frames share a write; each write should leave at once.
     socket.set_tcp_nodelay(true)?;
+    if reset {
+        socket.set_linger(Some(Duration::ZERO))?;
+    }
     if let Some(source) = source {
         // The port is chosen with the destination known, so that one address serves more than 28,000 connections.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;

@@ -2,7 +2,7 @@
 
 use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
 use super::source::SourceSpread;
-use crate::report::{Latencies, Progress, failure_counts};
+use crate::report::{Latencies, LatencySummary, Progress, failure_counts};
 use crate::ue::{EndCause, Identity, Initiator, UeConfig};
 use codec::crypto::KeyExchange;
 use codec::{OsRandom, Random};
@@ -72,7 +72,9 @@ impl Fleet {
             settled: Cell::new(0),
             reconnects: Cell::new(0),
             esp_dropped: Cell::new(0),
+            recoveries: RefCell::new(Latencies::new()),
             read_buffer: RefCell::new(vec![0; READ_LEN_SHARED]),
+            write_buffers: RefCell::new(Vec::new()),
         });
         let ues: Vec<Rc<Ue>> = (0..plan.ues)
             .map(|index| {
@@ -121,6 +123,11 @@ impl Fleet {
     /// Returns how many connections had to be opened again.
     pub fn reconnects(&self) -> u64 {
         self.shared.reconnects.get()
+    }
+
+    /// Returns the times from a cut on purpose to the first octets on the new connection.
+    pub fn recoveries(&self) -> LatencySummary {
+        self.shared.recoveries.borrow().summary()
     }
 
     /// Returns how many ESP packets the UEs dropped: for no SA, replayed or not authentic.

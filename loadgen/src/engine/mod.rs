@@ -6,14 +6,17 @@
 //! slow connection, and a write carries as many frames as there are.
 
 mod connect;
+mod connection;
 mod fleet;
+mod inner;
 mod link;
 mod source;
 pub mod traffic;
 mod tunnel;
 
 pub use fleet::{AttachOutcome, Fleet, FleetPlan};
-pub use link::{Inner, Sealer, Ue, UeState};
+pub use inner::{Cut, Inner, Sealer};
+pub use link::{Ue, UeState};
 pub use source::SourceSpread;
 
 use crate::error::Failure;

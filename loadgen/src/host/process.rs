@@ -1,5 +1,6 @@
 //! CPU time and memory of the gateway process, read from /proc when it runs on this host.
 
+use nix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::str::FromStr;
 
@@ -95,6 +96,13 @@ impl GatewayProcess {
         pinned.dedup();
         pinned
     }
+}
+
+/// Returns the CPU seconds of this process so far.
+pub fn own_cpu_s() -> f64 {
+    let time =
+        clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("Linux always has the process's clock");
+    time.tv_sec() as f64 + time.tv_nsec() as f64 / 1e9
 }
 
 /// Reads utime + stime (fields 14 and 15) of `/proc/PID/stat`; the name in field 2 may hold blanks.

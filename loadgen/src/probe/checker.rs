@@ -1,4 +1,11 @@
 //! Counts what happened to the packets of one flow, at the end that receives them.
+//!
+//! Packets in flight in a connection that its UE cuts on purpose are gone, and nobody's fault. They are told from packets
+//! that the gateway lost by the mark that the sender puts into what it sends after the cut: it says where the new part of
+//! the flow begins. What is missing before that was in flight at the cut, what is missing behind it is loss.
+
+use super::MARK_NONE;
+use std::ops::Range;
 
 /// Sequence numbers behind the highest one that are still told apart; older arrivals count as late.
 const WINDOW: u64 = 4096;
@@ -28,9 +35,16 @@ pub struct Tally {
     pub duplicated: u64,
     /// Arrivals whose header or content was not what was sent.
     pub corrupted: u64,
+    /// Not received, and in flight when the UE cut its connection.
+    pub lost_at_cut: u64,
 }
 
 impl Tally {
+    /// Returns the packets whose fate is known.
+    pub fn accounted(&self) -> u64 {
+        self.received + self.corrupted + self.lost_at_cut
+    }
+
     /// Adds another flow's totals.
     pub fn add(&mut self, other: &Self) {
         self.received += other.received;
@@ -38,6 +52,7 @@ impl Tally {
         self.reordered += other.reordered;
         self.duplicated += other.duplicated;
         self.corrupted += other.corrupted;
+        self.lost_at_cut += other.lost_at_cut;
     }
 }
 
@@ -47,23 +62,42 @@ pub struct Checker {
     next: u64,
     seen: [u64; WORDS],
     tally: Tally,
+    /// The connection was cut, and nothing sent after that has arrived yet.
+    cut: bool,
+    /// Latest sequence numbers counted as lost at a cut.
+    at_cut: Range<u64>,
 }
 
 impl Checker {
     /// Creates a checker that has seen nothing.
     pub fn new() -> Self {
-        Self { next: 0, seen: [0; WORDS], tally: Tally::default() }
+        Self { next: 0, seen: [0; WORDS], tally: Tally::default(), cut: false, at_cut: 0..0 }
     }
 
-    /// Counts the arrival of `seq` as an intact inner packet of `bytes` octets.
-    pub fn on_packet(&mut self, seq: u64, bytes: usize) -> Arrival {
+    /// Notes that this end has cut the connection: until a marked packet arrives, gaps are the cut's.
+    pub fn on_cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Returns whether nothing has arrived yet that was sent after the last cut.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Counts the arrival of `seq` as an intact inner packet of `bytes` octets; `mark` is that of the header.
+    pub fn on_packet(&mut self, seq: u64, mark: u16, bytes: usize) -> Arrival {
+        self.explain_gap(seq, mark);
         let arrival = self.classify(seq);
         match arrival {
             Arrival::Duplicate => {
                 self.tally.duplicated += 1;
                 return arrival;
             }
-            Arrival::Reordered => self.tally.reordered += 1,
+            Arrival::Reordered => {
+                self.tally.reordered += 1;
+                // It was not lost after all.
+                self.tally.lost_at_cut -= u64::from(self.at_cut.contains(&seq));
+            }
             Arrival::InOrder => {}
         }
         self.tally.received += 1;
@@ -84,6 +118,19 @@ impl Checker {
     /// Returns the totals so far.
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Counts the part of the gap before `seq` that a cut explains.
+    fn explain_gap(&mut self, seq: u64, mark: u16) {
+        let begun = if mark == MARK_NONE { seq } else { seq.saturating_sub(u64::from(mark)) };
+        if seq >= self.next && (self.cut || mark != MARK_NONE) {
+            let gap = self.next..begun.max(self.next);
+            self.tally.lost_at_cut += gap.end - gap.start;
+            if !gap.is_empty() {
+                self.at_cut = gap;
+            }
+        }
+        self.cut &= mark == MARK_NONE;
     }
 
     fn classify(&mut self, seq: u64) -> Arrival {
@@ -138,7 +185,7 @@ mod tests {
     fn fed(sequence: &[u64]) -> Tally {
         let mut checker = Checker::new();
         for seq in sequence {
-            checker.on_packet(*seq, 100);
+            checker.on_packet(*seq, MARK_NONE, 100);
         }
         *checker.tally()
     }
@@ -173,9 +220,41 @@ mod tests {
     #[test]
     fn corruption_is_counted_apart() {
         let mut checker = Checker::new();
-        checker.on_packet(0, 60);
+        checker.on_packet(0, MARK_NONE, 60);
         checker.on_corrupt();
         assert_eq!((checker.tally().received, checker.tally().corrupted), (1, 1));
+    }
+
+    /// Feeds sequence numbers with marks; `None` stands for a cut by this end.
+    fn cut_tally(arrivals: &[Option<(u64, u16)>]) -> Tally {
+        let mut checker = Checker::new();
+        for arrival in arrivals {
+            match arrival {
+                Some((seq, mark)) => drop(checker.on_packet(*seq, *mark, 1)),
+                None => checker.on_cut(),
+            }
+        }
+        *checker.tally()
+    }
+
+    #[test]
+    fn a_mark_splits_a_gap_into_what_the_cut_explains_and_loss() {
+        let before = Some((4, MARK_NONE));
+        // 5 to 9 were in flight, 10 is the first after the cut.
+        let tally = cut_tally(&[before, Some((10, 0)), Some((11, 1))]);
+        assert_eq!((tally.lost_at_cut, tally.received), (5, 3));
+        // The first two after the cut are missing as well: not explained.
+        assert_eq!(cut_tally(&[before, Some((12, 2))]).lost_at_cut, 5);
+        assert_eq!(cut_tally(&[before, Some((10, MARK_NONE))]).lost_at_cut, 0, "no cut, no excuse");
+    }
+
+    #[test]
+    fn until_the_mark_arrives_the_receiver_knows_of_its_own_cut() {
+        let before = Some((4, MARK_NONE));
+        let unmarked = cut_tally(&[before, None, Some((8, MARK_NONE)), Some((10, 0)), Some((13, MARK_NONE))]);
+        assert_eq!(unmarked.lost_at_cut, 3 + 1, "behind the mark a gap is loss");
+        let late = cut_tally(&[before, None, Some((8, MARK_NONE)), Some((6, MARK_NONE)), Some((9, 0))]);
+        assert_eq!((late.lost_at_cut, late.reordered), (2, 1), "what comes late was not lost");
     }
 
     proptest! {
@@ -195,10 +274,10 @@ mod tests {
             let mut seq = 0;
             for jump in &jumps {
                 seq += jump;
-                prop_assert_eq!(checker.on_packet(seq, 1), Arrival::InOrder);
-                prop_assert_eq!(checker.on_packet(seq, 1), Arrival::Duplicate);
+                prop_assert_eq!(checker.on_packet(seq, MARK_NONE, 1), Arrival::InOrder);
+                prop_assert_eq!(checker.on_packet(seq, MARK_NONE, 1), Arrival::Duplicate);
                 if *jump > 1 {
-                    prop_assert_eq!(checker.on_packet(seq - 1, 1), Arrival::Reordered);
+                    prop_assert_eq!(checker.on_packet(seq - 1, MARK_NONE, 1), Arrival::Reordered);
                 }
             }
         }

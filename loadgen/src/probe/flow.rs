@@ -1,37 +1,56 @@
 //! The sending side of one flow: how many packets may leave now.
 
+use super::MARK_NONE;
+
+/// What a paced flow may catch up on after a stall: so much time, or so many packets when they are few. More would be a
+/// burst that no pacing intends.
+const PACED_BACKLOG_NS: u64 = 10_000_000;
+const PACED_BACKLOG_MIN: u64 = 4;
+
+/// Packets after which an acknowledgement is due, however large the window.
+const ASK_EVERY_MAX: u64 = 64;
+
 /// Admission of one flow's data packets: a window of unacknowledged packets, or packets granted by a pacer.
 #[derive(Debug)]
 pub struct SendFlow {
     /// Sequence number of the next packet, equal to the packets sent.
     next: u64,
     mode: Mode,
+    /// First sequence number after the last cut.
+    cut_at: Option<u64>,
+    /// Packets since the last one that asked for an acknowledgement.
+    unasked: u64,
 }
 
 #[derive(Debug)]
 enum Mode {
     /// At most `window` packets beyond `acked`.
     Closed { window: u64, acked: u64 },
-    /// `granted` packets may still leave.
-    Paced { granted: u64 },
+    /// `granted` packets may still leave, at most `granted_max`.
+    Paced { granted: u64, granted_max: u64 },
 }
 
 impl SendFlow {
     /// Creates a closed-loop flow of at most `window` (at least 1) packets in flight.
     pub fn closed(window: u32) -> Self {
-        Self { next: 0, mode: Mode::Closed { window: u64::from(window.max(1)), acked: 0 } }
+        Self::new(Mode::Closed { window: u64::from(window.max(1)), acked: 0 })
     }
 
-    /// Creates a flow that sends only what [`SendFlow::grant`] allows.
-    pub fn paced() -> Self {
-        Self { next: 0, mode: Mode::Paced { granted: 0 } }
+    /// Creates a flow that sends only what [`SendFlow::grant`] allows: one packet each `interval_ns` nanoseconds.
+    pub fn paced(interval_ns: u64) -> Self {
+        let granted_max = (PACED_BACKLOG_NS / interval_ns.max(1)).max(PACED_BACKLOG_MIN);
+        Self::new(Mode::Paced { granted: 0, granted_max })
+    }
+
+    fn new(mode: Mode) -> Self {
+        Self { next: 0, mode, cut_at: None, unasked: 0 }
     }
 
     /// Returns how many packets may leave now.
     pub fn allowance(&self) -> u64 {
         match &self.mode {
             Mode::Closed { window, acked } => (acked + window).saturating_sub(self.next),
-            Mode::Paced { granted } => *granted,
+            Mode::Paced { granted, .. } => *granted,
         }
     }
 
@@ -47,16 +66,45 @@ impl SendFlow {
     pub fn take(&mut self) -> u64 {
         let seq = self.next;
         self.next += 1;
-        if let Mode::Paced { granted } = &mut self.mode {
+        if let Mode::Paced { granted, .. } = &mut self.mode {
             *granted = granted.saturating_sub(1);
         }
+        self.unasked += 1;
         seq
+    }
+
+    /// Returns whether the packet just taken, the last of a write, should ask for an acknowledgement: the flow stands
+    /// still without one, or a quarter of its window has left since the last.
+    pub fn ask(&mut self, standing: bool) -> bool {
+        let ask = match &self.mode {
+            Mode::Closed { window, .. } => {
+                standing || self.allowance() == 0 || self.unasked >= (window / 4).min(ASK_EVERY_MAX)
+            }
+            Mode::Paced { .. } => false,
+        };
+        if ask {
+            self.unasked = 0;
+        }
+        ask
+    }
+
+    /// Returns the mark of sequence number `seq`: packets since the cut, [`MARK_NONE`] without one.
+    pub fn mark(&self, seq: u64) -> u16 {
+        let since = self.cut_at.and_then(|at| u16::try_from(seq.saturating_sub(at)).ok());
+        since.unwrap_or(MARK_NONE)
+    }
+
+    /// Notes that the connection is cut: what is in flight is gone, and what follows is marked. Returns the packets in
+    /// flight.
+    pub fn cut(&mut self) -> u64 {
+        self.cut_at = Some(self.next);
+        self.forget()
     }
 
     /// Takes back the last `packets` sequence numbers: they never left.
     pub fn untake(&mut self, packets: u64) {
         self.next -= packets;
-        if let Mode::Paced { granted } = &mut self.mode {
+        if let Mode::Paced { granted, .. } = &mut self.mode {
             *granted += packets;
         }
     }
@@ -80,10 +128,10 @@ impl SendFlow {
         self.on_ack(self.next)
     }
 
-    /// Lets a paced flow send `packets` more; at most 64 wait, so that a stalled path does not cause a burst later.
+    /// Lets a paced flow send `packets` more; what has waited for longer than a stall of 10 ms is not made up for.
     pub fn grant(&mut self, packets: u64) {
-        if let Mode::Paced { granted } = &mut self.mode {
-            *granted = (*granted + packets).min(64);
+        if let Mode::Paced { granted, granted_max } = &mut self.mode {
+            *granted = (*granted + packets).min(*granted_max);
         }
     }
 
@@ -128,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_never_left_is_taken_back() {
-        for mut flow in [SendFlow::closed(3), SendFlow::paced()] {
+        for mut flow in [SendFlow::closed(3), SendFlow::paced(1)] {
             flow.grant(3);
             for _ in 0..3 {
                 flow.take();
@@ -141,12 +189,39 @@ mod tests {
 
     #[test]
     fn paced_flow_sends_what_was_granted_and_hoards_little() {
-        let mut flow = SendFlow::paced();
+        let mut flow = SendFlow::paced(100_000);
         assert_eq!(flow.allowance(), 0);
         flow.grant(2);
         assert_eq!(flow.take(), 0);
         assert_eq!(flow.allowance(), 1);
         flow.grant(1_000_000);
-        assert_eq!((flow.allowance(), flow.in_flight()), (64, 0));
+        assert_eq!((flow.allowance(), flow.in_flight()), (100, 0), "10 ms of 10,000 packets/s");
+    }
+
+    #[test]
+    fn after_a_cut_nothing_is_in_flight_and_packets_are_marked() {
+        let mut flow = SendFlow::closed(8);
+        for _ in 0..5 {
+            assert_eq!(flow.mark(flow.sent()), MARK_NONE);
+            flow.take();
+        }
+        assert_eq!(flow.cut(), 5);
+        assert_eq!(flow.allowance(), 8);
+        assert_eq!((flow.mark(5), flow.mark(7), flow.mark(5 + 65_535)), (0, 2, MARK_NONE));
+    }
+
+    #[test]
+    fn acknowledgements_are_asked_for_by_quarters_and_before_standing_still() {
+        let mut flow = SendFlow::closed(8);
+        let asked: Vec<bool> = (0..8)
+            .map(|_| {
+                flow.take();
+                flow.ask(false)
+            })
+            .collect();
+        assert_eq!(asked, [false, true, false, true, false, true, false, true]);
+        flow.on_ack(8);
+        flow.take();
+        assert!(flow.ask(true), "nothing else may leave");
     }
 }

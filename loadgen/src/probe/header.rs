@@ -6,6 +6,10 @@ pub const PROBE_HEADER_LEN: usize = 36;
 pub const FLAG_ACK_NOW: u8 = 0x01;
 /// The packet belongs to the downlink flow of the UE (data from the sink, acknowledgements to it).
 pub const FLAG_DOWNLINK: u8 = 0x02;
+/// Asks the sink to send the flow's packets with DSCP EF (RFC 3246).
+pub const FLAG_EF: u8 = 0x04;
+/// [`ProbeHeader::mark`] of data whose flow was not cut within the last 65,535 packets.
+pub const MARK_NONE: u16 = u16::MAX;
 
 const MAGIC: u32 = 0x5357_5550;
 const CHECKED_LEN: usize = PROBE_HEADER_LEN - 4;
@@ -30,14 +34,18 @@ pub enum ProbeKind {
 
 /// Identifies one probe.
 ///
-/// Shape, big-endian, 36 octets: magic (4), kind (1), flags (1), zero (2), UE index (4), run (4), sequence number (8),
+/// Shape, big-endian, 36 octets: magic (4), kind (1), flags (1), mark (2), UE index (4), run (4), sequence number (8),
 /// sending time (8), CRC-32 over the 32 octets before it (4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeHeader {
     /// What the probe is for.
     pub kind: ProbeKind,
-    /// [`FLAG_ACK_NOW`], [`FLAG_DOWNLINK`].
+    /// [`FLAG_ACK_NOW`], [`FLAG_DOWNLINK`], [`FLAG_EF`].
     pub flags: u8,
+    /// Data: packets of the flow since its connection was cut, [`MARK_NONE`] when that is long ago. Acknowledgement of
+    /// downlink data: how often the UE has cut its connection, modulo 2^16. Acknowledgement of uplink data: packets of
+    /// the train that the acknowledged packet came in. Otherwise 0.
+    pub mark: u16,
     /// Index of the UE within the load generator.
     pub ue: u32,
     /// Number that tells one run's packets from an earlier run's.
@@ -69,7 +77,7 @@ impl ProbeHeader {
         out[0..4].copy_from_slice(&MAGIC.to_be_bytes());
         out[4] = self.kind as u8;
         out[5] = self.flags;
-        out[6..8].fill(0);
+        out[6..8].copy_from_slice(&self.mark.to_be_bytes());
         out[8..12].copy_from_slice(&self.ue.to_be_bytes());
         out[12..16].copy_from_slice(&self.run.to_be_bytes());
         out[16..24].copy_from_slice(&self.seq.to_be_bytes());
@@ -96,6 +104,7 @@ impl ProbeHeader {
         let header = Self {
             kind,
             flags: head[5],
+            mark: u16::from_be_bytes([head[6], head[7]]),
             ue: be32(head, 8),
             run: be32(head, 12),
             seq: be64(head, 16),
@@ -130,6 +139,7 @@ mod tests {
         ProbeHeader {
             kind: ProbeKind::Data,
             flags: FLAG_DOWNLINK,
+            mark: MARK_NONE,
             ue: 9_999,
             run: 77,
             seq: 1 << 40,
@@ -151,8 +161,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(flags: u8, ue: u32, run: u32, seq: u64, sent_ns: u64, rest: Vec<u8>) {
-            let header = ProbeHeader { kind: ProbeKind::Ack, flags, ue, run, seq, sent_ns };
+        fn round_trip(flags: u8, mark: u16, ue: u32, run: u32, seq: u64, sent_ns: u64, rest: Vec<u8>) {
+            let header = ProbeHeader { kind: ProbeKind::Ack, flags, mark, ue, run, seq, sent_ns };
             let mut octets = vec![0; PROBE_HEADER_LEN];
             header.encode(&mut octets);
             octets.extend_from_slice(&rest);

@@ -14,7 +14,9 @@ mod size;
 
 pub use checker::{Arrival, Checker, Tally};
 pub use flow::SendFlow;
-pub use header::{FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PROBE_HEADER_LEN, ProbeHeader, ProbeKind};
-pub use packet::{PacketBuilder, UdpView, parse_udp};
+pub use header::{
+    FLAG_ACK_NOW, FLAG_DOWNLINK, FLAG_EF, HeaderError, MARK_NONE, PROBE_HEADER_LEN, ProbeHeader, ProbeKind,
+};
+pub use packet::{PacketBuilder, TRAFFIC_CLASS_EF, UdpView, parse_udp};
 pub use pattern::{PATTERN_LEN_MAX, Pattern};
 pub use size::SizePlan;

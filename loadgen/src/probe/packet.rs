@@ -8,11 +8,15 @@ const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
 const PROTO_UDP: u8 = 17;
 const TTL: u8 = 64;
+/// Traffic class of voice: DSCP EF (46, RFC 3246), no ECN.
+pub const TRAFFIC_CLASS_EF: u8 = 46 << 2;
 
 /// Writes the inner packets of one UE towards one far address.
 pub struct PacketBuilder {
     src: SocketAddr,
     dst: SocketAddr,
+    /// DSCP and ECN bits of the IP header.
+    traffic_class: u8,
     /// Sum of the pseudo-header words that never change, without the length.
     pseudo_sum: u64,
 }
@@ -28,7 +32,13 @@ impl PacketBuilder {
             + u64::from(PROTO_UDP)
             + u64::from(src.port())
             + u64::from(dst.port());
-        Some(Self { src, dst, pseudo_sum })
+        Some(Self { src, dst, traffic_class: 0, pseudo_sum })
+    }
+
+    /// Sets the traffic class of every packet.
+    #[must_use]
+    pub fn with_traffic_class(self, traffic_class: u8) -> Self {
+        Self { traffic_class, ..self }
     }
 
     /// Returns the octets of IP and UDP header in front of the payload.
@@ -76,6 +86,7 @@ impl PacketBuilder {
                 let head = &mut out[..IPV4_LEN];
                 head.fill(0);
                 head[0] = 0x45;
+                head[1] = self.traffic_class;
                 head[2..4].copy_from_slice(&(total_len as u16).to_be_bytes());
                 head[6] = 0x40; // don't fragment
                 head[8] = TTL;
@@ -87,7 +98,8 @@ impl PacketBuilder {
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
                 let head = &mut out[..IPV6_LEN];
-                head[..4].copy_from_slice(&0x6000_0000_u32.to_be_bytes());
+                let first = 0x6000_0000 | u32::from(self.traffic_class) << 20;
+                head[..4].copy_from_slice(&first.to_be_bytes());
                 head[4..6].copy_from_slice(&(udp_len as u16).to_be_bytes());
                 head[6] = PROTO_UDP;
                 head[7] = TTL;
@@ -183,7 +195,7 @@ mod tests {
     use super::*;
 
     fn header(seq: u64) -> ProbeHeader {
-        ProbeHeader { kind: ProbeKind::Data, flags: 0, ue: 3, run: 4, seq, sent_ns: 5 }
+        ProbeHeader { kind: ProbeKind::Data, flags: 0, mark: 6, ue: 3, run: 4, seq, sent_ns: 5 }
     }
 
     /// Sums a whole packet the way a receiver does; 0xffff before inversion means the checksum is right.
@@ -224,6 +236,17 @@ mod tests {
         assert!(udp_checksum_holds(&out[..len]));
         let (_, body) = ProbeHeader::decode(parse_udp(&out[..len]).unwrap().payload).unwrap();
         assert_eq!(body, b"odd");
+    }
+
+    #[test]
+    fn traffic_class_is_where_both_families_have_it() {
+        let ef = |src: &str, dst: &str| {
+            let builder = PacketBuilder::new(src.parse().unwrap(), dst.parse().unwrap()).unwrap();
+            let mut packet = [0; 160];
+            builder.with_traffic_class(TRAFFIC_CLASS_EF).data(&header(0), &Pattern::new(), 160, &mut packet);
+            codec::ip::InnerHeader::parse(&packet).unwrap().dscp
+        };
+        assert_eq!([ef("10.0.0.1:1", "10.0.0.2:2"), ef("[fd00::1]:1", "[fd00::2]:2")], [46, 46]);
     }
 
     #[test]

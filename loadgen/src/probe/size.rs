@@ -38,6 +38,14 @@ impl SizePlan {
         }
     }
 
+    /// Returns the longest inner packet length.
+    pub fn len_max(&self) -> usize {
+        match self {
+            Self::Imix => PACKET_LEN_MAX,
+            fixed => fixed.len(0),
+        }
+    }
+
     /// Returns whether all packets have one length, so that they can leave as segments of one datagram burst.
     pub fn is_uniform(&self) -> bool {
         !matches!(self, Self::Imix)

@@ -24,6 +24,15 @@ pub struct Report {
     pub downlink: Option<DirectionSection>,
     /// One-way latency: the uplink's when it ran, else the downlink's; null when the ends have different clocks.
     pub latency_us: Option<LatencySection>,
+    /// Calls beside the rest (`--voice`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice: Option<VoiceSection>,
+    /// Connections cut on purpose (`--churn`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub churn: Option<ChurnSection>,
+    /// What this process used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loadgen: Option<LoadgenSection>,
     /// What the gateway process used, nulls when it is not on this host.
     pub gateway: GatewaySection,
     /// Plain TCP on the same path in the same run (`demo`).
@@ -72,8 +81,10 @@ pub struct DirectionSection {
     pub sent: Option<u64>,
     /// Distinct intact packets received.
     pub received: Option<u64>,
-    /// Sent and not received one second after the end.
+    /// Sent, not received one second after the end, and not explained by a cut.
     pub lost: Option<u64>,
+    /// Not received because the UE cut the connection that they were in.
+    pub lost_at_cut: Option<u64>,
     /// Received after a later one.
     pub reordered: Option<u64>,
     /// Received again.
@@ -84,6 +95,71 @@ pub struct DirectionSection {
     pub cpu_s_per_gb: Option<f64>,
     /// One-way latency of this direction.
     pub latency_us: Option<LatencySection>,
+    /// Received more than 20 ms after they were sent.
+    pub late: Option<u64>,
+}
+
+/// Calls: 160-octet packets with DSCP EF every 20 ms per direction.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct VoiceSection {
+    /// UEs with a call.
+    pub ues: u64,
+    /// They passed bulk traffic as well.
+    pub beside: bool,
+    /// One-way latency of the direction whose 99th percentile is higher.
+    pub latency_us: Option<LatencySection>,
+    /// Packets lost in all directions run.
+    pub lost: Option<u64>,
+    /// Packets later than 20 ms in all directions run.
+    pub late: Option<u64>,
+    /// Uplink, null when not run.
+    pub uplink: Option<DirectionSection>,
+    /// Downlink, null when not run.
+    pub downlink: Option<DirectionSection>,
+}
+
+/// Connections that UEs cut on purpose, and came back on another with the same IKE SA.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ChurnSection {
+    /// How many, by FIN and RST in turn.
+    pub cuts: u64,
+    /// Reconnects for any other reason.
+    pub other_reconnects: u64,
+    /// From the cut to the first octets on the new connection.
+    pub recovery_us: Option<LatencySection>,
+}
+
+/// What the load generator itself used over the traffic phase, the sink included where it is the same process.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LoadgenSection {
+    /// utime + stime.
+    pub cpu_s: f64,
+    /// Per 10^9 inner octets of all directions run.
+    pub cpu_s_per_gb: Option<f64>,
+}
+
+impl VoiceSection {
+    /// Puts the directions of all calls together.
+    pub fn new(
+        ues: u64,
+        beside: bool,
+        uplink: Option<DirectionSection>,
+        downlink: Option<DirectionSection>,
+    ) -> Self {
+        let ways = || [uplink, downlink].into_iter().flatten();
+        let sum = |count: fn(&DirectionSection) -> Option<u64>| ways().map(|way| count(&way)).sum();
+        let slower =
+            ways().filter_map(|way| way.latency_us).max_by(|one, other| one.p99.total_cmp(&other.p99));
+        Self {
+            ues,
+            beside,
+            latency_us: slower,
+            lost: sum(|way| way.lost),
+            late: sum(|way| way.late),
+            uplink,
+            downlink,
+        }
+    }
 }
 
 /// What the gateway process used.
@@ -142,12 +218,21 @@ impl DirectionSection {
             bytes: Some(tally.bytes),
             sent: Some(sent),
             received: Some(tally.received),
-            lost: Some(sent.saturating_sub(tally.received)),
+            lost: Some(sent.saturating_sub(tally.received + tally.lost_at_cut)),
+            lost_at_cut: Some(tally.lost_at_cut),
             reordered: Some(tally.reordered),
             duplicated: Some(tally.duplicated),
             corrupted: Some(tally.corrupted),
             ..Self::default()
         }
+    }
+
+    /// Adds the latencies, where both ends read the same clock.
+    #[must_use]
+    pub fn with_latency(mut self, latency: Option<&LatencySummary>) -> Self {
+        self.latency_us = latency.and_then(LatencySection::from_summary);
+        self.late = latency.map(|latency| latency.late);
+        self
     }
 
     /// An uplink without far end: only what left is known.
@@ -216,7 +301,15 @@ mod tests {
                 2,
                 failure_counts(["connect-refused"].into_iter()),
                 0.5,
-                &LatencySummary { count: 2, p50: 1_500, p90: 2_000, p99: 2_000, p999: 2_000, max: 2_000 },
+                &LatencySummary {
+                    count: 2,
+                    p50: 1_500,
+                    p90: 2_000,
+                    p99: 2_000,
+                    p999: 2_000,
+                    max: 2_000,
+                    late: 0,
+                },
             )),
             uplink: Some(DirectionSection::checked(
                 10,
@@ -225,6 +318,9 @@ mod tests {
             )),
             downlink: None,
             latency_us: None,
+            voice: None,
+            churn: None,
+            loadgen: None,
             gateway: GatewaySection::default(),
             plain_tcp: None,
         }
@@ -252,6 +348,19 @@ mod tests {
         assert_eq!(json["attach"]["per_s"], 4.0);
         assert_eq!(json["attach"]["failed"]["connect-refused"], 1);
         assert_eq!(json["attach"]["latency_us"]["p50"], 1.5);
+    }
+
+    #[test]
+    fn a_call_is_as_good_as_its_worse_direction() {
+        let way = |p99: u64, late: u64, received: u64| {
+            let tally = Tally { received, lost_at_cut: 1, ..Tally::default() };
+            let latency = LatencySummary { count: 10, p99: p99 * 1000, late, ..LatencySummary::default() };
+            Some(DirectionSection::checked(10, &tally, 1.0).with_latency(Some(&latency)))
+        };
+        let voice = VoiceSection::new(1, true, way(7, 2, 9), way(5, 1, 7));
+        assert_eq!((voice.lost, voice.late), (Some(2), Some(3)));
+        assert_eq!(voice.latency_us.unwrap().p99, 7.0);
+        assert_eq!(VoiceSection::new(1, false, None, None).latency_us.map(|latency| latency.p50), None);
     }
 
     #[test]

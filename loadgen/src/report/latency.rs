@@ -6,11 +6,14 @@ use hdrhistogram::Histogram;
 const MAX_NS: u64 = 60_000_000_000;
 /// Decimal digits kept.
 const DIGITS: u8 = 3;
+/// What takes longer one way is late: a voice packet would miss its turn.
+const LATE_NS: u64 = 20_000_000;
 
 /// A histogram of latencies, 1 ns to 60 s, three digits.
 #[derive(Clone)]
 pub struct Latencies {
     histogram: Histogram<u64>,
+    late: u64,
 }
 
 /// Percentiles of a histogram, in nanoseconds; all 0 while `count` is 0.
@@ -28,18 +31,21 @@ pub struct LatencySummary {
     pub p999: u64,
     /// Largest value.
     pub max: u64,
+    /// Values above 20 ms: the spacing of voice packets.
+    pub late: u64,
 }
 
 impl Latencies {
     /// Creates an empty histogram.
     pub fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, MAX_NS, DIGITS).expect("the bounds are valid");
-        Self { histogram }
+        Self { histogram, late: 0 }
     }
 
     /// Records one latency; more than a minute counts as a minute.
     pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns.max(1));
+        self.late += u64::from(ns > LATE_NS);
     }
 
     /// Returns the percentiles.
@@ -55,6 +61,7 @@ impl Latencies {
             p99: at(0.99),
             p999: at(0.999),
             max: self.histogram.max(),
+            late: self.late,
         }
     }
 }
@@ -80,6 +87,7 @@ mod tests {
         assert_eq!(summary.count, 1000);
         assert!(close(summary.p50, 500) && close(summary.p90, 900) && close(summary.p99, 990));
         assert!(close(summary.p999, 999) && close(summary.max, 1000));
+        assert_eq!(summary.late, 980);
     }
 
     #[test]

@@ -6,8 +6,8 @@ mod progress;
 mod table;
 
 pub use json::{
-    AttachSection, DirectionSection, GatewaySection, LatencySection, Report, SinkSection, attach_section,
-    failure_counts, write_json,
+    AttachSection, ChurnSection, DirectionSection, GatewaySection, LatencySection, LoadgenSection, Report,
+    SinkSection, VoiceSection, attach_section, failure_counts, write_json,
 };
 pub use latency::{Latencies, LatencySummary};
 pub use progress::Progress;

@@ -1,6 +1,9 @@
 //! Tables for people.
 
-use super::{AttachSection, DirectionSection, GatewaySection, LatencySection, SinkSection};
+use super::{
+    AttachSection, ChurnSection, DirectionSection, GatewaySection, LatencySection, LoadgenSection,
+    SinkSection, VoiceSection,
+};
 use comfy_table::{CellAlignment, presets};
 
 /// A two-column table of names and figures.
@@ -51,10 +54,44 @@ impl Table {
             &format!("{name} lost / reordered / duplicated / corrupted"),
             [section.lost, section.reordered, section.duplicated, section.corrupted].map(count).join(" / "),
         );
+        if let Some(lost) = section.lost_at_cut.filter(|lost| *lost > 0) {
+            self.row(&format!("{name} in flight in connections cut"), lost.to_string());
+        }
         if let Some(latency) = &section.latency_us {
             self.row(&format!("{name} one-way latency"), percentiles(latency));
         }
-        self.row(&format!("{name} gateway CPU"), format!("{} s/GB", figure(section.cpu_s_per_gb, 3)))
+        if section.cpu_s_per_gb.is_some() {
+            self.row(&format!("{name} gateway CPU"), format!("{} s/GB", figure(section.cpu_s_per_gb, 3)));
+        }
+        self
+    }
+
+    /// Adds the calls.
+    pub fn voice(&mut self, section: &VoiceSection) -> &mut Self {
+        for (name, way) in [("voice uplink", &section.uplink), ("voice downlink", &section.downlink)] {
+            if let Some(way) = way {
+                self.direction(name, way);
+            }
+        }
+        let late = section.late.map_or_else(|| "not measured".to_owned(), |late| late.to_string());
+        self.row("voice later than 20 ms", late)
+    }
+
+    /// Adds the connections cut on purpose.
+    pub fn churn(&mut self, section: &ChurnSection) -> &mut Self {
+        self.row(
+            "connections cut / reconnects beyond",
+            format!("{} / {}", section.cuts, section.other_reconnects),
+        );
+        if let Some(latency) = &section.recovery_us {
+            self.row("cut to first octets again", percentiles(latency));
+        }
+        self
+    }
+
+    /// Adds what the load generator used.
+    pub fn loadgen(&mut self, section: &LoadgenSection) -> &mut Self {
+        self.row("loadgen CPU", format!("{} s/GB", figure(section.cpu_s_per_gb, 3)))
     }
 
     /// Adds what the gateway used.

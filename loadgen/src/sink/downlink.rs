@@ -3,12 +3,13 @@
 use super::flows::FlowId;
 use super::protocol::Start;
 use crate::probe::{
-    FLAG_ACK_NOW, FLAG_DOWNLINK, PROBE_HEADER_LEN, Pattern, ProbeHeader, ProbeKind, SendFlow, SizePlan,
+    FLAG_ACK_NOW, FLAG_DOWNLINK, FLAG_EF, PROBE_HEADER_LEN, Pattern, ProbeHeader, ProbeKind, SendFlow,
+    SizePlan, TRAFFIC_CLASS_EF,
 };
 use std::net::SocketAddr;
 
-/// Packets of one burst; the kernel segments at most 64 packets and 65,507 octets.
-const BURST_PACKETS_MAX: u64 = 44;
+/// Octets of one burst: the longest UDP datagram of both families.
+const BURST_LEN_MAX: usize = 65_487;
 /// A window without an acknowledgement for so long has lost one.
 const STALL_NS: u64 = 500_000_000;
 /// A UE that says nothing for so long is gone; the sink stops sending to it.
@@ -18,7 +19,13 @@ const SILENCE_NS: u64 = 5_000_000_000;
 pub(super) struct DownFlow {
     flow: SendFlow,
     size: SizePlan,
+    /// Most packets of a burst that the UE asked for.
+    run_len: u64,
+    /// Octets of the IP header that name class and congestion.
+    traffic_class: u8,
     interval_ns: u64,
+    /// How often the UE has cut its connection, as it says.
+    cuts: u16,
     /// When the paced flow was last granted packets.
     granted_ns: u64,
     /// When the UE last said anything, and when it last moved the window.
@@ -44,6 +51,17 @@ pub(super) struct Burst {
     pub(super) octets: Vec<u8>,
     /// Their lengths.
     pub(super) lens: Vec<usize>,
+    /// Their traffic class.
+    pub(super) traffic_class: u8,
+}
+
+/// How many packets may leave.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// All flows of the run together.
+    pub(super) packets: u64,
+    /// In one send.
+    pub(super) segments: u64,
 }
 
 /// What an input did to a flow.
@@ -56,11 +74,16 @@ pub(super) struct Moved {
 }
 
 impl DownFlow {
-    pub(super) fn new(start: Start, now_ns: u64) -> Self {
-        let flow = if start.window > 0 { SendFlow::closed(start.window) } else { SendFlow::paced() };
+    /// Creates the flow that `start` and the flags of its header ask for.
+    pub(super) fn new(start: Start, flags: u8, now_ns: u64) -> Self {
+        let paced = || SendFlow::paced(start.interval_ns);
+        let flow = if start.window > 0 { SendFlow::closed(start.window) } else { paced() };
         Self {
             flow,
             size: start.size,
+            run_len: if start.run_len == 0 { u64::MAX } else { u64::from(start.run_len) },
+            traffic_class: if flags & FLAG_EF != 0 { TRAFFIC_CLASS_EF } else { 0 },
+            cuts: 0,
             interval_ns: start.interval_ns,
             granted_ns: now_ns,
             heard_ns: now_ns,
@@ -70,14 +93,18 @@ impl DownFlow {
         }
     }
 
-    /// Notes what the UE has received.
-    pub(super) fn on_ack(&mut self, now_ns: u64, next_seq: u64) -> Moved {
+    /// Notes what the UE has received, and how often it has cut its connection.
+    pub(super) fn on_ack(&mut self, now_ns: u64, next_seq: u64, cuts: u16) -> Moved {
         if self.state == State::Armed {
             self.state = State::Running;
             self.granted_ns = now_ns;
         }
         self.heard_ns = now_ns;
-        let freed = self.flow.on_ack(next_seq);
+        let mut freed = self.flow.on_ack(next_seq);
+        if cuts != self.cuts {
+            self.cuts = cuts;
+            freed += self.flow.cut();
+        }
         if freed > 0 {
             self.moved_ns = now_ns;
         }
@@ -104,28 +131,38 @@ impl DownFlow {
         Moved { freed, enqueue: self.enqueue() }
     }
 
-    /// Fills `burst` with at most `most` packets; the last one asks for an acknowledgement.
+    /// Fills `burst` with as many packets as may leave.
     pub(super) fn burst(
         &mut self,
         id: FlowId,
         now_ns: u64,
         peer: SocketAddr,
         pattern: &Pattern,
-        most: u64,
+        room: Room,
         burst: &mut Burst,
     ) {
         burst.octets.clear();
         burst.lens.clear();
+        burst.traffic_class = self.traffic_class;
         if self.state != State::Running {
             return;
         }
         let ip_overhead = if peer.is_ipv4() { 28 } else { 48 };
-        let packets = self.flow.allowance().min(most).min(BURST_PACKETS_MAX);
+        let fit = (BURST_LEN_MAX / self.size.len_max()) as u64;
+        let packets = self.flow.allowance().min(room.packets).min(room.segments).min(self.run_len).min(fit);
         for left in (0..packets).rev() {
             let seq = self.flow.take();
-            let flags = FLAG_DOWNLINK | if left == 0 { FLAG_ACK_NOW } else { 0 };
-            let header =
-                ProbeHeader { kind: ProbeKind::Data, flags, ue: id.ue, run: id.run, seq, sent_ns: now_ns };
+            let ask = left == 0 && self.flow.ask(packets == room.packets);
+            let flags = FLAG_DOWNLINK | if ask { FLAG_ACK_NOW } else { 0 };
+            let header = ProbeHeader {
+                kind: ProbeKind::Data,
+                flags,
+                mark: self.flow.mark(seq),
+                ue: id.ue,
+                run: id.run,
+                seq,
+                sent_ns: now_ns,
+            };
             let len = self.size.len(seq) - ip_overhead;
             let at = burst.octets.len();
             burst.octets.resize(at + PROBE_HEADER_LEN, 0);
@@ -162,6 +199,11 @@ impl DownFlow {
     /// Returns whether all packets have one length, so that a burst can leave as one segmented datagram.
     pub(super) fn is_uniform(&self) -> bool {
         self.size.is_uniform()
+    }
+
+    /// Returns whether the flow sends at a pace now.
+    pub(super) fn is_paced(&self) -> bool {
+        self.state == State::Running && !self.flow.is_closed_loop()
     }
 
     /// Returns whether packets in flight are counted.

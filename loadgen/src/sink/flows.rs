@@ -1,6 +1,6 @@
 //! The sink's flows and runs: who sends, what arrived, what has to be answered.
 
-use super::downlink::{Burst, DownFlow};
+use super::downlink::{Burst, DownFlow, Room};
 use super::protocol::{Report, Start, Started};
 use super::socket::{Sent, SinkSocket};
 use crate::error::Failure;
@@ -91,8 +91,8 @@ impl Flows {
         !self.replies.is_empty() || !self.ready.is_empty()
     }
 
-    /// Takes one datagram.
-    pub(super) fn on_payload(&mut self, now_ns: u64, peer: SocketAddr, payload: &[u8]) {
+    /// Takes one datagram, one of `train` that came together.
+    pub(super) fn on_payload(&mut self, now_ns: u64, peer: SocketAddr, payload: &[u8], train: u16) {
         let (header, body) = match ProbeHeader::decode(payload) {
             Ok(decoded) => decoded,
             Err(HeaderError::Corrupt) => {
@@ -102,7 +102,7 @@ impl Flows {
             Err(HeaderError::Foreign) => return,
         };
         match header.kind {
-            ProbeKind::Data => self.on_data(now_ns, &header, body, payload.len(), peer),
+            ProbeKind::Data => self.on_data(now_ns, &header, body, peer, train),
             ProbeKind::Ack => self.on_ack(now_ns, &header),
             ProbeKind::Start => self.on_start(now_ns, peer, &header, body),
             ProbeKind::Stop => self.on_stop(&header),
@@ -110,14 +110,7 @@ impl Flows {
         }
     }
 
-    fn on_data(
-        &mut self,
-        now_ns: u64,
-        header: &ProbeHeader,
-        body: &[u8],
-        payload_len: usize,
-        peer: SocketAddr,
-    ) {
+    fn on_data(&mut self, now_ns: u64, header: &ProbeHeader, body: &[u8], peer: SocketAddr, train: u16) {
         let id = FlowId { run: header.run, ue: header.ue };
         let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
         self.packets += 1;
@@ -126,7 +119,8 @@ impl Flows {
             return;
         }
         let ip_overhead = if peer.is_ipv4() { 28 } else { 48 };
-        if flow.up.on_packet(header.seq, payload_len + ip_overhead) != Arrival::Duplicate {
+        let len = ip_overhead + PROBE_HEADER_LEN + body.len();
+        if flow.up.on_packet(header.seq, header.mark, len) != Arrival::Duplicate {
             run.latencies.record(now_ns.saturating_sub(header.sent_ns));
             if run.first_ns == 0 {
                 run.first_ns = now_ns;
@@ -134,7 +128,8 @@ impl Flows {
             run.last_ns = now_ns;
         }
         if header.flags & FLAG_ACK_NOW != 0 {
-            let answer = ProbeHeader { kind: ProbeKind::Ack, flags: 0, seq: flow.up.next_seq(), ..*header };
+            let seq = flow.up.next_seq();
+            let answer = ProbeHeader { kind: ProbeKind::Ack, flags: 0, mark: train, seq, ..*header };
             let to = flow.peer;
             self.reply(to, answer, Vec::new());
         }
@@ -144,7 +139,7 @@ impl Flows {
         let id = FlowId { run: header.run, ue: header.ue };
         let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
         let Some(down) = &mut flow.down else { return };
-        let moved = down.on_ack(now_ns, header.seq);
+        let moved = down.on_ack(now_ns, header.seq, header.mark);
         run.in_flight -= moved.freed;
         if moved.enqueue {
             self.ready.push_back(id);
@@ -167,7 +162,7 @@ impl Flows {
         let flow = self.flows.entry(id).or_insert_with(|| Flow { peer, up: Checker::new(), down: None });
         flow.peer = peer;
         if header.flags & FLAG_DOWNLINK != 0 {
-            flow.down.get_or_insert_with(|| DownFlow::new(start, now_ns));
+            flow.down.get_or_insert_with(|| DownFlow::new(start, header.flags, now_ns));
         }
         let answer = ProbeHeader { kind: ProbeKind::Started, ..*header };
         let body = Started { clock_id: self.clock_id }.encode();
@@ -217,7 +212,7 @@ impl Flows {
             header.encode(&mut octets);
             let len = PROBE_HEADER_LEN + body.len();
             octets[PROBE_HEADER_LEN..len].copy_from_slice(body);
-            if socket.send(*peer, &octets[..len], len)? == Sent::Blocked {
+            if socket.send(*peer, &octets[..len], len, 0)? == Sent::Blocked {
                 return Ok(true);
             }
             self.replies.pop_front();
@@ -242,6 +237,7 @@ impl Flows {
             if room == 0 {
                 return Ok(true);
             }
+            let room = Room { packets: room, segments: socket.segments_max() };
             down.burst(id, now_ns, flow.peer, &self.pattern, room, &mut self.burst);
             let packets = self.burst.lens.len() as u64;
             let sent = send_burst(socket, flow.peer, &self.burst, down.is_uniform())?;
@@ -260,8 +256,9 @@ impl Flows {
         Ok(false)
     }
 
-    /// Grants paced flows what is due and wakes flows whose acknowledgement got lost.
-    pub(super) fn tick(&mut self, now_ns: u64) {
+    /// Grants paced flows what is due and wakes flows whose acknowledgement got lost; returns how many paced flows run.
+    pub(super) fn tick(&mut self, now_ns: u64) -> u32 {
+        let mut paced = 0;
         for (id, flow) in &mut self.flows {
             let (Some(down), Some(run)) = (&mut flow.down, self.runs.get_mut(&id.run)) else { continue };
             let moved = down.tick(now_ns);
@@ -269,7 +266,9 @@ impl Flows {
             if moved.enqueue {
                 self.ready.push_back(*id);
             }
+            paced += u32::from(down.is_paced());
         }
+        paced
     }
 }
 
@@ -277,13 +276,13 @@ impl Flows {
 fn send_burst(socket: &SinkSocket, peer: SocketAddr, burst: &Burst, uniform: bool) -> Result<u64, Failure> {
     let Some(first) = burst.lens.first() else { return Ok(0) };
     if uniform {
-        let sent = socket.send(peer, &burst.octets, *first)?;
+        let sent = socket.send(peer, &burst.octets, *first, burst.traffic_class)?;
         return Ok(if sent == Sent::Done { burst.lens.len() as u64 } else { 0 });
     }
     let mut rest = &burst.octets[..];
     for (sent, len) in (0..).zip(&burst.lens) {
         let (packet, behind) = rest.split_at(*len);
-        if socket.send(peer, packet, *len)? == Sent::Blocked {
+        if socket.send(peer, packet, *len, burst.traffic_class)? == Sent::Blocked {
             return Ok(sent);
         }
         rest = behind;
@@ -294,35 +293,38 @@ fn send_burst(socket: &SinkSocket, peer: SocketAddr, burst: &Burst, uniform: boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::SizePlan;
+    use crate::probe::{MARK_NONE, SizePlan};
 
     fn start(flows: &mut Flows, peer: SocketAddr, flags: u8) {
-        let header = ProbeHeader { kind: ProbeKind::Start, flags, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let header =
+            ProbeHeader { kind: ProbeKind::Start, flags, mark: 0, ue: 1, run: 2, seq: 0, sent_ns: 0 };
         let mut octets = vec![0; PROBE_HEADER_LEN];
         header.encode(&mut octets);
         octets.extend(
-            Start { size: SizePlan::Fixed(1400), window: 8, interval_ns: 0, window_total: 0 }.encode(),
+            Start { size: SizePlan::Fixed(1400), window: 8, interval_ns: 0, window_total: 0, run_len: 0 }
+                .encode(),
         );
-        flows.on_payload(1, peer, &octets);
+        flows.on_payload(1, peer, &octets, 1);
     }
 
     fn data(flows: &mut Flows, peer: SocketAddr, seq: u64, flags: u8, damage: bool) {
-        let header = ProbeHeader { kind: ProbeKind::Data, flags, ue: 1, run: 2, seq, sent_ns: 10 };
+        let header =
+            ProbeHeader { kind: ProbeKind::Data, flags, mark: MARK_NONE, ue: 1, run: 2, seq, sent_ns: 10 };
         let mut octets = vec![0; PROBE_HEADER_LEN + 100];
         header.encode(&mut octets);
         octets[PROBE_HEADER_LEN..].copy_from_slice(flows.pattern.stretch(seq, 100));
         if damage {
             octets[PROBE_HEADER_LEN + 50] ^= 1;
         }
-        flows.on_payload(20, peer, &octets);
+        flows.on_payload(20, peer, &octets, 1);
     }
 
     fn stop_report(flows: &mut Flows, peer: SocketAddr, flags: u8) -> Report {
         flows.replies.clear();
-        let header = ProbeHeader { kind: ProbeKind::Stop, flags, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let header = ProbeHeader { kind: ProbeKind::Stop, flags, mark: 0, ue: 1, run: 2, seq: 0, sent_ns: 0 };
         let mut octets = vec![0; PROBE_HEADER_LEN];
         header.encode(&mut octets);
-        flows.on_payload(30, peer, &octets);
+        flows.on_payload(30, peer, &octets, 1);
         Report::decode(&flows.replies.pop_front().unwrap().2).unwrap()
     }
 
@@ -361,12 +363,19 @@ mod tests {
         start(&mut flows, peer, FLAG_DOWNLINK);
         flows.tick(1);
         assert!(flows.ready.is_empty());
-        let go =
-            ProbeHeader { kind: ProbeKind::Ack, flags: FLAG_DOWNLINK, ue: 1, run: 2, seq: 0, sent_ns: 0 };
+        let go = ProbeHeader {
+            kind: ProbeKind::Ack,
+            flags: FLAG_DOWNLINK,
+            mark: 0,
+            ue: 1,
+            run: 2,
+            seq: 0,
+            sent_ns: 0,
+        };
         let mut octets = vec![0; PROBE_HEADER_LEN];
         go.encode(&mut octets);
-        flows.on_payload(2, peer, &octets);
-        flows.on_payload(3, peer, &octets);
+        flows.on_payload(2, peer, &octets, 1);
+        flows.on_payload(3, peer, &octets, 1);
         assert_eq!(flows.ready.len(), 1, "queued once however often it is told to go");
     }
 

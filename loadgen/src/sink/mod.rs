@@ -23,6 +23,9 @@ use std::time::Duration;
 const BATCHES_PER_TURN: usize = 4;
 /// Longest sleep: bounds how late a stop request, a pacing tick or a stall is noticed.
 const TICK: Duration = Duration::from_millis(2);
+/// The same while there are paced flows: the more there are, the less often.
+const TICK_PACED_MIN: Duration = Duration::from_micros(250);
+const TICK_PER_FLOW: Duration = Duration::from_micros(1);
 
 /// A bound sink, not yet running.
 pub struct Sink {
@@ -31,12 +34,12 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Binds the UDP socket.
+    /// Binds the UDP socket; `offload` lets the kernel cut bursts and join trains.
     ///
     /// # Errors
     /// [`Failure::Environment`] when the address cannot be bound.
-    pub fn bind(listen: SocketAddr) -> Result<Self, Failure> {
-        Ok(Self { socket: SinkSocket::bind(listen)?, flows: Flows::new() })
+    pub fn bind(listen: SocketAddr, offload: bool) -> Result<Self, Failure> {
+        Ok(Self { socket: SinkSocket::bind(listen, offload)?, flows: Flows::new() })
     }
 
     /// Returns the bound address.
@@ -49,17 +52,18 @@ impl Sink {
     /// # Errors
     /// [`Failure::Environment`] when the socket breaks.
     pub fn run(mut self, stop: &AtomicBool) -> Result<u64, Failure> {
-        let mut next_tick_ns = 0;
+        let (mut next_tick_ns, mut tick) = (0, TICK);
         while !stop.load(Ordering::Relaxed) {
             let more_waits = self.receive()?;
             let now_ns = clock::monotonic_ns();
             if now_ns >= next_tick_ns {
-                self.flows.tick(now_ns);
-                next_tick_ns = now_ns + TICK.as_nanos() as u64;
+                let paced = self.flows.tick(now_ns);
+                tick = if paced > 0 { (TICK_PER_FLOW * paced).clamp(TICK_PACED_MIN, TICK) } else { TICK };
+                next_tick_ns = now_ns + tick.as_nanos() as u64;
             }
             let blocked = self.flows.send_replies(&self.socket)? | self.flows.pump(now_ns, &self.socket)?;
             if !more_waits && (blocked || !self.flows.has_work()) {
-                self.socket.wait(TICK)?;
+                self.socket.wait(tick)?;
             }
         }
         Ok(self.flows.packets())
@@ -70,7 +74,8 @@ impl Sink {
         for _ in 0..BATCHES_PER_TURN {
             let now_ns = clock::monotonic_ns();
             let flows = &mut self.flows;
-            let full = self.socket.receive(|peer, payload| flows.on_payload(now_ns, peer, payload))?;
+            let full =
+                self.socket.receive(|peer, payload, train| flows.on_payload(now_ns, peer, payload, train))?;
             if !full {
                 return Ok(false);
             }

@@ -5,7 +5,7 @@
 use crate::probe::{SizePlan, Tally};
 use crate::report::LatencySummary;
 
-/// Asks the sink to open a flow; the header's downlink flag gives the direction.
+/// Asks the sink to open a flow; the header's flags give the direction and the traffic class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// Lengths of the inner packets.
@@ -16,6 +16,8 @@ pub struct Start {
     pub interval_ns: u64,
     /// Downlink packets in flight of all closed-loop flows of the run together; 0 for no such bound.
     pub window_total: u32,
+    /// Most packets of the flow in a row before another flow has its turn; 0 for as many as one send carries.
+    pub run_len: u32,
 }
 
 /// Says that the flow is open.
@@ -42,8 +44,8 @@ pub struct Report {
     pub latency: LatencySummary,
 }
 
-const START_WORDS: usize = 4;
-const REPORT_WORDS: usize = 15;
+const START_WORDS: usize = 5;
+const REPORT_WORDS: usize = 17;
 /// Longest body, in octets.
 pub const BODY_LEN_MAX: usize = REPORT_WORDS * 8;
 
@@ -55,16 +57,18 @@ impl Start {
             u64::from(self.window),
             self.interval_ns,
             u64::from(self.window_total),
+            u64::from(self.run_len),
         ])
     }
 
     /// Reads the body; `None` for anything malformed.
     pub fn decode(body: &[u8]) -> Option<Self> {
-        let [size, window, interval_ns, window_total] = split::<START_WORDS>(body)?;
+        let [size, window, interval_ns, window_total, run_len] = split::<START_WORDS>(body)?;
         let size = SizePlan::from_code(u16::try_from(size).ok()?)?;
         let window = u32::try_from(window).ok()?;
         let window_total = u32::try_from(window_total).ok()?;
-        (window > 0 || interval_ns > 0).then_some(Self { size, window, interval_ns, window_total })
+        let run_len = u32::try_from(run_len).ok()?;
+        (window > 0 || interval_ns > 0).then_some(Self { size, window, interval_ns, window_total, run_len })
     }
 }
 
@@ -92,6 +96,7 @@ impl Report {
             tally.reordered,
             tally.duplicated,
             tally.corrupted,
+            tally.lost_at_cut,
             self.corrupt_headers,
             self.first_ns,
             self.last_ns,
@@ -101,22 +106,22 @@ impl Report {
             latency.p99,
             latency.p999,
             latency.max,
+            latency.late,
         ])
     }
 
     /// Reads the body; `None` for anything malformed.
     pub fn decode(body: &[u8]) -> Option<Self> {
         let words = split::<REPORT_WORDS>(body)?;
-        let [sent, received, bytes, reordered, duplicated, corrupted, corrupt_headers, first_ns, last_ns, ..] =
-            words;
-        let [.., count, p50, p90, p99, p999, max] = words;
+        let [sent, received, bytes, reordered, duplicated, corrupted, lost_at_cut, ..] = words;
+        let [.., corrupt_headers, first_ns, last_ns, count, p50, p90, p99, p999, max, late] = words;
         Some(Self {
             sent,
-            tally: Tally { received, bytes, reordered, duplicated, corrupted },
+            tally: Tally { received, bytes, reordered, duplicated, corrupted, lost_at_cut },
             corrupt_headers,
             first_ns,
             last_ns,
-            latency: LatencySummary { count, p50, p90, p99, p999, max },
+            latency: LatencySummary { count, p50, p90, p99, p999, max, late },
         })
     }
 }
@@ -140,15 +145,23 @@ mod tests {
 
     #[test]
     fn bodies_round_trip_and_short_ones_are_refused() {
-        let start = Start { size: SizePlan::Imix, window: 0, interval_ns: 20_000_000, window_total: 448 };
+        let start =
+            Start { size: SizePlan::Imix, window: 0, interval_ns: 20_000_000, window_total: 448, run_len: 1 };
         assert_eq!(Start::decode(&start.encode()), Some(start));
         let report = Report {
             sent: 1,
-            tally: Tally { received: 2, bytes: 3, reordered: 4, duplicated: 5, corrupted: 6 },
+            tally: Tally {
+                received: 2,
+                bytes: 3,
+                reordered: 4,
+                duplicated: 5,
+                corrupted: 6,
+                lost_at_cut: 16,
+            },
             corrupt_headers: 7,
             first_ns: 8,
             last_ns: 9,
-            latency: LatencySummary { count: 10, p50: 11, p90: 12, p99: 13, p999: 14, max: 15 },
+            latency: LatencySummary { count: 10, p50: 11, p90: 12, p99: 13, p999: 14, max: 15, late: 17 },
         };
         let body = report.encode();
         assert_eq!(body.len(), BODY_LEN_MAX);
@@ -161,7 +174,8 @@ mod tests {
     fn a_flow_without_window_and_pace_is_refused() {
         assert_eq!(
             Start::decode(
-                &Start { size: SizePlan::Voice, window: 0, interval_ns: 0, window_total: 0 }.encode()
+                &Start { size: SizePlan::Voice, window: 0, interval_ns: 0, window_total: 0, run_len: 0 }
+                    .encode()
             ),
             None
         );

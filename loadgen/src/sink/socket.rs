@@ -3,11 +3,12 @@
 use crate::error::Failure;
 use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmsg,
     setsockopt, sockopt,
 };
+use nix::sys::time::TimeSpec;
 use std::cell::Cell;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -18,6 +19,9 @@ use std::time::Duration;
 const BATCH: usize = 32;
 /// Room of one receive slot: the longest train.
 const SLOT_LEN: usize = 65_536;
+/// Datagrams that one segmented send carries at most (UDP_MAX_SEGMENTS): today's kernels, and those before 6.9.
+const SEGMENTS_MAX: u64 = 128;
+const SEGMENTS_MAX_BEFORE: u64 = 64;
 /// Kernel buffer asked for in each direction, in octets.
 const SOCKET_BUFFER_LEN: usize = 32 << 20;
 
@@ -35,12 +39,13 @@ pub struct SinkSocket {
     socket: UdpSocket,
     local: SocketAddr,
     slots: Vec<Vec<u8>>,
-    segmentation: Cell<bool>,
+    /// See [`SEGMENTS_MAX`]; 1 where the path cannot segment.
+    segments_max: Cell<u64>,
 }
 
 impl SinkSocket {
-    /// Binds to `listen`.
-    pub fn bind(listen: SocketAddr) -> Result<Self, Failure> {
+    /// Binds to `listen`; `offload` lets the kernel cut bursts and join trains.
+    pub fn bind(listen: SocketAddr, offload: bool) -> Result<Self, Failure> {
         let explain = |error: std::io::Error| {
             Failure::Environment(format!(
                 "cannot listen on UDP {listen}: {error}; give an address of this host with --listen"
@@ -54,9 +59,9 @@ impl SinkSocket {
             let _ = setsockopt(&socket, sockopt::RcvBuf, &SOCKET_BUFFER_LEN);
         }
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER_LEN);
-        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
+        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &offload);
         let slots = (0..BATCH).map(|_| vec![0; SLOT_LEN]).collect();
-        Ok(Self { socket, local, slots, segmentation: Cell::new(true) })
+        Ok(Self { socket, local, slots, segments_max: Cell::new(if offload { SEGMENTS_MAX } else { 1 }) })
     }
 
     /// Returns the bound address.
@@ -64,8 +69,14 @@ impl SinkSocket {
         self.local
     }
 
-    /// Hands every waiting datagram of one batch to `each`; returns whether the batch was full.
-    pub fn receive(&mut self, mut each: impl FnMut(SocketAddr, &[u8])) -> Result<bool, Failure> {
+    /// Returns how many datagrams one send may carry.
+    pub fn segments_max(&self) -> u64 {
+        self.segments_max.get().max(SEGMENTS_MAX_BEFORE)
+    }
+
+    /// Hands every waiting datagram of one batch to `each`, with the length of the train it came in; returns whether the
+    /// batch was full.
+    pub fn receive(&mut self, mut each: impl FnMut(SocketAddr, &[u8], u16)) -> Result<bool, Failure> {
         let mut slices: Vec<[IoSliceMut<'_>; 1]> =
             self.slots.iter_mut().map(|slot| [IoSliceMut::new(slot)]).collect();
         // Fresh headers per call: the kernel overwrites the control length of used ones.
@@ -89,28 +100,42 @@ impl SinkSocket {
             let Some(peer) = message.address.as_ref().and_then(to_std) else { continue };
             let segment_len = segment_len(&message);
             for octets in message.iovs() {
-                for datagram in octets.chunks(segment_len.unwrap_or(octets.len()).max(1)) {
-                    each(peer, datagram);
-                }
+                let datagrams = octets.chunks(segment_len.unwrap_or(octets.len()).max(1));
+                let train = datagrams.len() as u16;
+                datagrams.for_each(|datagram| each(peer, datagram, train));
             }
         }
         Ok(count == BATCH)
     }
 
-    /// Sends `octets` as datagrams of `segment_len` each (the last may be shorter).
+    /// Sends `octets` as datagrams of `segment_len` each (the last may be shorter), with the traffic class given.
     ///
     /// Falls back to single datagrams when the path cannot segment; then a burst may leave in part, and the rest counts as
     /// lost on the way like any other UDP loss.
-    pub fn send(&self, peer: SocketAddr, octets: &[u8], segment_len: usize) -> Result<Sent, Failure> {
-        if octets.len() > segment_len && self.segmentation.get() {
+    pub fn send(
+        &self,
+        peer: SocketAddr,
+        octets: &[u8],
+        segment_len: usize,
+        traffic_class: u8,
+    ) -> Result<Sent, Failure> {
+        let class = (i32::from(traffic_class), traffic_class);
+        let class = match peer {
+            SocketAddr::V4(_) => ControlMessage::Ipv4Tos(&class.1),
+            SocketAddr::V6(_) => ControlMessage::Ipv6TClass(&class.0),
+        };
+        let class = if traffic_class == 0 { &[][..] } else { &[class] };
+        let segments = octets.len().div_ceil(segment_len.max(1)) as u64;
+        if segments > 1 && segments <= self.segments_max.get() {
             let gso = u16::try_from(segment_len).expect("segments are at most 1400 octets");
-            match self.send_once(peer, octets, &[ControlMessage::UdpGsoSegments(&gso)]) {
-                Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) => self.segmentation.set(false),
+            let control = [&[ControlMessage::UdpGsoSegments(&gso)], class].concat();
+            match self.send_once(peer, octets, &control) {
+                Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) => self.limit_segments(segments),
                 other => return self.outcome(other),
             }
         }
         for (index, datagram) in octets.chunks(segment_len).enumerate() {
-            let sent = self.outcome(self.send_once(peer, datagram, &[]))?;
+            let sent = self.outcome(self.send_once(peer, datagram, class))?;
             if index == 0 && sent == Sent::Blocked {
                 return Ok(Sent::Blocked);
             }
@@ -118,10 +143,15 @@ impl SinkSocket {
         Ok(Sent::Done)
     }
 
+    /// Learns from a refused send of so many segments.
+    fn limit_segments(&self, segments: u64) {
+        self.segments_max.set(if segments > SEGMENTS_MAX_BEFORE { SEGMENTS_MAX_BEFORE } else { 1 });
+    }
+
     /// Sleeps until a datagram waits, at most `limit`.
     pub fn wait(&self, limit: Duration) -> Result<(), Failure> {
-        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
+        let timeout = Some(TimeSpec::from_duration(limit));
+        match ppoll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout, None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(Failure::Environment(format!("waiting on UDP {}: {error}", self.local))),
         }
@@ -175,7 +205,7 @@ mod tests {
     fn drain(socket: &mut SinkSocket) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
         for _ in 0..50 {
-            socket.receive(|_, octets| got.push(octets.to_vec())).unwrap();
+            socket.receive(|_, octets, _| got.push(octets.to_vec())).unwrap();
             socket.wait(Duration::from_millis(2)).unwrap();
         }
         got
@@ -183,10 +213,10 @@ mod tests {
 
     #[test]
     fn a_segmented_burst_arrives_as_its_datagrams() {
-        let sender = SinkSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let mut receiver = SinkSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sender = SinkSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let mut receiver = SinkSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let burst: Vec<u8> = (0..2_500).map(|n| (n % 251) as u8).collect();
-        assert_eq!(sender.send(receiver.local_addr(), &burst, 1_000).unwrap(), Sent::Done);
+        assert_eq!(sender.send(receiver.local_addr(), &burst, 1_000, 0).unwrap(), Sent::Done);
         let got = drain(&mut receiver);
         assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
         assert_eq!(got.concat(), burst);

@@ -1,12 +1,12 @@
 //! One UE's traffic: what it sends uplink, what it checks downlink.
 
 use super::Pace;
-use super::shared::Shared;
-use crate::engine::{Inner, Sealer, Ue};
+use super::shared::{Class, Shared};
+use crate::engine::{Cut, Inner, Sealer, Ue};
 use crate::host::clock;
 use crate::probe::{
-    Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, HeaderError, PacketBuilder, ProbeHeader, ProbeKind,
-    SendFlow, Tally, parse_udp,
+    Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, FLAG_EF, HeaderError, PacketBuilder, ProbeHeader,
+    ProbeKind, SendFlow, Tally, UdpView, parse_udp,
 };
 use crate::sink::protocol::{Report, Start, Started};
 use std::cell::RefCell;
@@ -14,15 +14,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 
-/// UDP port of every UE.
-const UE_PORT: u16 = 40_000;
 /// A full window without an acknowledgement for so long has lost one.
 const STALL_NS: u64 = 500_000_000;
 /// The sink hears from a UE at least so often while it sends to it.
 const HEARTBEAT_NS: u64 = 1_000_000_000;
-/// Downlink packets in flight of all UEs together: less than the queue of a TUN device with default length (500), where
-/// the kernel drops without telling anybody.
-const DOWNLINK_IN_FLIGHT_MAX: u32 = 440;
+/// How often a UE that has cut its connection says so, until the sink has taken note.
+const CUT_REPEAT_NS: u64 = 20_000_000;
 /// Longest inner packet.
 const PACKET_LEN_MAX: usize = 1_500;
 /// Packets of a flow that has no far end: only the connection holds it back.
@@ -54,6 +51,8 @@ struct Uplink {
 
 struct Downlink {
     checker: Checker,
+    /// Connections cut so far, modulo 2^16.
+    cuts: u16,
     ack_due: bool,
     running: bool,
     open: bool,
@@ -71,16 +70,13 @@ impl Uplink {
 impl UeFlow {
     /// Creates the flow of UE `ue` at inner address `address`; `None` when the far end is of another family.
     pub(super) fn new(ue: &Rc<Ue>, address: IpAddr, shared: Rc<Shared>) -> Option<Self> {
-        let builder = PacketBuilder::new(SocketAddr::new(address, UE_PORT), shared.far)?;
-        let window = match shared.pace {
-            _ if !shared.has_sink => UNBOUNDED_WINDOW,
-            Pace::Window(window) => window,
-            Pace::PacketsPerSecond(_) => 0,
-        };
+        let builder = PacketBuilder::new(SocketAddr::new(address, shared.class.port()), shared.far)?
+            .with_traffic_class(shared.class.traffic_class());
         let up = shared.up.then(|| Uplink {
             flow: match shared.pace {
-                Pace::PacketsPerSecond(_) => SendFlow::paced(),
-                Pace::Window(_) => SendFlow::closed(window),
+                Pace::PacketsPerSecond(rate) => SendFlow::paced((1e9 / rate) as u64),
+                Pace::Window { .. } if !shared.has_sink => SendFlow::closed(UNBOUNDED_WINDOW),
+                Pace::Window { up, .. } => SendFlow::closed(up),
             },
             bytes: 0,
             running: false,
@@ -92,6 +88,7 @@ impl UeFlow {
         });
         let down = shared.down.then(|| Downlink {
             checker: Checker::new(),
+            cuts: 0,
             ack_due: false,
             running: false,
             open: false,
@@ -109,6 +106,11 @@ impl UeFlow {
         })
     }
 
+    /// Returns what the flow stands for.
+    pub(super) fn class(&self) -> Class {
+        self.shared.class
+    }
+
     /// Returns whether the sink has opened every direction.
     pub(super) fn is_open(&self) -> bool {
         self.up.as_ref().is_none_or(|up| up.open) && self.down.as_ref().is_none_or(|down| down.open)
@@ -117,26 +119,30 @@ impl UeFlow {
     /// Asks the sink to open what is not.
     pub(super) fn ask_open(&mut self) {
         let (window, interval_ns) = match self.shared.pace {
-            Pace::Window(window) => (window, 0),
+            Pace::Window { down, .. } => (down, 0),
             Pace::PacketsPerSecond(rate) => (0, (1e9 / rate) as u64),
         };
-        let window_total = if window > 0 { DOWNLINK_IN_FLIGHT_MAX } else { 0 };
-        let body =
-            Start { size: self.shared.size, window, interval_ns: interval_ns.max(1), window_total }.encode();
+        let window_total = if window > 0 { self.shared.queue } else { 0 };
+        let (size, run_len) = (self.shared.size, self.shared.run_len);
+        let body = Start { size, window, interval_ns: interval_ns.max(1), window_total, run_len }.encode();
+        let class = if self.shared.class == Class::Voice { FLAG_EF } else { 0 };
         self.control.clear();
         if self.up.as_ref().is_some_and(|up| !up.open) {
-            self.control.push_back((self.header(ProbeKind::Start, 0), body.clone()));
+            self.control.push_back((self.header(ProbeKind::Start, class), body.clone()));
         }
         if self.down.as_ref().is_some_and(|down| !down.open) {
-            self.control.push_back((self.header(ProbeKind::Start, FLAG_DOWNLINK), body));
+            self.control.push_back((self.header(ProbeKind::Start, FLAG_DOWNLINK | class), body));
         }
     }
 
-    /// Lets the traffic go.
-    pub(super) fn go(&mut self, now_ns: u64) {
+    /// Lets the traffic go; a paced flow begins after `phase`, a part of its interval.
+    pub(super) fn go(&mut self, now_ns: u64, phase: f64) {
         if let Some(up) = &mut self.up {
             up.running = true;
             up.granted_ns = now_ns;
+            if let Pace::PacketsPerSecond(rate) = self.shared.pace {
+                up.granted_ns += (phase * 1e9 / rate) as u64;
+            }
         }
         if let Some(down) = &mut self.down {
             down.running = true;
@@ -161,9 +167,26 @@ impl UeFlow {
         if let Some(down) = self.down.as_mut().filter(|down| down.running) {
             let silent_ns = now_ns.saturating_sub(down.acked_ns);
             // Until the first data arrives this repeats the first credit, which may have got lost.
-            down.ack_due |= silent_ns > HEARTBEAT_NS;
+            down.ack_due |= silent_ns > HEARTBEAT_NS || (down.checker.is_cut() && silent_ns > CUT_REPEAT_NS);
         }
         self.has_output()
+    }
+
+    /// Takes note that the UE's connection is cut on purpose: what is in flight in it is gone.
+    ///
+    /// Before a FIN the gateway has everything that was sent, so there is no excuse for the uplink.
+    fn on_cut(&mut self, cut: Cut) {
+        if let Some(up) = self.up.as_mut().filter(|_| cut == Cut::Reset) {
+            let gone = up.flow.cut();
+            if up.flow.is_closed_loop() {
+                self.shared.release(gone);
+            }
+        }
+        if let Some(down) = &mut self.down {
+            down.checker.on_cut();
+            down.cuts = down.cuts.wrapping_add(1);
+            down.ack_due = true;
+        }
     }
 
     /// Sends no more data, and gives the sink no more credit.
@@ -178,12 +201,12 @@ impl UeFlow {
 
     /// Returns whether everything sent has arrived.
     pub(super) fn is_settled(&self) -> bool {
-        let up = self.up.as_ref().is_none_or(|up| {
-            up.report.is_some_and(|report| report.tally.received + report.tally.corrupted >= up.flow.sent())
-        });
+        let up = self
+            .up
+            .as_ref()
+            .is_none_or(|up| up.report.is_some_and(|report| report.tally.accounted() >= up.flow.sent()));
         let down = self.down.as_ref().is_none_or(|down| {
-            let tally = down.checker.tally();
-            down.report.is_some_and(|report| tally.received + tally.corrupted >= report.sent)
+            down.report.is_some_and(|report| down.checker.tally().accounted() >= report.sent)
         });
         up && down
     }
@@ -222,12 +245,14 @@ impl UeFlow {
 
     /// Returns what has arrived downlink.
     pub(super) fn received_down(&self) -> &Tally {
-        const NOTHING: &Tally = &Tally { received: 0, bytes: 0, reordered: 0, duplicated: 0, corrupted: 0 };
+        const NOTHING: &Tally =
+            &Tally { received: 0, bytes: 0, reordered: 0, duplicated: 0, corrupted: 0, lost_at_cut: 0 };
         self.down.as_ref().map_or(NOTHING, |down| down.checker.tally())
     }
 
     fn header(&self, kind: ProbeKind, flags: u8) -> ProbeHeader {
-        ProbeHeader { kind, flags, ue: self.ue, run: self.shared.run, seq: 0, sent_ns: clock::monotonic_ns() }
+        let (ue, run) = (self.ue, self.shared.run);
+        ProbeHeader { kind, flags, mark: 0, ue, run, seq: 0, sent_ns: clock::monotonic_ns() }
     }
 
     fn has_output(&self) -> bool {
@@ -236,8 +261,7 @@ impl UeFlow {
             || self.up.as_ref().is_some_and(|up| up.has_output(&self.shared))
     }
 
-    fn on_packet(&mut self, now_ns: u64, packet: &[u8]) {
-        let Some(udp) = parse_udp(packet).filter(|udp| udp.dst_port == UE_PORT) else { return };
+    fn on_packet(&mut self, now_ns: u64, udp: &UdpView<'_>) {
         let (header, body) = match ProbeHeader::decode(udp.payload) {
             Ok(decoded) => decoded,
             Err(HeaderError::Corrupt) => {
@@ -254,6 +278,7 @@ impl UeFlow {
             ProbeKind::Data => self.on_data(now_ns, &header, body, udp.total_len),
             ProbeKind::Ack => {
                 if let Some(up) = &mut self.up {
+                    self.shared.note_train(header.mark);
                     let freed = up.flow.on_ack(header.seq);
                     if freed > 0 {
                         up.moved_ns = now_ns;
@@ -272,7 +297,7 @@ impl UeFlow {
         if !self.shared.pattern.matches(header.seq, body) {
             return down.checker.on_corrupt();
         }
-        if down.checker.on_packet(header.seq, total_len) != Arrival::Duplicate {
+        if down.checker.on_packet(header.seq, header.mark, total_len) != Arrival::Duplicate {
             self.shared.latencies.borrow_mut().record(now_ns.saturating_sub(header.sent_ns));
             if self.shared.first_ns.get() == 0 {
                 self.shared.first_ns.set(now_ns);
@@ -316,19 +341,20 @@ impl UeFlow {
             down.ack_due = false;
             down.acked_ns = now_ns;
             let (ue, run, seq) = (self.ue, self.shared.run, down.checker.next_seq());
-            let header =
-                ProbeHeader { kind: ProbeKind::Ack, flags: FLAG_DOWNLINK, ue, run, seq, sent_ns: now_ns };
+            let (kind, flags, mark) = (ProbeKind::Ack, FLAG_DOWNLINK, down.cuts);
+            let header = ProbeHeader { kind, flags, mark, ue, run, seq, sent_ns: now_ns };
             let len = self.builder.control(&header, &[], &mut packet);
             sealer.seal(&packet[..len]);
         }
         self.fill_data(now_ns, sealer, &mut packet);
     }
 
-    /// Seals data as far as window, room and write allow; the last packet asks for an acknowledgement.
+    /// Seals data as far as window, room, run and write allow.
     fn fill_data(&mut self, now_ns: u64, sealer: &mut Sealer<'_>, packet: &mut [u8]) {
         let Some(up) = self.up.as_mut().filter(|up| up.running) else { return };
         let wanted = up.flow.allowance();
-        let granted = wanted.min(self.shared.room());
+        let room = self.shared.room();
+        let granted = wanted.min(room).min(u64::from(self.shared.run_len));
         if granted == 0 {
             if wanted > 0 && !up.waiting {
                 up.waiting = true;
@@ -340,14 +366,14 @@ impl UeFlow {
         if up.flow.in_flight() == 0 {
             up.moved_ns = now_ns;
         }
-        let (ue, run) = (self.ue, self.shared.run);
+        let (ue, run, kind) = (self.ue, self.shared.run, ProbeKind::Data);
         let mut sent = 0;
         while sent < granted && !sealer.is_full() {
             let seq = up.flow.take();
             let len = self.shared.size.len(seq);
             let last = sent + 1 == granted || sealer.is_full_after(len);
-            let flags = if last { FLAG_ACK_NOW } else { 0 };
-            let header = ProbeHeader { kind: ProbeKind::Data, flags, ue, run, seq, sent_ns: now_ns };
+            let flags = if last && up.flow.ask(sent + 1 == room) { FLAG_ACK_NOW } else { 0 };
+            let header = ProbeHeader { kind, flags, mark: up.flow.mark(seq), ue, run, seq, sent_ns: now_ns };
             self.builder.data(&header, &self.shared.pattern, len, &mut packet[..len]);
             if !sealer.seal(&packet[..len]) {
                 up.flow.untake(1);
@@ -362,19 +388,42 @@ impl UeFlow {
     }
 }
 
-/// A flow that the UE's tunnel and the run both hold.
-pub(super) struct SharedFlow(pub(super) Rc<RefCell<UeFlow>>);
+/// The flows of one UE, which its tunnel and the run both hold.
+#[derive(Default)]
+pub(super) struct UeFlows {
+    /// Its bulk flow and its voice flow, where it has them.
+    flows: [Option<Rc<RefCell<UeFlow>>>; Class::COUNT],
+}
 
-impl Inner for SharedFlow {
+impl UeFlows {
+    /// Adds a flow.
+    pub(super) fn add(&mut self, class: Class, flow: Rc<RefCell<UeFlow>>) {
+        self.flows[class as usize] = Some(flow);
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Rc<RefCell<UeFlow>>> {
+        self.flows.iter().flatten()
+    }
+}
+
+impl Inner for UeFlows {
     fn on_packet(&mut self, now_ns: u64, packet: &[u8]) {
-        self.0.borrow_mut().on_packet(now_ns, packet);
+        let Some(udp) = parse_udp(packet) else { return };
+        let flow = Class::of_port(udp.dst_port).and_then(|class| self.flows[class as usize].as_ref());
+        if let Some(flow) = flow {
+            flow.borrow_mut().on_packet(now_ns, &udp);
+        }
     }
 
     fn fill(&mut self, now_ns: u64, sealer: &mut Sealer<'_>) {
-        self.0.borrow_mut().fill(now_ns, sealer);
+        self.each().for_each(|flow| flow.borrow_mut().fill(now_ns, sealer));
     }
 
     fn has_output(&self) -> bool {
-        self.0.borrow().has_output()
+        self.each().any(|flow| flow.borrow().has_output())
+    }
+
+    fn on_cut(&mut self, cut: Cut) {
+        self.each().for_each(|flow| flow.borrow_mut().on_cut(cut));
     }
 }

@@ -4,20 +4,28 @@
 //! still on the way one second to arrive. What counts is what the receiving end saw: the sink's reports for the uplink,
 //! the UEs' own checkers for the downlink.
 
+mod churn;
 mod flow;
+mod outcome;
 mod shared;
+mod ticker;
+
+pub use outcome::{ChurnOutcome, TrafficOutcome, VoiceOutcome};
 
 use super::{Fleet, Ue};
 use crate::host::clock;
-use crate::host::process::{CpuReading, GatewayProcess};
-use crate::probe::{SizePlan, Tally};
-use crate::report::{DirectionSection, LatencySection, LatencySummary, Progress};
-use flow::UeFlow;
-use shared::Shared;
+use crate::host::process::GatewayProcess;
+use crate::probe::SizePlan;
+use crate::report::Progress;
+use churn::Churn;
+use flow::{UeFlow, UeFlows};
+use outcome::CpuMeter;
+use shared::{Class, Shared};
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use ticker::Ticker;
 
 /// Where uplink packets go when no far end listens: an address of the benchmarking range (RFC 2544), port 9 (discard).
 const NOWHERE: &str = "198.18.0.1:9";
@@ -31,8 +39,15 @@ const ASK_BATCH: usize = 128;
 const ASK_PAUSE: Duration = Duration::from_millis(5);
 /// Control messages are repeated so often until answered.
 const REPEAT: Duration = Duration::from_millis(100);
-/// How often pacing and stalls are looked after.
-const TICK: Duration = Duration::from_millis(2);
+/// How often pacing and stalls are looked after: the more flows, the less often.
+const TICK_MAX: Duration = Duration::from_millis(2);
+const TICK_MIN: Duration = Duration::from_micros(250);
+const TICK_PER_FLOW: Duration = Duration::from_micros(1);
+/// Packets per second of a call in one direction, and the octets of each.
+pub const VOICE_PACKETS_PER_S: f64 = 50.0;
+const VOICE_LEN: u16 = 160;
+/// The run number of the voice flows differs from that of the bulk flows in this bit, so that the sink counts them apart.
+const VOICE_RUN: u32 = 1 << 31;
 
 /// Which way the traffic goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -48,8 +63,13 @@ pub enum Direction {
 /// How fast the flows go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// Closed loop: at most so many packets in flight per UE and direction.
-    Window(u32),
+    /// Closed loop: at most so many packets in flight per UE.
+    Window {
+        /// Uplink.
+        up: u32,
+        /// Downlink.
+        down: u32,
+    },
     /// So many packets per second per UE and direction.
     PacketsPerSecond(f64),
 }
@@ -69,35 +89,32 @@ pub struct TrafficPlan {
     pub pace: Pace,
     /// Number of the run.
     pub run: u32,
+    /// Most packets of one UE in a row; as many as a write carries when absent.
+    pub run_len: Option<u32>,
+    /// Downlink packets in flight of all UEs together: what the queues on the way hold.
+    pub queue: u32,
+    /// Calls beside the rest.
+    pub voice: Option<VoicePlan>,
+    /// Share of the UEs that cut their connection each second.
+    pub churn: Option<f64>,
 }
 
-/// What a run measured.
-#[derive(Clone, Debug, Default)]
-pub struct TrafficOutcome {
-    /// Uplink, `None` when not run.
-    pub uplink: Option<DirectionSection>,
-    /// Downlink, `None` when not run.
-    pub downlink: Option<DirectionSection>,
-    /// Gateway CPU seconds over the traffic phase: process, and process plus softirq.
-    pub cpu_s: Option<f64>,
-    /// See `cpu_s`.
-    pub core_s: Option<f64>,
-    /// UEs whose flow the sink did not open.
-    pub unopened: u64,
-    /// Headers the sink could not read.
-    pub corrupt_headers: u64,
-}
-
-impl TrafficOutcome {
-    /// Returns `cpu_s` per 10^9 inner octets of the directions that ran.
-    pub fn cpu_s_per_gb(&self) -> Option<f64> {
-        let bytes: u64 =
-            [&self.uplink, &self.downlink].into_iter().flatten().filter_map(|way| way.bytes).sum();
-        per_gb(self.cpu_s, bytes)
-    }
+/// Which UEs make a call: 160-octet packets with DSCP EF every 20 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoicePlan {
+    /// So many, the first ones.
+    pub ues: u32,
+    /// They pass bulk traffic as well.
+    pub beside: bool,
 }
 
 type Flows = Vec<(Rc<Ue>, Rc<RefCell<UeFlow>>)>;
+
+/// Settings and measurements of the two kinds of flows.
+struct Classes {
+    bulk: Rc<Shared>,
+    voice: Rc<Shared>,
+}
 
 /// Runs `plan` over the attached UEs of `fleet`.
 pub async fn run(
@@ -107,28 +124,30 @@ pub async fn run(
     progress: &Progress,
 ) -> TrafficOutcome {
     let far = plan.far.unwrap_or_else(|| NOWHERE.parse().expect("a literal address"));
-    let shared = Rc::new(Shared::new(plan, far));
-    let mut outcome = TrafficOutcome::default();
-    let mut flows = open_flows(fleet, &shared);
-    outcome.unopened = fleet.attached().count() as u64 - flows.len() as u64;
+    let classes = Classes {
+        bulk: Rc::new(Shared::new(plan, Class::Bulk, far)),
+        voice: Rc::new(Shared::new(&voice_plan(plan), Class::Voice, far)),
+    };
+    let mut flows = open_flows(fleet, plan, &classes);
+    let mut unopened = fleet.attached().count().saturating_sub(flows.len());
     if plan.far.is_some() {
         ask_until(&flows, ANSWER_TIMEOUT, UeFlow::is_open, UeFlow::ask_open).await;
         let before = flows.len();
         flows.retain(|(_, flow)| flow.borrow().is_open());
-        outcome.unopened += before as u64 - flows.len() as u64;
+        unopened += before - flows.len();
     }
-    let cpu_before = gateway.and_then(|process| process.cpu());
-    let begun_at = Instant::now();
+    let mut churn = plan.churn.map(|share| Churn::new(share, fleet, plan.duration));
+    let meter = CpuMeter::start(gateway);
     let begun_ns = clock::monotonic_ns();
-    pass(&flows, plan, begun_at, progress).await;
+    pass(&flows, plan, churn.as_mut(), progress).await;
     let span_s = (clock::monotonic_ns() - begun_ns) as f64 / 1e9;
-    let cpu_after = gateway.and_then(|process| process.cpu());
-    (outcome.cpu_s, outcome.core_s) = cpu_spent(cpu_before, cpu_after);
+    let mut outcome = TrafficOutcome { unopened: unopened as u64, ..meter.stop() };
     if plan.far.is_some() {
         ask_until(&flows, GRACE, UeFlow::is_settled, UeFlow::ask_report).await;
         ask_until(&flows, ANSWER_TIMEOUT, UeFlow::is_reported, UeFlow::ask_report).await;
     }
-    collect(&flows, &shared, plan, span_s, &mut outcome);
+    outcome.churn = churn.map(|churn| churn.outcome(fleet));
+    outcome.collect(&flows, &classes, plan, span_s);
     for (ue, _) in &flows {
         ue.set_inner(None);
     }
@@ -141,46 +160,67 @@ pub async fn run(
     outcome
 }
 
-/// Gives every attached UE with an address of the far end's family a flow.
-fn open_flows(fleet: &Fleet, shared: &Rc<Shared>) -> Flows {
+/// Returns what the voice flows of `plan` do.
+fn voice_plan(plan: &TrafficPlan) -> TrafficPlan {
+    TrafficPlan {
+        size: SizePlan::Fixed(VOICE_LEN),
+        pace: Pace::PacketsPerSecond(VOICE_PACKETS_PER_S),
+        run: plan.run ^ VOICE_RUN,
+        ..plan.clone()
+    }
+}
+
+/// Gives every attached UE with an address of the far end's family its flows.
+fn open_flows(fleet: &Fleet, plan: &TrafficPlan, classes: &Classes) -> Flows {
     let mut flows = Vec::new();
-    for ue in fleet.attached() {
-        let address = ue.attached().inner.into_iter().find(|inner| inner.is_ipv4() == shared.far.is_ipv4());
-        let Some(flow) = address.and_then(|address| UeFlow::new(ue, address, shared.clone())) else {
+    for (index, ue) in (0..).zip(fleet.attached()) {
+        let inner = ue.attached().inner;
+        let Some(address) = inner.into_iter().find(|inner| inner.is_ipv4() == classes.bulk.far.is_ipv4())
+        else {
             continue;
         };
-        let flow = Rc::new(RefCell::new(flow));
-        ue.set_inner(Some(Box::new(flow::SharedFlow(flow.clone()))));
-        flows.push((ue.clone(), flow));
+        let calls = plan.voice.is_some_and(|voice| index < voice.ues);
+        let bulk = !calls || plan.voice.is_some_and(|voice| voice.beside);
+        let wanted = [(calls, &classes.voice), (bulk, &classes.bulk)];
+        add_flows(ue, address, wanted, &mut flows);
     }
     flows
 }
 
+/// Adds those flows of one UE that are wanted.
+fn add_flows(ue: &Rc<Ue>, address: IpAddr, wanted: [(bool, &Rc<Shared>); Class::COUNT], flows: &mut Flows) {
+    let mut own = UeFlows::default();
+    for (_, shared) in wanted.into_iter().filter(|(wanted, _)| *wanted) {
+        if let Some(flow) = UeFlow::new(ue, address, shared.clone()) {
+            let flow = Rc::new(RefCell::new(flow));
+            own.add(shared.class, flow.clone());
+            flows.push((ue.clone(), flow));
+        }
+    }
+    ue.set_inner(Some(Box::new(own)));
+}
+
 /// Lets the traffic go for the time asked.
-async fn pass(flows: &Flows, plan: &TrafficPlan, begun_at: Instant, progress: &Progress) {
+async fn pass(flows: &Flows, plan: &TrafficPlan, mut churn: Option<&mut Churn>, progress: &Progress) {
+    let begun_at = Instant::now();
     let label = match plan.direction {
         Direction::Up => "uplink",
         Direction::Down => "downlink",
         Direction::Both => "both ways",
     };
     let bar = progress.bar(label, plan.duration.as_millis() as u64);
-    for batch in flows.chunks(ASK_BATCH) {
-        for (ue, flow) in batch {
-            flow.borrow_mut().go(clock::monotonic_ns());
-            ue.wake();
-        }
-        if flows.len() > ASK_BATCH {
-            tokio::time::sleep(ASK_PAUSE).await;
-        }
-    }
-    let mut interval = tokio::time::interval(TICK);
+    start(flows).await;
+    let mut ticker = Ticker::new(tick(flows, plan));
     while begun_at.elapsed() < plan.duration {
-        interval.tick().await;
+        ticker.tick().await;
         let now_ns = clock::monotonic_ns();
         for (ue, flow) in flows {
             if flow.borrow_mut().tick(now_ns) {
                 ue.wake();
             }
+        }
+        if let Some(churn) = churn.as_deref_mut() {
+            churn.tick(begun_at.elapsed());
         }
         bar.set_position(begun_at.elapsed().as_millis() as u64);
     }
@@ -189,6 +229,28 @@ async fn pass(flows: &Flows, plan: &TrafficPlan, begun_at: Instant, progress: &P
         ue.wake();
     }
     bar.finish_and_clear();
+}
+
+/// Starts the flows in batches; paced ones are spread over their interval, so that they do not keep step.
+async fn start(flows: &Flows) {
+    let count = flows.len() as f64;
+    for (batch, first) in flows.chunks(ASK_BATCH).zip((0..).step_by(ASK_BATCH)) {
+        for ((ue, flow), index) in batch.iter().zip(first..) {
+            flow.borrow_mut().go(clock::monotonic_ns(), f64::from(index) / count);
+            ue.wake();
+        }
+        if flows.len() > ASK_BATCH {
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
+    }
+}
+
+/// Returns how often to tick: pacing wants it often, the closed loop only for stalls.
+fn tick(flows: &Flows, plan: &TrafficPlan) -> Duration {
+    match plan.pace {
+        Pace::Window { .. } => TICK_MAX,
+        Pace::PacketsPerSecond(_) => (TICK_PER_FLOW * flows.len() as u32).clamp(TICK_MIN, TICK_MAX),
+    }
 }
 
 /// Asks every flow that is not done, again every [`REPEAT`], until all are or the time is over.
@@ -209,78 +271,4 @@ async fn ask_until(flows: &Flows, limit: Duration, done: fn(&UeFlow) -> bool, as
         }
         tokio::time::sleep(ASK_PAUSE).await;
     }
-}
-
-fn collect(flows: &Flows, shared: &Shared, plan: &TrafficPlan, span_s: f64, outcome: &mut TrafficOutcome) {
-    if plan.direction != Direction::Down {
-        outcome.uplink = Some(match plan.far {
-            Some(_) => collect_uplink(flows, shared, outcome),
-            None => {
-                let sums = flows.iter().map(|(_, flow)| flow.borrow().sent_up());
-                let (sent, bytes) = sums.fold((0, 0), |sum, flow| (sum.0 + flow.0, sum.1 + flow.1));
-                DirectionSection::unchecked(sent, bytes, span_s)
-            }
-        });
-    }
-    if plan.direction != Direction::Up && plan.far.is_some() {
-        outcome.downlink = Some(collect_downlink(flows, shared));
-    }
-    for way in [&mut outcome.uplink, &mut outcome.downlink].into_iter().flatten() {
-        way.cpu_s_per_gb = per_gb(outcome.cpu_s, way.bytes.unwrap_or(0));
-    }
-}
-
-fn collect_uplink(flows: &Flows, shared: &Shared, outcome: &mut TrafficOutcome) -> DirectionSection {
-    let mut tally = Tally::default();
-    let (mut sent, mut unreported) = (0, 0);
-    let (mut first_ns, mut last_ns, mut latency) = (u64::MAX, 0, LatencySummary::default());
-    for (_, flow) in flows {
-        let flow = flow.borrow();
-        sent += flow.sent_up().0;
-        let Some(report) = flow.uplink_report() else {
-            unreported += 1;
-            continue;
-        };
-        tally.add(&report.tally);
-        outcome.corrupt_headers = outcome.corrupt_headers.max(report.corrupt_headers);
-        first_ns = first_ns.min(report.first_ns.max(1));
-        if report.last_ns >= last_ns {
-            (last_ns, latency) = (report.last_ns, report.latency);
-        }
-    }
-    tally.corrupted += outcome.corrupt_headers;
-    if unreported > 0 {
-        tracing::warn!(unreported, "the sink gave no report for some UEs; all their packets count as lost");
-    }
-    let mut section = DirectionSection::checked(sent, &tally, last_ns.saturating_sub(first_ns) as f64 / 1e9);
-    section.latency_us = shared.same_clock().then(|| LatencySection::from_summary(&latency)).flatten();
-    section
-}
-
-fn collect_downlink(flows: &Flows, shared: &Shared) -> DirectionSection {
-    let mut tally = Tally::default();
-    let mut sent = 0;
-    for (_, flow) in flows {
-        let flow = flow.borrow();
-        tally.add(flow.received_down());
-        sent += flow.downlink_report().map_or(flow.received_down().received, |report| report.sent);
-    }
-    tally.corrupted += shared.corrupt_headers.get();
-    let span_s = shared.last_ns.get().saturating_sub(shared.first_ns.get()) as f64 / 1e9;
-    let mut section = DirectionSection::checked(sent, &tally, span_s);
-    section.latency_us = shared
-        .same_clock()
-        .then(|| LatencySection::from_summary(&shared.latencies.borrow().summary()))
-        .flatten();
-    section
-}
-
-fn cpu_spent(before: Option<CpuReading>, after: Option<CpuReading>) -> (Option<f64>, Option<f64>) {
-    let (Some(before), Some(after)) = (before, after) else { return (None, None) };
-    let process_s = after.process_s - before.process_s;
-    (Some(process_s), Some(process_s + after.softirq_s - before.softirq_s))
-}
-
-fn per_gb(cpu_s: Option<f64>, bytes: u64) -> Option<f64> {
-    cpu_s.filter(|_| bytes > 0).map(|cpu_s| cpu_s / (bytes as f64 / 1e9))
 }
