@@ -1,0 +1,492 @@
+//! Consecutive segments of one TCP or UDP flow become one super-packet: what a network card's receive offload
+//! does, in front of a TUN device.
+//!
+//! [`Segment`] says whether a packet may be part of one, [`Run`] whether it continues the one at hand and, in
+//! the end, which headers the whole gets. The payloads stay where they are: the caller writes the first packet
+//! and then the payloads of the others. What the device cuts out of a super-packet is, octet by octet, what
+//! came in: only packets whose checksums hold and whose headers follow from the first one's are joined.
+
+use super::checksum::Checksum;
+use super::header::{Fragment, InnerHeader};
+use super::protocol;
+use super::virtio::{Gso, VirtioHeader};
+
+/// Most segments of a super-packet (`UDP_MAX_SEGMENTS` of the kernels before 6.9).
+pub const SEGMENTS_MAX: usize = 64;
+
+/// Longest super-packet: what IPv4's Total Length can say.
+const SUPER_LEN_MAX: usize = u16::MAX as usize;
+
+const V4_HEADER_LEN: usize = 20;
+const V6_HEADER_LEN: usize = 40;
+const UDP_HEADER_LEN: usize = 8;
+const TCP_HEADER_LEN: usize = 20;
+const TCP_CHECKSUM_AT: usize = 16;
+const UDP_CHECKSUM_AT: usize = 6;
+const TCP_FLAGS_AT: usize = 13;
+const TCP_ACK: u8 = 0x10;
+const TCP_PSH: u8 = 0x08;
+
+/// A packet that may be part of a super-packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// TCP; otherwise UDP.
+    tcp: bool,
+    /// Octets of the IP header.
+    ip_len: u8,
+    /// Octets of IP and transport header.
+    header_len: u8,
+    payload_len: u16,
+}
+
+impl Segment {
+    /// `packet` as a segment: TCP data with no flag but ACK and PSH, or UDP with a checksum, without IP
+    /// options, extension headers and fragmentation. `inner` is its parsed header.
+    pub fn of(packet: &[u8], inner: &InnerHeader) -> Option<Self> {
+        let ip_len = if inner.version == 4 { V4_HEADER_LEN } else { V6_HEADER_LEN };
+        if inner.transport_at != ip_len || inner.fragment != Fragment::No || packet.len() != inner.total_len {
+            return None;
+        }
+        let transport = packet.get(ip_len..)?;
+        let (tcp, transport_len) = match inner.proto {
+            protocol::TCP => (true, tcp_data_header_len(transport)?),
+            protocol::UDP => (false, udp_header_len(transport)?),
+            _ => return None,
+        };
+        let payload_len = transport.len().checked_sub(transport_len).filter(|&len| len > 0)?;
+        Some(Self {
+            tcp,
+            ip_len: ip_len as u8,
+            header_len: (ip_len + transport_len) as u8,
+            payload_len: u16::try_from(payload_len).ok()?,
+        })
+    }
+
+    /// Whether it is TCP; otherwise it is UDP.
+    pub fn is_tcp(&self) -> bool {
+        self.tcp
+    }
+
+    /// Octets of IP and transport header: where the payload starts.
+    pub fn header_len(&self) -> usize {
+        usize::from(self.header_len)
+    }
+
+    fn ip_len(&self) -> usize {
+        usize::from(self.ip_len)
+    }
+
+    /// Whether IPv4's header checksum and the transport's checksum hold.
+    fn verifies(&self, packet: &[u8]) -> bool {
+        let (ip, transport) = packet.split_at(self.ip_len());
+        let pseudo = pseudo_header(ip, self.tcp, transport.len());
+        let ip_holds = ip.len() != V4_HEADER_LEN || Checksum::new().with(ip).finish() == 0;
+        ip_holds && pseudo.with(transport).finish() == 0
+    }
+}
+
+/// Octets of a TCP header that carries data and nothing that must be seen alone.
+fn tcp_data_header_len(transport: &[u8]) -> Option<usize> {
+    let header: &[u8; TCP_HEADER_LEN] = transport.first_chunk()?;
+    let len = usize::from(header[12] >> 4) * 4;
+    let plain = header[12] & 0x0f == 0 && header[TCP_FLAGS_AT] & !TCP_PSH == TCP_ACK;
+    (plain && len >= TCP_HEADER_LEN).then_some(len)
+}
+
+fn udp_header_len(transport: &[u8]) -> Option<usize> {
+    let header: &[u8; UDP_HEADER_LEN] = transport.first_chunk()?;
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let summed = header[UDP_CHECKSUM_AT..] != [0, 0];
+    (summed && len == transport.len()).then_some(UDP_HEADER_LEN)
+}
+
+/// The sum over the pseudo header of a transport of `len` octets behind `ip`.
+fn pseudo_header(ip: &[u8], tcp: bool, len: usize) -> Checksum {
+    let addresses = if ip.len() == V4_HEADER_LEN { &ip[12..] } else { &ip[8..] };
+    let protocol = if tcp { protocol::TCP } else { protocol::UDP };
+    Checksum::new().with(addresses).with(&[0, protocol]).with(&(len as u32).to_be_bytes())
+}
+
+/// What became of a packet offered to a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Joined {
+    /// It belongs to another flow.
+    OtherFlow,
+    /// It is of the same flow and does not continue the run: the run must leave first.
+    No,
+    /// It is part of the run, which may go on.
+    Yes,
+    /// It is part of the run and its last segment.
+    Last,
+}
+
+/// Segments found to continue each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    first: Segment,
+    segments: u16,
+    payload_len: u32,
+    /// The last segment asks the receiver to pass the data on.
+    push: bool,
+}
+
+impl Run {
+    /// A run of one packet.
+    pub fn new(first: Segment) -> Self {
+        Self { first, segments: 1, payload_len: u32::from(first.payload_len), push: false }
+    }
+
+    /// Segments so far.
+    pub fn segments(&self) -> usize {
+        usize::from(self.segments)
+    }
+
+    /// Octets of the super-packet so far.
+    pub fn octets(&self) -> usize {
+        self.first.header_len() + self.payload_len as usize
+    }
+
+    /// Whether the run may still take a segment: a PSH in its first packet ends it.
+    pub fn is_open(&self, head: &[u8]) -> bool {
+        !self.first.tcp || !pushes(head, &self.first)
+    }
+
+    /// Offers `packet`, which is `segment`; `head` is the first packet of the run as it came.
+    pub fn join(&mut self, head: &[u8], packet: &[u8], segment: &Segment) -> Joined {
+        if !self.same_flow(head, packet, segment) {
+            return Joined::OtherFlow;
+        }
+        let fits = segment.payload_len <= self.first.payload_len
+            && self.segments() < SEGMENTS_MAX
+            && self.octets() + usize::from(segment.payload_len) <= SUPER_LEN_MAX;
+        if !fits || !self.continues(head, packet, segment) {
+            return Joined::No;
+        }
+        // The first packet is summed only once there is a second one.
+        if (self.segments == 1 && !self.first.verifies(head)) || !segment.verifies(packet) {
+            return Joined::No;
+        }
+        self.segments += 1;
+        self.payload_len += u32::from(segment.payload_len);
+        self.push = segment.tcp && pushes(packet, segment);
+        let last = self.push || segment.payload_len < self.first.payload_len;
+        if last { Joined::Last } else { Joined::Yes }
+    }
+
+    fn same_flow(&self, head: &[u8], packet: &[u8], segment: &Segment) -> bool {
+        let first = &self.first;
+        let addresses = if first.ip_len() == V4_HEADER_LEN { 12 } else { 8 };
+        // Addresses and, behind them, the ports.
+        (first.tcp, first.ip_len) == (segment.tcp, segment.ip_len)
+            && head[addresses..first.ip_len() + 4] == packet[addresses..first.ip_len() + 4]
+    }
+
+    /// Whether all of the headers are what cutting the super-packet would make.
+    fn continues(&self, head: &[u8], packet: &[u8], segment: &Segment) -> bool {
+        let ip_len = self.first.ip_len();
+        if segment.header_len != self.first.header_len {
+            return false;
+        }
+        let (head, packet) = (&head[..self.first.header_len()], &packet[..self.first.header_len()]);
+        let ip_continues = if ip_len == V4_HEADER_LEN {
+            // Type of service, flags, time to live; the device numbers what may be fragmented upwards.
+            let word = |packet: &[u8], at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+            let whole = word(head, 6) & 0x4000 != 0;
+            head[..2] == packet[..2]
+                && head[6..10] == packet[6..10]
+                && (whole || word(packet, 4) == word(head, 4).wrapping_add(self.segments))
+        } else {
+            head[..4] == packet[..4] && head[7] == packet[7]
+        };
+        ip_continues && (!self.first.tcp || self.tcp_continues(&head[ip_len..], &packet[ip_len..]))
+    }
+
+    fn tcp_continues(&self, head: &[u8], packet: &[u8]) -> bool {
+        let sequence = |header: &[u8]| u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        sequence(packet) == sequence(head).wrapping_add(self.payload_len)
+            && head[8..TCP_FLAGS_AT] == packet[8..TCP_FLAGS_AT]
+            && head[14..TCP_CHECKSUM_AT] == packet[14..TCP_CHECKSUM_AT]
+            && head[18..] == packet[18..]
+    }
+
+    /// Turns the headers of the first packet, which starts at `head`, into those of the super-packet, and
+    /// says how the device is to cut it. A run of one packet stays as it came.
+    pub fn finish(&self, head: &mut [u8]) -> VirtioHeader {
+        if self.segments == 1 {
+            return VirtioHeader::default();
+        }
+        let (ip_len, header_len) = (self.first.ip_len(), self.first.header_len());
+        let (ip, transport) = head[..header_len].split_at_mut(ip_len);
+        let transport_len = self.octets() - ip_len;
+        write_ip_len(ip, transport_len);
+        let partial = pseudo_header(ip, self.first.tcp, transport_len).partial().to_be_bytes();
+        let checksum_at = if self.first.tcp {
+            transport[TCP_FLAGS_AT] |= if self.push { TCP_PSH } else { 0 };
+            TCP_CHECKSUM_AT
+        } else {
+            transport[4..6].copy_from_slice(&(transport_len as u16).to_be_bytes());
+            UDP_CHECKSUM_AT
+        };
+        transport[checksum_at..checksum_at + 2].copy_from_slice(&partial);
+        VirtioHeader {
+            flags: VirtioHeader::NEEDS_CSUM,
+            gso: match (self.first.tcp, ip_len) {
+                (true, V4_HEADER_LEN) => Gso::Tcp4,
+                (true, _) => Gso::Tcp6,
+                (false, _) => Gso::Udp,
+            },
+            gso_ecn: false,
+            hdr_len: header_len as u16,
+            gso_size: self.first.payload_len,
+            csum_start: ip_len as u16,
+            csum_offset: checksum_at as u16,
+        }
+    }
+}
+
+fn pushes(packet: &[u8], segment: &Segment) -> bool {
+    packet.get(segment.ip_len() + TCP_FLAGS_AT).is_some_and(|flags| flags & TCP_PSH != 0)
+}
+
+/// Writes the length of what follows the IP header, and IPv4's checksum.
+fn write_ip_len(ip: &mut [u8], transport_len: usize) {
+    if ip.len() == V4_HEADER_LEN {
+        ip[2..4].copy_from_slice(&((V4_HEADER_LEN + transport_len) as u16).to_be_bytes());
+        ip[10..12].fill(0);
+        let checksum = Checksum::new().with(ip).finish();
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    } else {
+        ip[4..6].copy_from_slice(&(transport_len as u16).to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    struct Flow {
+        version: u8,
+        tcp: bool,
+        options: usize,
+    }
+
+    const FLOWS: [Flow; 5] = [
+        Flow { version: 4, tcp: true, options: 0 },
+        Flow { version: 4, tcp: true, options: 12 },
+        Flow { version: 6, tcp: true, options: 12 },
+        Flow { version: 4, tcp: false, options: 0 },
+        Flow { version: 6, tcp: false, options: 0 },
+    ];
+
+    /// Segment `index` of a flow whose segments have `len` octets, `this_len` in this one.
+    fn packet(flow: Flow, index: u16, len: u16, this_len: u16, flags: u8) -> Vec<u8> {
+        let payload: Vec<u8> = (0..this_len).map(|n| (n ^ index) as u8).collect();
+        let mut transport = vec![0x1f, 0x90, 0x00, 0x50];
+        if flow.tcp {
+            transport.extend_from_slice(
+                &(u32::MAX - 100).wrapping_add(u32::from(index) * u32::from(len)).to_be_bytes(),
+            );
+            transport.extend_from_slice(&[1, 2, 3, 4, ((20 + flow.options) / 4 * 16) as u8, flags]);
+            transport.extend_from_slice(&[2, 0, 0, 0, 0, 0]);
+            transport.extend_from_slice(&vec![1; flow.options]);
+        } else {
+            transport.extend_from_slice(&(8 + this_len).to_be_bytes());
+            transport.extend_from_slice(&[0, 0]);
+        }
+        transport.extend_from_slice(&payload);
+        let mut packet = vec![0; if flow.version == 4 { 20 } else { 40 }];
+        let protocol = if flow.tcp { 6 } else { 17 };
+        if flow.version == 4 {
+            packet[0] = 0x45;
+            packet[4..6].copy_from_slice(&(0xfffe_u16.wrapping_add(index)).to_be_bytes());
+            packet[8..10].copy_from_slice(&[64, protocol]);
+            packet[12..20].copy_from_slice(&[10, 64, 0, 9, 192, 0, 2, 1]);
+        } else {
+            packet[0] = 0x60;
+            packet[6..8].copy_from_slice(&[protocol, 64]);
+            packet[8..40].copy_from_slice(&[0xfd; 32]);
+        }
+        write_ip_len(&mut packet, transport.len());
+        let at = if flow.tcp { TCP_CHECKSUM_AT } else { UDP_CHECKSUM_AT };
+        let checksum = pseudo_header(&packet, flow.tcp, transport.len()).with(&transport).finish();
+        transport[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        packet.extend_from_slice(&transport);
+        packet
+    }
+
+    fn segment(packet: &[u8]) -> Option<Segment> {
+        Segment::of(packet, &InnerHeader::parse(packet).expect("a sound header"))
+    }
+
+    fn join(run: &mut Run, head: &[u8], next: &[u8]) -> Joined {
+        run.join(head, next, &segment(next).expect("a segment"))
+    }
+
+    fn run(head: &[u8]) -> Run {
+        Run::new(segment(head).expect("a segment"))
+    }
+
+    #[test]
+    fn consecutive_segments_become_one_packet() {
+        for flow in FLOWS {
+            let head = packet(flow, 0, 1000, 1000, TCP_ACK);
+            let mut run = run(&head);
+            for index in 1..5 {
+                assert_eq!(join(&mut run, &head, &packet(flow, index, 1000, 1000, TCP_ACK)), Joined::Yes);
+            }
+            let last = packet(flow, 5, 1000, 400, TCP_ACK | TCP_PSH);
+            assert_eq!(join(&mut run, &head, &last), Joined::Last, "{flow:?}");
+            let mut whole = head.clone();
+            let header = run.finish(&mut whole);
+            assert_eq!((run.segments(), usize::from(header.gso_size)), (6, 1000));
+            assert!(header.needs_csum() && header.gso != Gso::None);
+            // The whole, its checksum completed as the device would, verifies.
+            let head_len = usize::from(header.hdr_len);
+            for index in 1..6 {
+                let len = if index == 5 { 400 } else { 1000 };
+                whole.extend_from_slice(&packet(flow, index, 1000, len, TCP_ACK)[head_len..]);
+            }
+            assert_eq!(whole.len(), run.octets());
+            let at = usize::from(header.csum_start);
+            let sum = Checksum::new().with(&whole[at..]).finish();
+            let field = at + usize::from(header.csum_offset);
+            whole[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+            let inner = InnerHeader::parse(&whole).expect("sound");
+            assert_eq!(inner.total_len, whole.len());
+            assert!(Segment { payload_len: 0, ..run.first }.verifies(&whole), "{flow:?}");
+            assert_eq!(whole[at + TCP_FLAGS_AT] & TCP_PSH != 0, flow.tcp);
+        }
+    }
+
+    #[test]
+    fn a_packet_alone_leaves_as_it_came() {
+        let mut head = packet(FLOWS[0], 0, 1000, 1000, TCP_ACK);
+        let before = head.clone();
+        assert_eq!(run(&head).finish(&mut head), VirtioHeader::default());
+        assert_eq!(head, before);
+    }
+
+    #[test]
+    fn what_does_not_follow_is_not_joined() {
+        let flow = FLOWS[1];
+        let head = packet(flow, 0, 1000, 1000, TCP_ACK);
+        let next = packet(flow, 1, 1000, 1000, TCP_ACK);
+        // Octet by octet over both headers: each change either makes another flow, or no segment at all,
+        // or one that does not continue; the checksum is corrected so that it is not what refuses.
+        for at in 0..52 {
+            let mut changed = next.clone();
+            changed[at] ^= 0x01;
+            let Ok(inner) = InnerHeader::parse(&changed) else { continue };
+            let Some(segment) = Segment::of(&changed, &inner) else { continue };
+            changed[10..12].fill(0);
+            let sum = Checksum::new().with(&changed[..20]).finish().to_be_bytes();
+            changed[10..12].copy_from_slice(&sum);
+            changed[36..38].fill(0);
+            let sum = pseudo_header(&changed[..20], true, changed.len() - 20).with(&changed[20..]).finish();
+            changed[36..38].copy_from_slice(&sum.to_be_bytes());
+            let joined = run(&head).join(&head, &changed, &segment);
+            let summed = (10..12).contains(&at) || (36..38).contains(&at);
+            assert_eq!(matches!(joined, Joined::Yes), summed, "octet {at}");
+        }
+    }
+
+    #[test]
+    fn broken_checksums_are_never_repaired() {
+        for flow in FLOWS {
+            let head = packet(flow, 0, 1000, 1000, TCP_ACK);
+            let mut next = packet(flow, 1, 1000, 1000, TCP_ACK);
+            *next.last_mut().expect("data") ^= 1;
+            assert_eq!(join(&mut run(&head), &head, &next), Joined::No);
+            let (mut head, next) = (head, packet(flow, 1, 1000, 1000, TCP_ACK));
+            *head.last_mut().expect("data") ^= 1;
+            assert_eq!(join(&mut run(&head), &head, &next), Joined::No);
+            if flow.version == 4 {
+                let head = packet(flow, 0, 1000, 1000, TCP_ACK);
+                let mut next = packet(flow, 1, 1000, 1000, TCP_ACK);
+                next[10] ^= 1;
+                assert_eq!(join(&mut run(&head), &head, &next), Joined::No, "IPv4's own checksum");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_decide_where_a_run_ends() {
+        let flow = FLOWS[3];
+        let head = packet(flow, 0, 1000, 1000, 0);
+        assert_eq!(join(&mut run(&head), &head, &packet(flow, 1, 1000, 1001, 0)), Joined::No);
+        assert_eq!(join(&mut run(&head), &head, &packet(flow, 1, 1000, 999, 0)), Joined::Last);
+        let mut long = run(&head);
+        let taken = (1..100)
+            .take_while(|&index| join(&mut long, &head, &packet(flow, index, 1000, 1000, 0)) == Joined::Yes);
+        assert_eq!(taken.count(), SEGMENTS_MAX - 1);
+        let head = packet(flow, 0, 9000, 9000, 0);
+        let mut jumbo = run(&head);
+        let taken = (1..100)
+            .take_while(|&index| join(&mut jumbo, &head, &packet(flow, index, 9000, 9000, 0)) == Joined::Yes);
+        assert_eq!(taken.count(), 6, "seven times 9,000 octets fit");
+    }
+
+    #[test]
+    fn what_must_be_seen_alone_is_no_segment() {
+        let flow = FLOWS[0];
+        for flags in [0x00, 0x02, 0x12, 0x11, 0x14, 0x30, 0x50, 0x90, 0x08] {
+            assert_eq!(segment(&packet(flow, 0, 100, 100, flags)), None, "flags {flags:#04x}");
+        }
+        assert_eq!(segment(&packet(flow, 0, 100, 0, TCP_ACK)), None, "a bare acknowledgement");
+        let mut fragment = packet(FLOWS[3], 0, 100, 100, 0);
+        fragment[6] = 0x20;
+        assert_eq!(segment(&fragment), None);
+        let mut unsummed = packet(FLOWS[3], 0, 100, 100, 0);
+        unsummed[26..28].fill(0);
+        assert_eq!(segment(&unsummed), None);
+        let mut contradicting = packet(FLOWS[3], 0, 100, 100, 0);
+        contradicting[25] -= 1;
+        assert_eq!(segment(&contradicting), None);
+    }
+
+    #[test]
+    fn a_push_in_the_first_packet_ends_the_run_at_once() {
+        let head = packet(FLOWS[0], 0, 100, 100, TCP_ACK | TCP_PSH);
+        assert!(!run(&head).is_open(&head));
+        let head = packet(FLOWS[0], 0, 100, 100, TCP_ACK);
+        assert!(run(&head).is_open(&head));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_packets_never_panic(
+            mut octets in prop::collection::vec(any::<u8>(), 20..120),
+            other in prop::collection::vec(any::<u8>(), 20..120),
+            version in prop_oneof![Just(0x45u8), Just(0x60)],
+            protocol in prop_oneof![Just(6u8), Just(17)],
+        ) {
+            octets[0] = version;
+            let len = octets.len() as u16;
+            if version == 0x45 {
+                octets[2..4].copy_from_slice(&len.to_be_bytes());
+                octets[6..8].fill(0);
+                octets[9] = protocol;
+            } else if octets.len() >= 40 {
+                octets[4..6].copy_from_slice(&(len - 40).to_be_bytes());
+                octets[6] = protocol;
+            }
+            if let Ok(inner) = InnerHeader::parse(&octets)
+                && let Some(first) = Segment::of(&octets, &inner)
+            {
+                let mut run = Run::new(first);
+                run.join(&octets, &octets, &first);
+                let mut next = octets.clone();
+                next[20..].iter_mut().zip(&other[20..]).for_each(|(to, from)| *to ^= from & 3);
+                if let Ok(inner) = InnerHeader::parse(&next)
+                    && let Some(segment) = Segment::of(&next, &inner)
+                {
+                    run.join(&octets, &next, &segment);
+                }
+                run.finish(&mut octets);
+            }
+        }
+    }
+}
