@@ -258,6 +258,8 @@ pub struct WorkerCounters {
     pub downlink_packets: Counter,
     /// Their octets.
     pub downlink_bytes: Counter,
+    /// Writes to the inner device that carried them; a super-packet is one.
+    pub device_writes: Counter,
     /// IKE messages received.
     pub ike_received: Counter,
     /// IKE messages sent.

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use codec::esp::{EspSpi, SealError};
 use codec::ip::{self, InnerHeader, VirtioHeader};
 use codec::stream;
-use std::io::IoSlice;
 use std::mem;
 use std::net::IpAddr;
 
@@ -64,7 +63,7 @@ impl Worker {
         }
         let mut packet = mem::take(&mut self.packet);
         for _ in 0..DEVICE_READS {
-            match self.device.read(&mut packet) {
+            match self.outlet.device().read(&mut packet) {
                 Ok(Some(len)) => self.on_device_packet(&mut packet[..len]),
                 Ok(None) => {
                     self.device_ready = false;
@@ -93,7 +92,7 @@ impl Worker {
             Err(Refused::TooBig) => {
                 self.counters.dropped(DropReason::TooBig);
                 if let Some(answer) = packet_too_big(inner, self.inner.mtu) {
-                    self.write_device(&[IoSlice::new(&answer)]);
+                    self.outlet.write_own(&self.counters, &answer);
                 }
             }
             outcome => self.after_downlink(outcome, len),

@@ -10,6 +10,7 @@ mod downlink;
 pub mod inbox;
 mod lifecycle;
 mod orders;
+mod outlet;
 mod sad;
 mod uplink;
 
@@ -35,6 +36,7 @@ use crate::types::WorkerId;
 use conn::ConnTable;
 use counters::{DropReason, WorkerCounters};
 use inbox::{ToControl, ToWorker};
+use outlet::Outlet;
 use sad::Sad;
 
 /// Longest sleep of an idle worker; deadlines are kept to about this.
@@ -182,13 +184,11 @@ struct Worker {
     conns: ConnTable,
     sad: Sad,
     blocks: BlockPool,
-    device: Box<dyn InnerDevice>,
+    outlet: Outlet,
     /// The inner device may have more packets than were read.
     device_ready: bool,
     /// A packet of the inner device behind its virtio-net header.
     packet: Box<[u8]>,
-    /// Buffers of frames that straddled receive buffers, to be used again.
-    spare: Vec<Vec<u8>>,
     /// Connections with something to send.
     dirty: Vec<u32>,
     /// Connections whose receive waits for a free buffer.
@@ -240,10 +240,9 @@ impl Worker {
             conns: ConnTable::new(id, limits.connections, limits.connections_per_source),
             sad: Sad::default(),
             blocks: BlockPool::new(limits.send_memory),
-            device: params.device,
+            outlet: Outlet::new(params.device),
             device_ready: false,
             packet: vec![0; PACKET_ROOM].into_boxed_slice(),
-            spare: Vec::new(),
             dirty: Vec::new(),
             starved: Vec::new(),
             unfinished: 0,
@@ -282,6 +281,7 @@ impl Worker {
                 let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
             }
+            self.outlet.flush(&mut self.ring, &self.counters);
             self.read_device();
             self.report_late();
             self.rearm_starved();

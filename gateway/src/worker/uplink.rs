@@ -1,57 +1,27 @@
 //! UE to core: octets to frames, frames to packets, packets to the inner device.
 
-use std::io::{self, IoSlice};
 use std::mem;
-use std::ops::Range;
 
 use codec::esp::{EspError, EspSpi, OpenedKind};
-use codec::ip::{self, InnerHeader, VirtioHeader};
+use codec::ip::{self, InnerHeader};
 use codec::stream::{FrameError, FrameKind, Next, classify};
 
 use super::conn::State;
-use super::counters::{CloseCause, DropReason, WorkerCounters};
+use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
+use super::outlet::Place;
 use super::{UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
-use crate::io::ring::{Received, Ring};
-use crate::io::tun::InnerDevice;
+use crate::io::ring::Received;
 use crate::types::{SessionId, WorkerId};
 
 /// Seconds between two activity reports of one session.
 const ACTIVITY_REPORT_S: u64 = 5;
 
-/// Largest buffer kept for straddling frames; what a jumbo frame needed goes back to the allocator.
-const SPARE_LEN_MAX: usize = 4096;
-
-/// Buffers kept for straddling frames.
-const SPARE_MAX: usize = 1024;
-
-/// Where a frame's body lies.
-pub(super) enum Body<'a> {
-    /// In a receive buffer.
-    Lent(&'a Incoming, Range<usize>),
-    /// It straddled two of them, or came with a connection from another worker.
-    Owned(Vec<u8>),
-}
-
-impl Body<'_> {
-    fn octets<'b>(&'b mut self, ring: &'b mut Ring) -> &'b mut [u8] {
-        match self {
-            Self::Lent(incoming, range) => &mut ring.bytes_mut(incoming)[range.clone()],
-            Self::Owned(octets) => octets,
-        }
-    }
-
-    fn discard(self, spare: &mut Vec<Vec<u8>>) {
-        if let Self::Owned(octets) = self {
-            keep_spare(spare, octets);
-        }
-    }
-}
-
 /// An authenticated inner packet that may go to the core.
 struct Admitted {
-    inner: Range<usize>,
+    place: Place,
+    inner: InnerHeader,
 }
 
 impl Worker {
@@ -102,12 +72,13 @@ impl Worker {
 
     /// Cuts received octets into frames where they lie and handles each.
     fn parse(&mut self, slot: u32, incoming: Incoming) {
+        let received = self.outlet.hold(incoming);
         let mut at = 0;
         while let Some(conn) = self.conns.get_mut(slot) {
             if conn.carry.capacity() == 0 {
-                conn.carry = self.spare.pop().unwrap_or_default();
+                conn.carry = self.outlet.spare_buffer();
             }
-            let input = self.ring.bytes_mut(&incoming);
+            let input = self.outlet.octets(&mut self.ring, &received);
             match &mut conn.state {
                 State::Open => {}
                 State::Moving(moving) => {
@@ -118,8 +89,8 @@ impl Worker {
             }
             let body = match conn.deframer.next(input, &mut at, &mut conn.carry) {
                 Ok(Next::Pending) => break,
-                Ok(Next::InPlace(range)) => Body::Lent(&incoming, range),
-                Ok(Next::Carried) => Body::Owned(mem::take(&mut conn.carry)),
+                Ok(Next::InPlace(range)) => received.part(range),
+                Ok(Next::Carried) => self.outlet.hold_owned(mem::take(&mut conn.carry)),
                 Err(error) => {
                     self.on_frame_error(slot, error);
                     break;
@@ -128,7 +99,9 @@ impl Worker {
             self.on_body(slot, body);
         }
         self.settle_carry(slot);
-        self.ring.release(incoming);
+        if self.outlet.is_full() {
+            self.outlet.flush(&mut self.ring, &self.counters);
+        }
     }
 
     /// Handles octets that came with a connection from another worker.
@@ -137,8 +110,8 @@ impl Worker {
         while let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) {
             let body = match conn.deframer.next(unread, &mut at, &mut conn.carry) {
                 Ok(Next::Pending) => break,
-                Ok(Next::InPlace(range)) => Body::Owned(unread[range].to_vec()),
-                Ok(Next::Carried) => Body::Owned(mem::take(&mut conn.carry)),
+                Ok(Next::InPlace(range)) => self.outlet.hold_owned(unread[range].to_vec()),
+                Ok(Next::Carried) => self.outlet.hold_owned(mem::take(&mut conn.carry)),
                 Err(error) => return self.on_frame_error(slot, error),
             };
             self.on_body(slot, body);
@@ -151,8 +124,7 @@ impl Worker {
     fn settle_carry(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.carry.is_empty() {
-            let carry = mem::take(&mut conn.carry);
-            keep_spare(&mut self.spare, carry);
+            self.outlet.keep_spare(mem::take(&mut conn.carry));
         }
         let counted = if conn.session.is_some() || !conn.is_open() {
             0
@@ -175,14 +147,11 @@ impl Worker {
         self.close(slot, CloseCause::Framing);
     }
 
-    fn on_body(&mut self, slot: u32, mut body: Body<'_>) {
-        match classify(body.octets(&mut self.ring)) {
+    fn on_body(&mut self, slot: u32, body: Place) {
+        match classify(self.outlet.octets(&mut self.ring, &body)) {
             // RFC 9329 §3 and §6.6: ignored without a trace.
-            FrameKind::Empty | FrameKind::Keepalive => body.discard(&mut self.spare),
-            FrameKind::Unparseable(_) => {
-                body.discard(&mut self.spare);
-                self.bad_message(slot, DropReason::Unparseable);
-            }
+            FrameKind::Empty | FrameKind::Keepalive => {}
+            FrameKind::Unparseable(_) => self.bad_message(slot, DropReason::Unparseable),
             FrameKind::Ike => self.on_ike(slot, body),
             FrameKind::Esp(spi) => self.on_esp(slot, spi, body),
         }
@@ -203,9 +172,9 @@ impl Worker {
         }
     }
 
-    fn on_ike(&mut self, slot: u32, mut body: Body<'_>) {
-        let message = body.octets(&mut self.ring)[codec::stream::NON_ESP_MARKER.len()..].to_vec();
-        body.discard(&mut self.spare);
+    fn on_ike(&mut self, slot: u32, body: Place) {
+        let message =
+            self.outlet.octets(&mut self.ring, &body)[codec::stream::NON_ESP_MARKER.len()..].to_vec();
         self.counters.ike_received.add(1);
         let (Some(conn_id), Some(conn)) = (self.conns.id(slot), self.conns.get_mut(slot)) else { return };
         if conn.ike_waiting >= self.limits.ike_unanswered {
@@ -220,26 +189,24 @@ impl Worker {
         }
     }
 
-    fn on_esp(&mut self, slot: u32, spi: EspSpi, mut body: Body<'_>) {
-        match self.open_esp(slot, spi, &mut body) {
-            Ok(admitted) => self.deliver(admitted, body),
+    fn on_esp(&mut self, slot: u32, spi: EspSpi, body: Place) {
+        match self.open_esp(slot, spi, &body) {
+            Ok(Admitted { place, inner }) => {
+                self.outlet.push(&mut self.ring, &self.counters, place, &inner);
+            }
             Err(Refused::Drop(reason)) => {
                 self.counters.dropped(reason);
-                body.discard(&mut self.spare);
             }
             Err(Refused::Bad(reason)) => {
-                body.discard(&mut self.spare);
                 self.bad_message(slot, reason);
             }
             Err(Refused::Close(reason)) => {
                 // D6: this connection alone; the SA and its other connections are untouched.
                 self.counters.dropped(reason);
-                body.discard(&mut self.spare);
                 self.close(slot, CloseCause::AuthFailed);
             }
             Err(Refused::Elsewhere(owner)) => {
-                let octets = body.octets(&mut self.ring).to_vec();
-                body.discard(&mut self.spare);
+                let octets = self.outlet.octets(&mut self.ring, &body).to_vec();
                 self.begin_move(slot, owner, None);
                 self.requeue(slot, &octets);
             }
@@ -248,7 +215,7 @@ impl Worker {
 
     /// Everything between an ESP frame and a packet that may go to the core. Nothing of the SA or the
     /// session changes before the ICV verifies.
-    fn open_esp(&mut self, slot: u32, spi: EspSpi, body: &mut Body<'_>) -> Result<Admitted, Refused> {
+    fn open_esp(&mut self, slot: u32, spi: EspSpi, body: &Place) -> Result<Admitted, Refused> {
         let conn = self.conns.get_mut(slot).ok_or(Refused::Drop(DropReason::NoConnection))?;
         let Some(child) = self.sad.child_mut(spi) else {
             if self.sad.is_retired(spi) {
@@ -265,19 +232,18 @@ impl Worker {
         if conn.session.is_some_and(|bound| bound != session) {
             return Err(Refused::Bad(DropReason::ForeignSpi));
         }
-        let octets = body.octets(&mut self.ring);
+        let octets = self.outlet.octets(&mut self.ring, body);
         let opened = child.inbound.open(octets).map_err(refused)?;
         conn.bad_in_a_row = 0;
-        let inner = opened.payload.clone();
         let verdict = if opened.kind == OpenedKind::Dummy {
             Err(DropReason::Dummy)
         } else {
             let clamp_to = self.inner.mtu;
-            admit(&self.inner, &self.local_addrs, child, &mut octets[inner.clone()], clamp_to)
+            admit(&self.inner, &self.local_addrs, child, &mut octets[opened.payload.clone()], clamp_to)
         };
         self.on_authentic(slot, spi, session);
-        verdict.map_err(Refused::Drop)?;
-        Ok(Admitted { inner })
+        let inner = verdict.map_err(Refused::Drop)?;
+        Ok(Admitted { place: body.part(opened.payload), inner })
     }
 
     /// A fresh authentic packet arrived: it moves the session to this connection (RFC 9329 §6.1), and the
@@ -303,45 +269,6 @@ impl Worker {
         if report {
             self.report(ToControl::EspActivity { session: id });
         }
-    }
-
-    /// Hands an inner packet to the device, its virtio-net header in the room the ESP header left.
-    fn deliver(&mut self, admitted: Admitted, mut body: Body<'_>) {
-        let Range { start, end } = admitted.inner;
-        if let Some(header) = start.checked_sub(VirtioHeader::LEN) {
-            let octets = body.octets(&mut self.ring);
-            octets[header..start].copy_from_slice(&VirtioHeader::PLAIN);
-            let taken = write_device(&*self.device, &self.counters, &[IoSlice::new(&octets[header..end])]);
-            if taken {
-                self.counters.uplink_packets.add(1);
-                self.counters.uplink_bytes.add((end - start) as u64);
-            }
-        }
-        body.discard(&mut self.spare);
-    }
-
-    /// Writes a packet to the inner device; one it does not take is counted.
-    pub(super) fn write_device(&self, parts: &[IoSlice<'_>]) -> bool {
-        write_device(&*self.device, &self.counters, parts)
-    }
-}
-
-fn write_device(device: &dyn InnerDevice, counters: &WorkerCounters, parts: &[IoSlice<'_>]) -> bool {
-    let result = device.write(parts);
-    if let Err(error) = &result {
-        counters.dropped(match error.kind() {
-            io::ErrorKind::WouldBlock => DropReason::DeviceBacklog,
-            _ => DropReason::DeviceWrite,
-        });
-    }
-    result.is_ok()
-}
-
-/// Keeps a buffer for a later straddling frame.
-fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
-    if (1..=SPARE_LEN_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
-        buffer.clear();
-        spare.push(buffer);
     }
 }
 
@@ -369,14 +296,14 @@ fn refused(error: EspError) -> Refused {
     }
 }
 
-/// Selectors, isolation and MSS clamp of an uplink packet.
+/// Selectors, isolation and MSS clamp of an uplink packet; its header.
 fn admit(
     config: &super::InnerConfig,
     local_addrs: &ahash::AHashSet<std::net::IpAddr>,
     child: &super::sad::Child,
     packet: &mut [u8],
     mtu: u16,
-) -> Result<(), DropReason> {
+) -> Result<InnerHeader, DropReason> {
     let inner = InnerHeader::parse(packet).map_err(|_| DropReason::BadInnerPacket)?;
     if !child.admits_uplink(&inner) {
         return Err(DropReason::UplinkSelector);
@@ -390,5 +317,5 @@ fn admit(
         }
     }
     ip::clamp_mss(packet, mtu);
-    Ok(())
+    Ok(inner)
 }

@@ -1,0 +1,305 @@
+//! The way to the inner device: packets of one turn, coalesced into super-packets where they continue each
+//! other.
+//!
+//! Packets stay where they were decrypted until the turn ends; a super-packet leaves as one vectored write of
+//! its first packet, behind the virtio-net header in the room the ESP header left, and of the payloads of
+//! the others. Packets of one flow leave in the order they came.
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::ops::Range;
+
+use codec::ip::{InnerHeader, Joined, Run, SEGMENTS_MAX, Segment, VirtioHeader};
+
+use super::counters::{DropReason, WorkerCounters};
+use crate::io::recv_pool::Incoming;
+use crate::io::ring::Ring;
+use crate::io::tun::{InnerDevice, Offloads};
+
+/// Runs open at once; beyond it the oldest leaves.
+const RUNS_MAX: usize = 16;
+
+/// Octets held until the end of the turn; beyond it they leave earlier, while they are still in the cache.
+const HELD_MAX: usize = 512 << 10;
+
+/// Largest buffer kept for straddling frames; what a jumbo frame needed goes back to the allocator.
+const SPARE_LEN_MAX: usize = 4096;
+
+/// Buffers kept for straddling frames.
+const SPARE_MAX: usize = 1024;
+
+/// Where a frame or a packet lies among what the turn holds.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    buffer: Buffer,
+    range: Range<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Buffer {
+    /// A run of received octets.
+    Lent(usize),
+    /// A frame that straddled two of them, or came with a connection from another worker.
+    Owned(usize),
+}
+
+impl Place {
+    /// A part of this place; `range` counts from its start.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let (start, end) = (self.range.start + range.start, self.range.start + range.end);
+        Self { buffer: self.buffer, range: start..end.min(self.range.end).max(start) }
+    }
+
+    fn len(&self) -> usize {
+        self.range.len()
+    }
+}
+
+/// What a turn holds: received octets and carried frames, and the packets in them that have not left.
+pub(super) struct Outlet {
+    device: Box<dyn InnerDevice>,
+    offloads: Offloads,
+    lent: Vec<Incoming>,
+    owned: Vec<Vec<u8>>,
+    /// Octets of `lent` and `owned`.
+    held: usize,
+    runs: Vec<OpenRun>,
+    /// Part lists to be used again.
+    lists: Vec<Vec<Place>>,
+    /// Buffers of carried frames, to be used again.
+    spare: Vec<Vec<u8>>,
+}
+
+/// A run that may go on.
+struct OpenRun {
+    run: Run,
+    src: IpAddr,
+    /// The first packet whole, with room for a virtio-net header in front of it; the payloads of the others.
+    parts: Vec<Place>,
+    octets: usize,
+}
+
+impl Outlet {
+    pub fn new(device: Box<dyn InnerDevice>) -> Self {
+        let offloads = device.offloads();
+        Self {
+            device,
+            offloads,
+            lent: Vec::new(),
+            owned: Vec::new(),
+            held: 0,
+            runs: Vec::with_capacity(RUNS_MAX),
+            lists: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    pub fn device(&self) -> &dyn InnerDevice {
+        &*self.device
+    }
+
+    /// Keeps received octets until the end of the turn.
+    pub fn hold(&mut self, incoming: Incoming) -> Place {
+        let place = Place { buffer: Buffer::Lent(self.lent.len()), range: 0..incoming.len() };
+        self.held += incoming.len();
+        self.lent.push(incoming);
+        place
+    }
+
+    /// Keeps a frame until the end of the turn.
+    pub fn hold_owned(&mut self, octets: Vec<u8>) -> Place {
+        let place = Place { buffer: Buffer::Owned(self.owned.len()), range: 0..octets.len() };
+        self.held += octets.len();
+        self.owned.push(octets);
+        place
+    }
+
+    /// The octets at a place.
+    pub fn octets<'a>(&'a mut self, ring: &'a mut Ring, place: &Place) -> &'a mut [u8] {
+        let octets = match place.buffer {
+            Buffer::Lent(index) => self.lent.get(index).map(|incoming| ring.bytes_mut(incoming)),
+            Buffer::Owned(index) => self.owned.get_mut(index).map(Vec::as_mut_slice),
+        };
+        octets.and_then(|octets| octets.get_mut(place.range.clone())).unwrap_or_default()
+    }
+
+    fn bytes<'a>(&'a self, ring: &'a Ring, place: &Place) -> &'a [u8] {
+        let octets = match place.buffer {
+            Buffer::Lent(index) => self.lent.get(index).map(|incoming| ring.bytes(incoming)),
+            Buffer::Owned(index) => self.owned.get(index).map(Vec::as_slice),
+        };
+        octets.and_then(|octets| octets.get(place.range.clone())).unwrap_or_default()
+    }
+
+    /// Takes a packet for the device; `inner` is its header. In front of it there is room for a virtio-net
+    /// header.
+    pub fn push(&mut self, ring: &mut Ring, counters: &WorkerCounters, place: Place, inner: &InnerHeader) {
+        let segment = Segment::of(self.bytes(ring, &place), inner);
+        let offered = |segment: &Segment| match segment.is_tcp() {
+            true => self.offloads.tcp,
+            false => self.offloads.udp,
+        };
+        let Some(segment) = segment.filter(offered) else {
+            // It may belong to a flow that has an open run; which of the UE's is not worth knowing.
+            self.write_runs_of(ring, counters, inner.src);
+            return self.write_alone(ring, counters, &place);
+        };
+        // The newest run first: packets of a flow come one behind the other.
+        for index in (0..self.runs.len()).rev() {
+            match self.join(ring, index, &place, &segment) {
+                Joined::OtherFlow => {}
+                Joined::Yes => return,
+                Joined::Last => return self.write_run(ring, counters, index),
+                Joined::No => {
+                    self.write_run(ring, counters, index);
+                    break;
+                }
+            }
+        }
+        self.start(ring, counters, place, inner.src, segment);
+    }
+
+    fn join(&mut self, ring: &Ring, index: usize, place: &Place, segment: &Segment) -> Joined {
+        let Some(first) = self.runs.get(index).and_then(|open| open.parts.first()) else {
+            return Joined::OtherFlow;
+        };
+        let (head, packet) = (self.bytes(ring, first), self.bytes(ring, place));
+        let mut run = self.runs[index].run;
+        let joined = run.join(head, packet, segment);
+        if matches!(joined, Joined::Yes | Joined::Last) {
+            let open = &mut self.runs[index];
+            open.run = run;
+            open.parts.push(place.part(segment.header_len()..place.len()));
+            open.octets += place.len();
+        }
+        joined
+    }
+
+    fn start(
+        &mut self,
+        ring: &mut Ring,
+        counters: &WorkerCounters,
+        place: Place,
+        src: IpAddr,
+        segment: Segment,
+    ) {
+        let run = Run::new(segment);
+        if !run.is_open(self.bytes(ring, &place)) {
+            return self.write_alone(ring, counters, &place);
+        }
+        if self.runs.len() >= RUNS_MAX {
+            self.write_run(ring, counters, 0);
+        }
+        let mut parts = self.lists.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENTS_MAX));
+        let octets = place.len();
+        parts.push(place);
+        self.runs.push(OpenRun { run, src, parts, octets });
+    }
+
+    fn write_runs(&mut self, ring: &mut Ring, counters: &WorkerCounters) {
+        while !self.runs.is_empty() {
+            self.write_run(ring, counters, 0);
+        }
+    }
+
+    fn write_runs_of(&mut self, ring: &mut Ring, counters: &WorkerCounters, src: IpAddr) {
+        while let Some(index) = self.runs.iter().position(|open| open.src == src) {
+            self.write_run(ring, counters, index);
+        }
+    }
+
+    fn write_run(&mut self, ring: &mut Ring, counters: &WorkerCounters, index: usize) {
+        let OpenRun { run, mut parts, octets, .. } = self.runs.remove(index);
+        if let Some((first, payloads)) = parts.split_first() {
+            let header = run.finish(self.octets(ring, first));
+            let sent = self.write(ring, first, payloads, header);
+            count(counters, &sent, run.segments() as u64, octets as u64);
+        }
+        parts.clear();
+        self.lists.push(parts);
+    }
+
+    fn write_alone(&mut self, ring: &mut Ring, counters: &WorkerCounters, place: &Place) {
+        let sent = self.write(ring, place, &[], VirtioHeader::default());
+        count(counters, &sent, 1, place.len() as u64);
+    }
+
+    /// Writes the packet `first` goes with `payloads`, its header into the room in front of it.
+    fn write(
+        &mut self,
+        ring: &mut Ring,
+        first: &Place,
+        payloads: &[Place],
+        header: VirtioHeader,
+    ) -> io::Result<()> {
+        let Some(start) = first.range.start.checked_sub(VirtioHeader::LEN) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let first = Place { buffer: first.buffer, range: start..first.range.end };
+        let front = self.octets(ring, &first).first_chunk_mut::<{ VirtioHeader::LEN }>();
+        *front.ok_or(io::ErrorKind::InvalidInput)? = header.encode();
+        let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+        let parts = std::iter::once(&first).chain(payloads);
+        let mut count = 0;
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(self.bytes(ring, part));
+            count += 1;
+        }
+        self.device.write(&slices[..count])
+    }
+
+    /// Writes a packet of our own, virtio-net header in front.
+    pub fn write_own(&self, counters: &WorkerCounters, packet: &[u8]) {
+        if let Err(error) = self.device.write(&[IoSlice::new(packet)]) {
+            counters.dropped(reason(&error));
+        }
+    }
+
+    /// Whether so much is held that it should leave before the turn ends.
+    pub fn is_full(&self) -> bool {
+        self.held > HELD_MAX
+    }
+
+    /// Writes everything that waits, and lets go of what the turn held.
+    pub fn flush(&mut self, ring: &mut Ring, counters: &WorkerCounters) {
+        self.write_runs(ring, counters);
+        for incoming in self.lent.drain(..) {
+            ring.release(incoming);
+        }
+        while let Some(octets) = self.owned.pop() {
+            self.keep_spare(octets);
+        }
+        self.held = 0;
+    }
+
+    /// A buffer for a frame that straddles receive buffers, empty.
+    pub fn spare_buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for a later straddling frame.
+    pub fn keep_spare(&mut self, mut buffer: Vec<u8>) {
+        if (1..=SPARE_LEN_MAX).contains(&buffer.capacity()) && self.spare.len() < SPARE_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+fn count(counters: &WorkerCounters, sent: &io::Result<()>, packets: u64, octets: u64) {
+    match sent {
+        Ok(()) => {
+            counters.uplink_packets.add(packets);
+            counters.uplink_bytes.add(octets);
+            counters.device_writes.add(1);
+        }
+        Err(error) => counters.dropped_many(reason(error), packets),
+    }
+}
+
+fn reason(error: &io::Error) -> DropReason {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => DropReason::DeviceBacklog,
+        _ => DropReason::DeviceWrite,
+    }
+}
