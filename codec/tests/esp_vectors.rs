@@ -2,11 +2,12 @@
 
 use codec::SeededRandom;
 use codec::esp::{
-    EspCipher, EspError, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OpenedKind, OutboundSa,
+    EspCipher, EspError, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OpenBatch, OpenedKind, OutboundSa,
 };
 
 mod common;
-use common::{ChildSa, RUNS, hex};
+use common::forced::{BOTH, Forced};
+use common::{ChildSa, Frame, RUNS, hex};
 
 fn spi(text: &str) -> EspSpi {
     EspSpi(u32::from_str_radix(text, 16).unwrap())
@@ -48,20 +49,55 @@ fn inbound_sas(run: &common::Run) -> Vec<InboundSa> {
     sas
 }
 
+/// The SA that `frame` selects.
+fn sa_of<'a>(sas: &'a mut [InboundSa], frame: &Frame) -> &'a mut InboundSa {
+    let number = spi(frame.spi.as_deref().unwrap());
+    sas.iter_mut().find(|sa| sa.spi() == number).expect("a child SA has this SPI")
+}
+
 #[test]
 fn r4303_3_4_every_captured_packet_opens_to_its_inner_packet() {
+    for backend in BOTH {
+        let Some(_forced) = Forced::new(backend) else { continue };
+        open_captured_singly();
+        open_captured_in_batches();
+    }
+}
+
+fn open_captured_in_batches() {
+    for name in RUNS {
+        let run = common::run(name);
+        let mut sas = inbound_sas(&run);
+        let mut batch = OpenBatch::new();
+        let frames: Vec<_> = run.frames.iter().filter(|frame| frame.kind == "esp").collect();
+        for frames in frames.chunks(16) {
+            let mut packets: Vec<_> = frames.iter().map(|frame| hex(&frame.payload)).collect();
+            for (frame, packet) in frames.iter().zip(&packets) {
+                sa_of(&mut sas, frame).begin_open(packet, &mut batch).unwrap();
+            }
+            batch.run(&mut packets.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+            for (at, (frame, packet)) in frames.iter().zip(&packets).enumerate() {
+                let opened = sa_of(&mut sas, frame).finish_open(&batch, at, packet).unwrap();
+                assert_eq!(packet[opened.payload], hex(frame.inner_packet.as_deref().unwrap()), "{name}");
+            }
+            batch.clear();
+        }
+    }
+}
+
+fn open_captured_singly() {
     for name in RUNS {
         let run = common::run(name);
         let mut sas = inbound_sas(&run);
         let mut opened_count = 0;
         for frame in run.frames.iter().filter(|frame| frame.kind == "esp") {
-            let number = spi(frame.spi.as_deref().unwrap());
-            let sa = sas.iter_mut().find(|sa| sa.spi() == number).expect("a child SA has this SPI");
+            let sa = sa_of(&mut sas, frame);
             let mut packet = hex(&frame.payload);
             let mut forged = packet.clone();
             *forged.last_mut().unwrap() ^= 1;
             assert_eq!(sa.open(&mut forged), Err(EspError::BadIcv), "{name}");
-            let opened = sa.open(&mut packet).unwrap_or_else(|error| panic!("{name} {number}: {error}"));
+            let opened =
+                sa.open(&mut packet).unwrap_or_else(|error| panic!("{name} {}: {error}", frame.payload));
             assert_eq!(opened.kind, OpenedKind::Inner4);
             assert_eq!(packet[opened.payload], hex(frame.inner_packet.as_deref().unwrap()), "{name}");
             assert_eq!(sa.open(&mut hex(&frame.payload)), Err(EspError::Replayed), "{name}");

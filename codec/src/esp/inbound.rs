@@ -11,17 +11,17 @@ use crate::ip;
 
 /// An inbound SA: keys, replay window and counters of what one peer sends under one SPI.
 ///
-/// About 170 octets with its window and keys, without the hot context: 0.6 KB for an AEAD, 1.5 KB for CBC with
-/// HMAC.
+/// 140 to 190 octets with keys and a window of 128 packets, and 1.2 KB of expanded keys while it is in use and
+/// [there is room](super::keep_contexts).
 pub struct InboundSa {
     spi: EspSpi,
-    suite: EspSuite,
     replay: ReplayWindow,
     keys: EspKeys,
     hot: Option<Kept<OpenContext>>,
     packets: u64,
     bytes: u64,
-    replay_drops: u64,
+    /// Narrow to keep the record small; stays at its maximum.
+    replay_drops: u32,
 }
 
 /// An authentic packet, decrypted where it lay.
@@ -54,7 +54,7 @@ impl InboundSa {
     pub fn new(spi: EspSpi, suite: EspSuite, keys: EspKeys, replay_window: u32) -> Self {
         assert!(keys.suite() == suite, "keys belong to the suite");
         let replay = ReplayWindow::new(replay_window);
-        Self { spi, suite, replay, keys, hot: None, packets: 0, bytes: 0, replay_drops: 0 }
+        Self { spi, replay, keys, hot: None, packets: 0, bytes: 0, replay_drops: 0 }
     }
 
     /// The SPI that selects this SA.
@@ -64,7 +64,7 @@ impl InboundSa {
 
     /// The algorithms.
     pub fn suite(&self) -> EspSuite {
-        self.suite
+        self.keys.suite()
     }
 
     /// Packets accepted with an inner packet.
@@ -79,7 +79,7 @@ impl InboundSa {
 
     /// Packets dropped as replays or left of the window.
     pub fn replay_drops(&self) -> u64 {
-        self.replay_drops
+        self.replay_drops.into()
     }
 
     /// Drops the expanded keys of an idle SA; the next packet builds them again.
@@ -151,7 +151,7 @@ impl InboundSa {
         packet: &[u8],
     ) -> Result<Opened, EspError> {
         let text = match text {
-            Err(EspError::BadIcv) if self.replay.is_improbable(sequence) && self.suite.esn => {
+            Err(EspError::BadIcv) if self.replay.is_improbable(sequence) && self.suite().esn => {
                 return Err(self.count_replay(ReplayError::LeftOfWindow));
             }
             text => text?,
@@ -172,11 +172,11 @@ impl InboundSa {
 
     /// The unsent half of an extended sequence number.
     fn high(&self, sequence: u64) -> Option<u32> {
-        self.suite.esn.then_some((sequence >> 32) as u32)
+        self.suite().esn.then_some((sequence >> 32) as u32)
     }
 
     fn count_replay(&mut self, error: ReplayError) -> EspError {
-        self.replay_drops += 1;
+        self.replay_drops = self.replay_drops.saturating_add(1);
         match error {
             ReplayError::Replayed => EspError::Replayed,
             ReplayError::LeftOfWindow => EspError::LeftOfWindow,
@@ -185,15 +185,16 @@ impl InboundSa {
 
     /// The full sequence number of `packet`, when the window would accept it.
     fn check_sequence(&mut self, packet: &[u8]) -> Result<u64, EspError> {
-        let text_len = packet.len().checked_sub(HEADER_LEN + self.suite.iv_len() + self.suite.icv_len());
-        if packet.len() < self.suite.packet_len_min()
-            || !text_len.is_some_and(|len| self.suite.cipher.is_aead() || len % self.suite.align() == 0)
+        let suite = self.suite();
+        let text_len = packet.len().checked_sub(HEADER_LEN + suite.iv_len() + suite.icv_len());
+        if packet.len() < suite.packet_len_min()
+            || !text_len.is_some_and(|len| suite.cipher.is_aead() || len % suite.align() == 0)
         {
             return Err(EspError::TooShort);
         }
         let low = packet.get(4..).and_then(<[u8]>::first_chunk).ok_or(EspError::TooShort)?;
         let low = u32::from_be_bytes(*low);
-        let sequence = if self.suite.esn { self.replay.infer(low) } else { Ok(u64::from(low)) };
+        let sequence = if self.suite().esn { self.replay.infer(low) } else { Ok(u64::from(low)) };
         sequence
             .and_then(|sequence| self.replay.check(sequence).map(|()| sequence))
             .map_err(|error| self.count_replay(error))

@@ -14,16 +14,17 @@ use crate::stream::{BODY_LEN_MAX, LENGTH_LEN};
 const PADDING: [u8; BLOCK_LEN - 1] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
 
 /// An outbound SA: keys, sequence number and counters of what is sent under one SPI of the peer's.
+///
+/// 90 to 140 octets with keys, and 1.2 KB of expanded keys while it is in use and
+/// [there is room](super::keep_contexts).
 pub struct OutboundSa {
     spi: EspSpi,
-    suite: EspSuite,
     /// The last sequence number used; 0 before the first packet.
     sequence: u64,
     keys: EspKeys,
     /// Makes CBC's IVs; never leaves this SA.
     iv_key: Option<Zeroizing<[u8; BLOCK_LEN]>>,
     hot: Option<Kept<SealContext>>,
-    packets: u64,
     bytes: u64,
 }
 
@@ -39,7 +40,7 @@ impl OutboundSa {
             random.fill(key.as_mut_slice());
             key
         });
-        Self { spi, suite, sequence: 0, keys, iv_key, hot: None, packets: 0, bytes: 0 }
+        Self { spi, sequence: 0, keys, iv_key, hot: None, bytes: 0 }
     }
 
     /// The SPI its packets carry.
@@ -49,7 +50,7 @@ impl OutboundSa {
 
     /// The algorithms.
     pub fn suite(&self) -> EspSuite {
-        self.suite
+        self.keys.suite()
     }
 
     /// The last sequence number used; 0 before the first packet.
@@ -59,12 +60,12 @@ impl OutboundSa {
 
     /// The last sequence number this SA may ever use.
     pub fn sequence_max(&self) -> u64 {
-        if self.suite.esn { u64::MAX } else { u64::from(u32::MAX) }
+        if self.suite().esn { u64::MAX } else { u64::from(u32::MAX) }
     }
 
     /// Packets sealed.
     pub fn packets(&self) -> u64 {
-        self.packets
+        self.sequence
     }
 
     /// Octets of inner packets sealed.
@@ -79,7 +80,11 @@ impl OutboundSa {
 
     /// Octets that [`Self::seal_frame`] writes for an inner packet of `inner_len` octets.
     pub fn frame_len(&self, inner_len: usize) -> usize {
-        LENGTH_LEN + HEADER_LEN + self.suite.iv_len() + self.suite.text_len(inner_len) + self.suite.icv_len()
+        LENGTH_LEN
+            + HEADER_LEN
+            + self.suite().iv_len()
+            + self.suite().text_len(inner_len)
+            + self.suite().icv_len()
     }
 
     /// Seals `inner` into the front of `out` as a frame: Length, then the ESP packet. Returns its octets,
@@ -116,7 +121,7 @@ impl OutboundSa {
     ) -> Result<usize, SealError> {
         assert!(!batch.is_full(), "the batch has run when it was full");
         let (frame, trailer) = self.begin_frame(inner, out)?;
-        let text_at = LENGTH_LEN + HEADER_LEN + self.suite.iv_len();
+        let text_at = LENGTH_LEN + HEADER_LEN + self.suite().iv_len();
         let (text, padding) = frame[text_at..].split_at_mut(inner.len());
         text.copy_from_slice(inner);
         padding[..trailer.octets().len()].copy_from_slice(trailer.octets());
@@ -146,14 +151,13 @@ impl OutboundSa {
             return Err(SealError::SequenceExhausted);
         }
         self.sequence += 1;
-        self.packets += 1;
         self.bytes += inner.len() as u64;
 
         let (length, packet) = frame.split_at_mut(LENGTH_LEN);
         length.copy_from_slice(&(frame_len as u16).to_be_bytes());
         packet[..4].copy_from_slice(&self.spi.0.to_be_bytes());
         packet[4..8].copy_from_slice(&(self.sequence as u32).to_be_bytes());
-        let pad_len = self.suite.text_len(inner.len()) - inner.len() - TRAILER_LEN;
+        let pad_len = self.suite().text_len(inner.len()) - inner.len() - TRAILER_LEN;
         Ok((frame, Trailer::new(pad_len, next_header)))
     }
 
@@ -163,7 +167,7 @@ impl OutboundSa {
 
     /// The unsent half of an extended sequence number.
     fn high(&self) -> Option<u32> {
-        self.suite.esn.then_some((self.sequence >> 32) as u32)
+        self.suite().esn.then_some((self.sequence >> 32) as u32)
     }
 }
 
@@ -189,8 +193,11 @@ impl Trailer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::context::OpenContext;
     use super::super::suite::tests::all_suites;
-    use super::super::{EspCipher, EspError, InboundSa, OpenedKind};
+    use super::super::{
+        EspCipher, EspError, EspInteg, InboundSa, OpenedKind, REPLAY_WINDOW_DEFAULT, ReplayWindow,
+    };
     use super::*;
     use crate::SeededRandom;
 
@@ -352,6 +359,24 @@ mod tests {
             }
             assert_eq!((inbound.packets(), inbound.bytes()), (3, 231));
         }
+    }
+
+    #[test]
+    fn a_million_pairs_of_sas_fit_in_320_mb() {
+        let records = size_of::<OutboundSa>() + size_of::<InboundSa>();
+        let suite = |cipher, integ| EspSuite { cipher, integ, esn: true };
+        for (suite, octets_max) in [
+            (suite(EspCipher::Aes128Gcm16, None), 232),
+            (suite(EspCipher::Aes256Gcm16, None), 264),
+            (suite(EspCipher::Aes256Cbc, Some(EspInteg::HmacSha2_256_128)), 320),
+        ] {
+            let window = ReplayWindow::new(REPLAY_WINDOW_DEFAULT).heap_len();
+            let octets = records + 2 * suite.keymat_len() + window;
+            println!("{suite}: {octets} octets, of which {records} are records and {window} a window");
+            assert!(octets <= octets_max, "{suite}: {octets}");
+        }
+        println!("contexts: {} and {}", size_of::<OpenContext>(), size_of::<SealContext>());
+        assert!(size_of::<OpenContext>().max(size_of::<SealContext>()) <= 1216);
     }
 
     #[test]

@@ -49,6 +49,12 @@ impl ReplayWindow {
         Self { right_edge: 0, size, seen: vec![0; words as usize].into() }
     }
 
+    /// Octets of the bitmap.
+    #[cfg(test)]
+    pub(super) fn heap_len(&self) -> usize {
+        size_of_val(&*self.seen)
+    }
+
     /// The highest sequence number recorded.
     pub fn right_edge(&self) -> u64 {
         self.right_edge

@@ -1,6 +1,8 @@
 //! Captured runs of other implementations (`vectors/README.md`) as the tests see them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod forced;
+
 use std::path::PathBuf;
 
 use serde::Deserialize;
