@@ -127,7 +127,7 @@ pub struct ChildInstall {
     pub local_ts: Vec<TsRange>,
     /// Selectors on the UE's side (TSi); uplink sources must lie inside.
     pub remote_ts: Vec<TsRange>,
-    /// Inner addresses of the session.
+    /// Inner addresses of the session, with its first Child SA; none with later ones.
     pub inner: Vec<IpAddr>,
     /// The inbound SPI this SA takes over from (rekey): the downlink moves when the UE first uses the new
     /// SA or deletes the old one, whichever comes first.

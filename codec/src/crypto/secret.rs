@@ -4,12 +4,15 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Secret octets: wiped on drop, without `Debug`, equal only in constant time.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Secret(Vec<u8>);
+pub struct Secret(Box<[u8]>);
 
 impl Secret {
     /// Takes over `octets`; they must not have been reallocated since the secret was put into them.
-    pub fn new(octets: Vec<u8>) -> Self {
-        Self(octets)
+    pub fn new(mut octets: Vec<u8>) -> Self {
+        let secret = Self(octets.as_slice().into());
+        // Giving up spare capacity might move the octets and leave a copy behind.
+        octets.zeroize();
+        secret
     }
 
     /// The octets, for a primitive or for an explicit key log.
@@ -20,7 +23,7 @@ impl Secret {
 
 impl From<&[u8]> for Secret {
     fn from(octets: &[u8]) -> Self {
-        Self(octets.to_vec())
+        Self(octets.into())
     }
 }
 

@@ -43,7 +43,6 @@ pub struct Dispatcher {
     moving: AHashMap<ConnId, Vec<ToWorker>>,
     moved: AHashMap<ConnId, ConnId>,
     former: AHashMap<ConnId, Vec<ConnId>>,
-    routes: AHashMap<SessionId, Vec<IpAddr>>,
     steering: Option<SteeringMap>,
     after: Vec<ToWorker>,
     /// Messages that found an inbox full.
@@ -69,7 +68,6 @@ impl Dispatcher {
             moving: AHashMap::new(),
             moved: AHashMap::new(),
             former: AHashMap::new(),
-            routes: AHashMap::new(),
             steering,
             after: Vec::new(),
             inbox_overflows: 0,
@@ -82,15 +80,11 @@ impl Dispatcher {
         self.moved.get(&conn).copied().unwrap_or(conn)
     }
 
-    /// Puts a Child SA in force, and routes its session's inner addresses to its worker.
+    /// Puts a Child SA in force, and routes the inner addresses that come with it to its worker.
     pub fn install(&mut self, install: Box<ChildInstall>) {
-        let (session, worker) = (install.session, install.worker);
-        let inner = (!self.routes.contains_key(&session)).then(|| install.inner.clone());
+        let (worker, inner) = (install.worker, install.inner.clone());
         self.push(worker, ToWorker::Install(install));
-        if let Some(inner) = inner {
-            inner.iter().for_each(|&addr| self.route(addr, Some(worker)));
-            self.routes.insert(session, inner);
-        }
+        inner.into_iter().for_each(|addr| self.route(addr, Some(worker)));
     }
 
     /// Makes `conn` the session's current connection; one on another worker moves to the session's own,
@@ -103,12 +97,10 @@ impl Dispatcher {
         }
     }
 
-    /// Removes a session from its worker and its inner addresses from all.
-    pub fn close_session(&mut self, session: SessionId, worker: WorkerId) {
+    /// Removes a session from its worker and its inner addresses, as far as they are routed, from all.
+    pub fn close_session(&mut self, session: SessionId, worker: WorkerId, inner: &[IpAddr]) {
         self.push(worker, ToWorker::CloseSession { session });
-        for addr in self.routes.remove(&session).unwrap_or_default() {
-            self.route(addr, None);
-        }
+        inner.iter().for_each(|&addr| self.route(addr, None));
     }
 
     /// Closes a connection after what this turn sends on it.

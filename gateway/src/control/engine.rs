@@ -139,8 +139,8 @@ impl Engine {
                 self.dispatcher.push(worker, ToWorker::RemoveChild { session, spi_in });
             }
             Event::Bind { session, worker, conn } => self.dispatcher.bind(session, worker, conn),
-            Event::CloseSession { session, worker } => {
-                self.dispatcher.close_session(session, worker);
+            Event::CloseSession { session, worker, inner } => {
+                self.dispatcher.close_session(session, worker, &inner);
                 if let Some(skipped) = self.ended_log.allow(now) {
                     tracing::info!(session = session.0, skipped, "session ended");
                 }

@@ -8,12 +8,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 use crate::types::TsRange;
 
 /// Most addresses served from one prefix; the rest of a larger prefix stays unused. Bounds the memory of
-/// a pool to about 64 octets per address that was ever handed out.
+/// a pool to about 24 octets per address in use and 200 per address that was in use before.
 pub const ADDRESSES_PER_PREFIX_MAX: u128 = 1 << 20;
 
 /// An address with a prefix length, host bits cleared.
@@ -125,11 +125,11 @@ impl Family {
 pub struct Pool {
     config: PoolConfig,
     blocks: Vec<Block>,
-    state: AHashMap<IpAddr, State>,
+    taken: AHashSet<IpAddr>,
+    free: AHashMap<IpAddr, Free>,
     released: [VecDeque<(IpAddr, u64)>; 2],
     sticky: AHashMap<(Box<[u8]>, Family), IpAddr>,
     stamp: u64,
-    in_use: usize,
 }
 
 /// One prefix and how far it has been used.
@@ -139,13 +139,12 @@ struct Block {
     end: u128,
 }
 
-enum State {
-    Taken,
-    /// Released at this stamp by the holder of the key.
-    Free {
-        stamp: u64,
-        last: (Box<[u8]>, Family),
-    },
+/// An address that was in use before.
+struct Free {
+    /// When it was released, as a count of releases.
+    stamp: u64,
+    /// Who had it.
+    last: (Box<[u8]>, Family),
 }
 
 impl Pool {
@@ -155,11 +154,11 @@ impl Pool {
         Self {
             config,
             blocks,
-            state: AHashMap::new(),
+            taken: AHashSet::new(),
+            free: AHashMap::new(),
             released: [VecDeque::new(), VecDeque::new()],
             sticky: AHashMap::new(),
             stamp: 0,
-            in_use: 0,
         }
     }
 
@@ -175,7 +174,7 @@ impl Pool {
 
     /// Addresses in use.
     pub fn in_use(&self) -> usize {
-        self.in_use
+        self.taken.len()
     }
 
     /// Takes an address for `identity` (any octets that name it), or `None` when the pool is empty.
@@ -184,57 +183,57 @@ impl Pool {
             .sticky_of(identity, family)
             .or_else(|| self.unused(family))
             .or_else(|| self.oldest_released(family))?;
-        if let Some(State::Free { last, .. }) = self.state.insert(addr, State::Taken) {
-            self.sticky.remove(&last);
-        }
-        self.in_use += 1;
+        self.take(addr);
         Some(addr)
     }
 
     /// Marks an address as taken that a session holds already (after a reload); `false` when it is not
     /// of this pool or not free.
     pub fn reclaim(&mut self, addr: IpAddr) -> bool {
-        if !self.config.prefixes.iter().any(|prefix| prefix.contains(addr))
-            || matches!(self.state.get(&addr), Some(State::Taken))
-        {
+        if !self.config.prefixes.iter().any(|prefix| prefix.contains(addr)) || self.taken.contains(&addr) {
             return false;
         }
-        if let Some(State::Free { last, .. }) = self.state.insert(addr, State::Taken) {
+        self.take(addr);
+        true
+    }
+
+    /// Marks an address as in use; nobody gets it for having had it before.
+    fn take(&mut self, addr: IpAddr) {
+        if let Some(Free { last, .. }) = self.free.remove(&addr) {
             self.sticky.remove(&last);
         }
-        self.in_use += 1;
-        true
+        self.taken.insert(addr);
     }
 
     /// Gives an address back; one that is not taken is ignored.
     pub fn release(&mut self, identity: &[u8], addr: IpAddr) {
         let family = Family::of(addr);
-        let Some(state) = self.state.get_mut(&addr).filter(|state| matches!(state, State::Taken)) else {
+        if !self.taken.remove(&addr) {
             return;
-        };
+        }
         self.stamp += 1;
         let key = (Box::from(identity), family);
-        *state = State::Free { stamp: self.stamp, last: key.clone() };
-        self.in_use -= 1;
+        self.free.insert(addr, Free { stamp: self.stamp, last: key.clone() });
         self.sticky.insert(key, addr);
         let queue = &mut self.released[family as usize];
         queue.push_back((addr, self.stamp));
-        if queue.len() > 64 + 2 * (self.state.len() - self.in_use) {
-            let state = &self.state;
-            queue.retain(|(addr, stamp)| is_released(state, addr, *stamp));
+        if queue.len() > 64 + 2 * self.free.len() {
+            let free = &self.free;
+            queue.retain(|(addr, stamp)| is_released(free, addr, *stamp));
         }
     }
 
     fn sticky_of(&self, identity: &[u8], family: Family) -> Option<IpAddr> {
         let addr = *self.sticky.get(&(Box::from(identity), family))?;
-        matches!(self.state.get(&addr), Some(State::Free { .. })).then_some(addr)
+        self.free.contains_key(&addr).then_some(addr)
     }
 
     /// The next address never used so far.
     fn unused(&mut self, family: Family) -> Option<IpAddr> {
         for block in self.blocks.iter_mut().filter(|block| Family::of(block.prefix.addr) == family) {
             while let Some(addr) = block.advance() {
-                if !self.config.reserved.contains(&addr) && !self.state.contains_key(&addr) {
+                let used = self.taken.contains(&addr) || self.free.contains_key(&addr);
+                if !used && !self.config.reserved.contains(&addr) {
                     return Some(addr);
                 }
             }
@@ -244,7 +243,7 @@ impl Pool {
 
     fn oldest_released(&mut self, family: Family) -> Option<IpAddr> {
         while let Some((addr, stamp)) = self.released[family as usize].pop_front() {
-            if is_released(&self.state, &addr, stamp) {
+            if is_released(&self.free, &addr, stamp) {
                 return Some(addr);
             }
         }
@@ -252,8 +251,8 @@ impl Pool {
     }
 }
 
-fn is_released(state: &AHashMap<IpAddr, State>, addr: &IpAddr, stamp: u64) -> bool {
-    matches!(state.get(addr), Some(State::Free { stamp: now, .. }) if *now == stamp)
+fn is_released(free: &AHashMap<IpAddr, Free>, addr: &IpAddr, stamp: u64) -> bool {
+    free.get(addr).is_some_and(|free| free.stamp == stamp)
 }
 
 impl Block {

@@ -89,7 +89,7 @@ impl Responder {
         &mut self,
         at: &Arrived,
         header: &IkeHeader,
-        mut half: HalfOpen,
+        mut half: Box<HalfOpen>,
         digest: u64,
         payloads: Result<Payloads<'_>, Malformed>,
     ) {
@@ -107,7 +107,7 @@ impl Responder {
         };
         let (Some(peer), Ok(payloads)) = (admitted, payloads) else {
             let response = self.core.seal(builder, &mut keys.key_out);
-            self.core.lingering.keep(at.now, half.spi_r, digest, response.clone());
+            self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
             self.core.transmit(at.conn, response);
             return;
         };
@@ -118,8 +118,8 @@ impl Responder {
         }
         let installed = self.core.first_child(at, &mut session, &half, &payloads, &mut builder);
         let response = self.core.seal(builder, &mut session.ike.key_out);
-        session.ike.window.answered(digest, response.clone());
-        self.core.conns.insert(at.conn, ConnUse { half_open: None, session: Some(session.id) });
+        session.ike.window.answered(at.now, digest, &response);
+        self.core.conns.insert(at.conn, ConnUse::Session(session.id));
         let (id, worker) = (session.id, session.worker);
         self.core.events.push_back(Event::Bind { session: id, worker, conn: at.conn });
         let latency = at.now.saturating_duration_since(created);
@@ -131,7 +131,7 @@ impl Responder {
             owner: worker,
         });
         self.core.counters.exchanges.attached += 1;
-        self.by_identity.entry(session.idi.key().into()).or_default().push(id);
+        self.by_identity.insert((self.core.digest_of(&session.idi), id));
         self.core.settle(at.now, &mut session);
         self.sessions.insert(id, session);
     }
@@ -195,7 +195,8 @@ impl Responder {
             idi: peer.idi,
             idr: peer.idr,
             profile: peer.profile,
-            inner: Vec::new(),
+            inner: Box::default(),
+            routed: false,
             ike: IkeSa {
                 spi_i: half.spi_i,
                 spi_r: half.spi_r,
@@ -219,7 +220,10 @@ impl Responder {
     /// INITIAL_CONTACT: the authenticated identity has no other session any more (RFC 7296 §2.4). Its earlier
     /// ones end without a Delete, which nobody would answer.
     fn replace_earlier(&mut self, at: &Arrived, session: &Session) {
-        let earlier = self.by_identity.get(session.idi.key().as_slice()).cloned().unwrap_or_default();
+        let digest = self.core.digest_of(&session.idi);
+        let found = self.by_identity.range((digest, SessionId(0))..=(digest, SessionId(u64::MAX)));
+        let same = |id: &SessionId| self.sessions.get(id).is_some_and(|other| other.idi == session.idi);
+        let earlier: Vec<SessionId> = found.map(|(_, id)| *id).filter(same).collect();
         for id in earlier {
             self.core.counters.exchanges.initial_contact_replaced += 1;
             self.end_session(at.now, id);
@@ -263,7 +267,7 @@ impl Core {
         };
         let pool = self.pools.iter_mut().find(|pool| pool.name() == session.profile.pool);
         match config_payload::assign(payloads.config.as_ref(), pool, &session.idi.key()) {
-            Ok(inner) => session.inner = inner,
+            Ok(inner) => session.inner = inner.into(),
             Err(AddressError::NotAsked) => {
                 self.counters.drops.child_no_cp += 1;
                 builder.notify(NotifyType::FAILED_CP_REQUIRED, &[]);

@@ -119,6 +119,8 @@ impl Core {
             old.expires = old.expires.min(now + self.config.limits.replaced_timeout);
             old.spi_in
         });
+        let inner = if session.routed { Vec::new() } else { session.inner.to_vec() };
+        session.routed = true;
         self.events.push_back(Event::Install(Box::new(ChildInstall {
             session: session.id,
             worker: session.worker,
@@ -129,10 +131,12 @@ impl Core {
             keys_out,
             local_ts,
             remote_ts,
-            inner: session.inner.clone(),
+            inner,
             replaces,
             replay_window: session.profile.replay_window,
         })));
+        // Nearly every session has one: no room for four.
+        session.children.reserve_exact(1);
         session.children.push(child);
     }
 }

@@ -1,5 +1,6 @@
 //! What the responder asks of its surroundings.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +63,8 @@ pub enum Event {
         session: SessionId,
         /// Its worker.
         worker: WorkerId,
+        /// Inner addresses that the packet path knows.
+        inner: Box<[IpAddr]>,
     },
     /// Close this connection only; SAs stay.
     CloseConn {

@@ -112,7 +112,7 @@ impl Core {
             Err(Malformed) => self.refuse_syntax(&mut builder),
         };
         let response = self.seal(builder, &mut session.sa_mut(old).key_out);
-        session.sa_mut(old).window.answered(digest, response.clone());
+        session.sa_mut(old).window.answered(at.now, digest, &response);
         self.respond(at, session, response, matches!(after, After::Installed));
         self.finish_request(at.now, session, old, after)
     }
@@ -176,7 +176,7 @@ impl Core {
                 self.spis.insert(successor.local_spi(), SpiOwner::Current(session.id));
                 let replaced = std::mem::replace(&mut session.ike, *successor);
                 self.spis.insert(replaced.local_spi(), SpiOwner::Old(session.id));
-                session.old = Some((replaced, now + self.config.limits.replaced_timeout));
+                session.old = Some(Box::new((replaced, now + self.config.limits.replaced_timeout)));
                 session.rekeys += 1;
                 self.counters.exchanges.ike_rekeyed += 1;
             }
@@ -221,15 +221,15 @@ impl Core {
 impl Session {
     /// The IKE SA in use, or the one it replaced.
     fn sa(&self, old: bool) -> &IkeSa {
-        match (&self.old, old) {
-            (Some((sa, _)), true) => sa,
+        match &self.old {
+            Some(replaced) if old => &replaced.0,
             _ => &self.ike,
         }
     }
 
     fn sa_mut(&mut self, old: bool) -> &mut IkeSa {
-        match (&mut self.old, old) {
-            (Some((sa, _)), true) => sa,
+        match &mut self.old {
+            Some(replaced) if old => &mut replaced.0,
             _ => &mut self.ike,
         }
     }

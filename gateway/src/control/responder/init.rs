@@ -65,7 +65,7 @@ impl Responder {
             half.path = at.path;
             let (spi, response) = (half.spi_r, half.response.clone());
             if here.is_none() {
-                self.core.conns.insert(at.conn, ConnUse { half_open: Some(spi), session: None });
+                self.core.conns.insert(at.conn, ConnUse::HalfOpen(spi));
                 self.core.events.push_back(Event::HalfOpen { conn: at.conn });
             }
             self.core.transmit(at.conn, response);
@@ -111,7 +111,7 @@ impl Responder {
         core.note_nat(at, header, payloads);
         core.counters.exchanges.sa_init_accepted += 1;
         core.spis.insert(spi_r, SpiOwner::HalfOpen);
-        core.conns.insert(at.conn, ConnUse { half_open: Some(spi_r), session: None });
+        core.conns.insert(at.conn, ConnUse::HalfOpen(spi_r));
         core.timers.schedule(Owner::HalfOpen(spi_r), at.now + core.config.limits.half_open_timeout);
         core.events.push_back(Event::HalfOpen { conn: at.conn });
         core.transmit(at.conn, response.clone());
@@ -120,7 +120,7 @@ impl Responder {
         self.initiators.insert((header.spi_i, source), spi_r);
         self.half_open.insert(
             spi_r,
-            HalfOpen {
+            Box::new(HalfOpen {
                 conn: at.conn,
                 path: at.path,
                 source,
@@ -134,13 +134,13 @@ impl Responder {
                 secrets: Some(Secrets::Exchange { own, peer: offer.ke.data.to_vec() }),
                 peer_hashes: signed.map(|notify| notify.hash_ids().collect()),
                 created: at.now,
-            },
+            }),
         );
         Verdict::Good
     }
 
     /// Forgets a half-open IKE SA.
-    pub(super) fn remove_half_open(&mut self, spi: IkeSpi) -> Option<HalfOpen> {
+    pub(super) fn remove_half_open(&mut self, spi: IkeSpi) -> Option<Box<HalfOpen>> {
         let half = self.half_open.remove(&spi)?;
         self.core.spis.remove(&spi);
         self.core.timers.cancel(Owner::HalfOpen(spi));
@@ -148,7 +148,7 @@ impl Responder {
         if self.initiators.get(&(half.spi_i, half.source)) == Some(&spi) {
             self.initiators.remove(&(half.spi_i, half.source));
         }
-        if self.core.conns.get(&half.conn).is_some_and(|used| used.half_open == Some(spi)) {
+        if self.core.conns.get(&half.conn).is_some_and(|used| *used == ConnUse::HalfOpen(spi)) {
             self.core.conns.remove(&half.conn);
         }
         Some(half)

@@ -9,7 +9,7 @@ use codec::ike::IkeSpi;
 
 /// Bounded in number and time; the oldest entry makes room.
 pub(super) struct Lingering {
-    entries: AHashMap<IkeSpi, (u64, Bytes)>,
+    entries: AHashMap<IkeSpi, (u64, Box<[u8]>)>,
     order: VecDeque<(Instant, IkeSpi)>,
     max: usize,
     timeout: Duration,
@@ -21,7 +21,7 @@ impl Lingering {
     }
 
     /// Keeps the response to the request with this digest under the SA's local SPI.
-    pub(super) fn keep(&mut self, now: Instant, spi: IkeSpi, digest: u64, response: Bytes) {
+    pub(super) fn keep(&mut self, now: Instant, spi: IkeSpi, digest: u64, response: Box<[u8]>) {
         if self.max == 0 {
             return;
         }
@@ -34,7 +34,8 @@ impl Lingering {
 
     /// The response to exactly this request.
     pub(super) fn find(&self, spi: IkeSpi, digest: u64) -> Option<Bytes> {
-        self.entries.get(&spi).filter(|(kept, _)| *kept == digest).map(|(_, response)| response.clone())
+        let entry = self.entries.get(&spi).filter(|(kept, _)| *kept == digest);
+        entry.map(|(_, response)| Bytes::copy_from_slice(response))
     }
 
     /// Forgets what is too old.
@@ -60,7 +61,7 @@ mod tests {
         let start = Instant::now();
         let mut lingering = Lingering::new(2, Duration::from_secs(10));
         for octet in 1..=3u8 {
-            lingering.keep(start, IkeSpi([octet; 8]), 7, Bytes::from(vec![octet]));
+            lingering.keep(start, IkeSpi([octet; 8]), 7, Box::new([octet]));
         }
         assert_eq!(lingering.find(IkeSpi([1; 8]), 7), None);
         assert_eq!(lingering.find(IkeSpi([3; 8]), 7), Some(Bytes::from(vec![3])));

@@ -37,7 +37,7 @@ mod ts;
 mod view;
 mod window;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -78,11 +78,12 @@ use timers::Timers;
 /// Install must be in force before the response that lets the UE use it leaves.
 pub struct Responder {
     core: Core,
-    half_open: AHashMap<IkeSpi, HalfOpen>,
+    half_open: AHashMap<IkeSpi, Box<HalfOpen>>,
     sessions: AHashMap<SessionId, Box<Session>>,
     /// Half-open IKE SAs by the initiator's SPI and address, to know a retransmitted IKE_SA_INIT.
     initiators: AHashMap<(IkeSpi, IpAddr), IkeSpi>,
-    by_identity: AHashMap<Box<[u8]>, Vec<SessionId>>,
+    /// Sessions by the digest of their identity.
+    by_identity: BTreeSet<(u64, SessionId)>,
     sources: Sources,
     next_session: u64,
     draining: bool,
@@ -116,10 +117,12 @@ enum Owner {
 }
 
 /// What a connection carries.
-#[derive(Clone, Copy, Default)]
-struct ConnUse {
-    half_open: Option<IkeSpi>,
-    session: Option<SessionId>,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ConnUse {
+    /// A half-open IKE SA, by our SPI.
+    HalfOpen(IkeSpi),
+    /// A session.
+    Session(SessionId),
 }
 
 /// When and where a message came in.
@@ -168,7 +171,7 @@ impl Responder {
             half_open: AHashMap::new(),
             initiators: AHashMap::new(),
             sessions: AHashMap::new(),
-            by_identity: AHashMap::new(),
+            by_identity: BTreeSet::new(),
             sources: Sources::default(),
             next_session: 1,
             draining: false,
@@ -227,22 +230,25 @@ impl Responder {
     pub fn handle_conn_moved(&mut self, old: ConnId, new: ConnId) {
         let Some(used) = self.core.conns.remove(&old) else { return };
         self.core.conns.insert(new, used);
-        if let Some(half) = used.half_open.and_then(|spi| self.half_open.get_mut(&spi))
-            && half.conn == old
-        {
-            half.conn = new;
-        }
-        if let Some(session) = used.session.and_then(|id| self.sessions.get_mut(&id))
-            && session.conn == Some(old)
-        {
-            session.conn = Some(new);
+        match used {
+            ConnUse::HalfOpen(spi) => {
+                if let Some(half) = self.half_open.get_mut(&spi).filter(|half| half.conn == old) {
+                    half.conn = new;
+                }
+            }
+            ConnUse::Session(id) => {
+                if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.conn == Some(old))
+                {
+                    session.conn = Some(new);
+                }
+            }
         }
     }
 
     /// Takes note that a connection is gone. What it carried stays (RFC 9329 §6.1).
     pub fn handle_conn_closed(&mut self, conn: ConnId) {
-        let used = self.core.conns.remove(&conn).unwrap_or_default();
-        if let Some(session) = used.session.and_then(|id| self.sessions.get_mut(&id))
+        if let Some(ConnUse::Session(id)) = self.core.conns.remove(&conn)
+            && let Some(session) = self.sessions.get_mut(&id)
             && session.conn == Some(conn)
         {
             session.conn = None;
@@ -337,13 +343,13 @@ impl Responder {
 
     /// The session that lives on a connection.
     fn session_on(&self, conn: ConnId) -> Option<SessionId> {
-        let session = self.core.conns.get(&conn)?.session?;
-        self.sessions.contains_key(&session).then_some(session)
+        let Some(&ConnUse::Session(id)) = self.core.conns.get(&conn) else { return None };
+        self.sessions.contains_key(&id).then_some(id)
     }
 
     /// The half-open IKE SA that lives on a connection.
     fn half_open_on(&self, conn: ConnId) -> Option<IkeSpi> {
-        let spi = self.core.conns.get(&conn)?.half_open?;
+        let Some(&ConnUse::HalfOpen(spi)) = self.core.conns.get(&conn) else { return None };
         self.half_open.contains_key(&spi).then_some(spi)
     }
 }

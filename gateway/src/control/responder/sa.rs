@@ -17,6 +17,9 @@ use crate::types::{ConnId, Path, SessionId, WorkerId};
 /// Hard lifetimes are this many times the configured rekey times, in percent.
 const HARD_LIFETIME_PERCENT: u32 = 120;
 
+/// How long the answer to the peer's last request is kept: "several minutes" (RFC 7296 §2.1).
+pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(180);
+
 /// Which SA a local IKE SPI names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SpiOwner {
@@ -131,10 +134,12 @@ pub(super) struct Session {
     /// What the peer asked for, or our own.
     pub(super) idr: Identity,
     pub(super) profile: Arc<Profile>,
-    pub(super) inner: Vec<IpAddr>,
+    pub(super) inner: Box<[IpAddr]>,
+    /// Whether the packet path knows the inner addresses: they go with the first Child SA.
+    pub(super) routed: bool,
     pub(super) ike: IkeSa,
     /// The IKE SA that a rekey replaced, until the peer deletes it.
-    pub(super) old: Option<(IkeSa, Instant)>,
+    pub(super) old: Option<Box<(IkeSa, Instant)>>,
     pub(super) children: Vec<ChildSa>,
     pub(super) established: Instant,
     pub(super) last_inbound: Instant,
@@ -176,9 +181,10 @@ impl Session {
         if self.closing() {
             return request;
         }
-        let old = self.old.as_ref().map(|(_, expires)| *expires);
+        let old = self.old.as_ref().map(|old| old.1);
         let children = self.children.iter().filter(|child| !child.deleting).map(|child| child.expires);
-        let others = [request, old, self.liveness_due(), Some(self.ike_expires())];
+        let answer = self.ike.window.answered_at().map(|at| at + ANSWER_KEPT);
+        let others = [request, old, answer, self.liveness_due(), Some(self.ike_expires())];
         children.chain(others.into_iter().flatten()).min()
     }
 

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::sa::Session;
+use codec::ike::IkeSpi;
+
+use super::identity::Identity;
+use super::sa::{ANSWER_KEPT, Session};
 use super::view::{ChildView, IkeView, SessionView};
-use super::window::OwnRequest;
+use super::window::{OwnRequest, Window};
 use super::{ConnUse, Core, Event, Owner, Responder};
 use crate::types::{ConnId, Path, SessionId};
 
@@ -23,9 +26,9 @@ impl Core {
         }
         session.conn = Some(conn);
         session.path = *path;
-        self.conns.insert(conn, ConnUse { half_open: None, session: Some(session.id) });
+        self.conns.insert(conn, ConnUse::Session(session.id));
         // RFC 9329 §6.2: the identical request goes to the new connection, and the wait goes on.
-        let waiting = [Some(&session.ike), session.old.as_ref().map(|(old, _)| old)];
+        let waiting = [Some(&session.ike), session.old.as_ref().map(|old| &old.0)];
         for request in waiting.into_iter().flatten().filter_map(|sa| sa.window.outstanding()) {
             self.counters.exchanges.requests_resent += 1;
             self.transmit(conn, request.message.clone());
@@ -74,7 +77,10 @@ impl Responder {
             self.end_session(now, id);
             return;
         }
-        if session.old.as_ref().is_some_and(|(_, expires)| *expires <= now) {
+        if session.ike.window.answered_at().is_some_and(|at| at + ANSWER_KEPT <= now) {
+            session.ike.window.forget_answer();
+        }
+        if session.old.as_ref().is_some_and(|old| old.1 <= now) {
             self.core.drop_old_ike(now, session);
         }
         if session.ike_expires() <= now && !session.closing() {
@@ -107,30 +113,34 @@ impl Responder {
         if let Some(pool) = core.pools.iter_mut().find(|pool| pool.name() == session.profile.pool) {
             session.inner.iter().for_each(|addr| pool.release(&key, *addr));
         }
-        if let Some(ids) = self.by_identity.get_mut(key.as_slice()) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
-                self.by_identity.remove(key.as_slice());
-            }
-        }
+        self.by_identity.remove(&(core.digest_of(&session.idi), id));
         let spi = session.ike.local_spi();
         core.spis.remove(&spi);
-        if let Some((digest, response)) = session.ike.window.into_last() {
-            core.lingering.keep(now, spi, digest, response);
-        }
-        core.events.push_back(Event::CloseSession { session: id, worker: session.worker });
+        core.linger(now, spi, session.ike.window);
+        let inner = if session.routed { session.inner } else { Box::default() };
+        core.events.push_back(Event::CloseSession { session: id, worker: session.worker, inner });
     }
 }
 
 impl Core {
     /// Forgets the IKE SA that the current one replaced.
     pub(super) fn drop_old_ike(&mut self, now: Instant, session: &mut Session) {
-        let Some((old, _)) = session.old.take() else { return };
-        let spi = old.local_spi();
+        let Some(old) = session.old.take() else { return };
+        let spi = old.0.local_spi();
         self.spis.remove(&spi);
-        if let Some((digest, response)) = old.window.into_last() {
-            self.lingering.keep(now, spi, digest, response);
+        self.linger(now, spi, old.0.window);
+    }
+
+    /// Keeps the last answer of an IKE SA that is gone.
+    fn linger(&mut self, now: Instant, spi: IkeSpi, window: Window) {
+        if let Some(answer) = window.into_last() {
+            self.lingering.keep(now, spi, answer.digest, answer.response);
         }
+    }
+
+    /// What an identity is found by; keyed, so that a peer cannot aim for a collision.
+    pub(super) fn digest_of(&self, identity: &Identity) -> u64 {
+        self.hasher.hash_one(identity)
     }
 }
 

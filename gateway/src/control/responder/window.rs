@@ -41,18 +41,29 @@ pub(super) enum Arrival {
     Outside,
 }
 
-/// Both directions of one IKE SA, each with a window of one.
+/// The answer to the peer's last request, for a peer that lost it.
+pub(super) struct Answer {
+    /// Tells the request from others with its number.
+    pub(super) digest: u64,
+    /// When it was given.
+    pub(super) at: Instant,
+    /// The response's octets.
+    pub(super) response: Box<[u8]>,
+}
+
+/// Both directions of one IKE SA, each with a window of one. What is there only now and then is boxed: most
+/// sessions are quiet most of the time.
 pub(super) struct Window {
     next_in: MessageId,
-    last_in: Option<(u64, Bytes)>,
     next_out: MessageId,
-    outstanding: Option<Outstanding>,
+    last_in: Option<Box<Answer>>,
+    outstanding: Option<Box<Outstanding>>,
 }
 
 impl Window {
     /// A window that expects `next_in` from the peer.
     pub(super) fn new(next_in: MessageId) -> Self {
-        Self { next_in, last_in: None, next_out: MessageId(0), outstanding: None }
+        Self { next_in, next_out: MessageId(0), last_in: None, outstanding: None }
     }
 
     /// Places a request by its Message ID and octets. Changes nothing: the request is not authentic yet.
@@ -61,9 +72,9 @@ impl Window {
             return Arrival::Fresh;
         }
         match &self.last_in {
-            Some((last, response)) if message_id.next() == Some(self.next_in) => {
-                if *last == digest {
-                    Arrival::Repeated(response.clone())
+            Some(last) if message_id.next() == Some(self.next_in) => {
+                if last.digest == digest {
+                    Arrival::Repeated(Bytes::copy_from_slice(&last.response))
                 } else {
                     Arrival::Altered
                 }
@@ -73,17 +84,27 @@ impl Window {
     }
 
     /// Records the answer to the fresh request and moves on to the next.
-    pub(super) fn answered(&mut self, digest: u64, response: Bytes) {
-        self.last_in = Some((digest, response));
+    pub(super) fn answered(&mut self, at: Instant, digest: u64, response: &[u8]) {
+        self.last_in = Some(Box::new(Answer { digest, at, response: response.into() }));
         // At the end of the number space the last request stays answerable and no further one fits.
         if let Some(next) = self.next_in.next() {
             self.next_in = next;
         }
     }
 
-    /// The last request and its response, for a peer that lost it.
-    pub(super) fn into_last(self) -> Option<(u64, Bytes)> {
-        self.last_in
+    /// The answer to the last request.
+    pub(super) fn into_last(self) -> Option<Answer> {
+        self.last_in.map(|answer| *answer)
+    }
+
+    /// When the answer to the last request was given, while it is kept.
+    pub(super) fn answered_at(&self) -> Option<Instant> {
+        self.last_in.as_ref().map(|answer| answer.at)
+    }
+
+    /// Forgets the answer to the last request; its repetition is ignored from now on (RFC 7296 §2.1).
+    pub(super) fn forget_answer(&mut self) {
+        self.last_in = None;
     }
 
     /// The Message ID of our next request, while none is outstanding.
@@ -96,12 +117,12 @@ impl Window {
         if let Some(next) = outstanding.message_id.next() {
             self.next_out = next;
         }
-        self.outstanding = Some(outstanding);
+        self.outstanding = Some(Box::new(outstanding));
     }
 
     /// The request whose response is awaited.
     pub(super) fn outstanding(&self) -> Option<&Outstanding> {
-        self.outstanding.as_ref()
+        self.outstanding.as_deref()
     }
 
     /// Brings the deadline of the outstanding request forward.
@@ -113,7 +134,7 @@ impl Window {
 
     /// Takes the outstanding request, on its response or when it no longer matters.
     pub(super) fn take_outstanding(&mut self) -> Option<Outstanding> {
-        self.outstanding.take()
+        self.outstanding.take().map(|outstanding| *outstanding)
     }
 }
 
@@ -133,7 +154,7 @@ mod tests {
         assert!(matches!(window.arrival(MessageId(0), 1), Arrival::Outside));
         assert!(matches!(window.arrival(MessageId(2), 1), Arrival::Outside));
         assert!(matches!(window.arrival(MessageId(1), 7), Arrival::Fresh));
-        window.answered(7, Bytes::from_static(b"answer"));
+        window.answered(Instant::now(), 7, b"answer");
         assert!(matches!(window.arrival(MessageId(1), 7), Arrival::Repeated(r) if r == "answer"));
         assert!(matches!(window.arrival(MessageId(1), 8), Arrival::Altered));
         assert!(matches!(window.arrival(MessageId(0), 7), Arrival::Outside));
@@ -141,9 +162,20 @@ mod tests {
     }
 
     #[test]
+    fn r7296_2_1_a_forgotten_response_is_not_made_anew() {
+        let mut window = Window::new(MessageId(1));
+        let at = Instant::now();
+        window.answered(at, 7, b"answer");
+        assert_eq!(window.answered_at(), Some(at));
+        window.forget_answer();
+        assert!(matches!(window.arrival(MessageId(1), 7), Arrival::Outside));
+        assert!(matches!(window.arrival(MessageId(2), 7), Arrival::Fresh));
+    }
+
+    #[test]
     fn r7296_2_2_the_number_space_ends_without_wrapping() {
         let mut window = Window::new(MessageId(u32::MAX));
-        window.answered(1, Bytes::new());
+        window.answered(Instant::now(), 1, b"");
         assert!(matches!(window.arrival(MessageId(0), 1), Arrival::Outside));
     }
 
