@@ -86,15 +86,17 @@ limits! {
     replaced_idle_s: u32 = 60, 1..=3_600, "seconds";
     /// Unusable messages in a row after which a connection is closed (RFC 9329 §6.1). Memory: none.
     bad_messages: u32 = 16, 4..=1_000, "messages";
-    /// Longest IKE message handled. Memory: see `control_queue`.
+    /// Longest IKE message handled. Memory: see `control_queue_octets`.
     ike_message_octets: u32 = 65_529, 1_500..=65_529, "octets";
     /// IKE messages of one connection waiting for the control thread; beyond it the connection is closed
-    /// and its session stays. Memory: see `control_queue`.
+    /// and its session stays. Memory: see `control_queue_octets`.
     ike_unanswered: u32 = 8, 2..=1_024, "messages";
     /// Messages waiting in one worker's queue to the control thread; further IKE messages are dropped and
-    /// counted. Memory: `ike_message_octets` each and worker at worst (512 MiB at the defaults); an attach
-    /// takes 1 KB.
-    control_queue: u32 = 8_192, 64..=1_048_576, "messages";
+    /// counted. Memory: see `control_queue_octets`.
+    control_queue: u32 = 262_144, 64..=1_048_576, "messages";
+    /// Octets of the messages waiting there, 120 of them for each message besides an IKE message's own; what
+    /// goes beyond is dropped as above. Memory: this per worker.
+    control_queue_octets: u64 = 67_108_864, 1_048_576..=4_294_967_296, "octets";
     /// Messages waiting in one worker's inbox. Memory: 64 octets each and worker, and the IKE response or
     /// the inner packet in it.
     inbox: u32 = 16_384, 64..=1_048_576, "messages";

@@ -28,6 +28,7 @@ use crate::io::{sockets, thread};
 use crate::log::LogLevel;
 use crate::process;
 use crate::types::{WORKERS_MAX, WorkerId};
+use crate::worker::control_queue::control_queue;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::{self, InboxHandle, InnerConfig, WorkerLimits, WorkerParams};
 
@@ -174,7 +175,10 @@ fn start_workers(
     let mut workers = Workers { queues: Vec::new(), wake, counters: Vec::new(), threads: Vec::new() };
     let parts = listeners.into_iter().zip(queues).zip(receivers);
     for (id, ((listeners, device), (inbox, inbox_wake))) in parts.enumerate() {
-        let (control, queue) = bounded(config.limits.control_queue as usize);
+        let (control, queue) = control_queue(
+            config.limits.control_queue as usize,
+            usize::try_from(config.limits.control_queue_octets).unwrap_or(usize::MAX),
+        );
         let counters = Arc::new(WorkerCounters::default());
         let cores = &config.gateway.cores;
         let params = WorkerParams {

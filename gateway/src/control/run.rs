@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam::channel::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -20,8 +19,9 @@ use crate::admin::api::Call;
 use crate::error::Failure;
 use crate::io::wake::{AsyncWake, Wake};
 use crate::process::notify_supervisor;
+use crate::worker::control_queue::ControlReceiver;
 use crate::worker::counters::WorkerCounters;
-use crate::worker::inbox::{ToControl, ToWorker};
+use crate::worker::inbox::ToWorker;
 
 /// Messages taken from one worker's queue before the others, and everybody else, get their turn.
 const MESSAGES_PER_TURN: usize = 64;
@@ -38,7 +38,7 @@ const WORKER_STOP_MAX: Duration = Duration::from_millis(500);
 /// The control thread's ends of the workers, in the order of their ids.
 pub struct Workers {
     /// Messages from each worker.
-    pub queues: Vec<Receiver<ToControl>>,
+    pub queues: Vec<ControlReceiver>,
     /// Woken by all workers.
     pub wake: Wake,
     /// Their counters.

@@ -16,11 +16,20 @@ use super::check;
 /// `IOU_PBUF_RING_INC`: completions consume a buffer piece by piece.
 const INCREMENTAL: u16 = 2;
 
-/// Octets of one buffer when completions consume it piece by piece.
+/// Most octets of one buffer when completions consume it piece by piece.
 const BUFFER_LEN_INCREMENTAL: usize = 1 << 20;
 
-/// Octets of one buffer when each completion uses one up.
+/// Most octets of one buffer when each completion uses one up.
 const BUFFER_LEN_WHOLE: usize = 64 << 10;
+
+/// Least octets of one buffer.
+const BUFFER_LEN_MIN: usize = 4 << 10;
+
+/// Least number of buffers: while some hold unparsed octets, others are filled.
+const BUFFERS_MIN: usize = 4;
+
+/// Most buffers of one ring.
+const BUFFERS_MAX: usize = 1 << 15;
 
 /// Anonymous memory that is never unmapped: a cancelled operation may still complete after its ring is
 /// closed, and a worker lives as long as the process.
@@ -56,12 +65,18 @@ impl Arena {
 #[must_use = "its buffer is not refilled until it is released"]
 #[derive(Debug)]
 pub struct Incoming {
+    /// The lane whose pool it is of.
+    lane: u8,
     buffer: u16,
     offset: u32,
     len: u32,
 }
 
 impl Incoming {
+    pub(super) fn lane(&self) -> usize {
+        usize::from(self.lane)
+    }
+
     /// Octets received.
     pub fn len(&self) -> usize {
         self.len as usize
@@ -90,35 +105,44 @@ pub struct RecvPool {
     buffers: Vec<Buffer>,
     buffer_len: usize,
     group: u16,
+    lane: u8,
     tail: u16,
     published: usize,
 }
 
 impl RecvPool {
-    /// Registers `group` with about `memory` octets of stream buffers, consumed piece by piece where the
-    /// kernel can.
-    pub(super) fn for_stream(submitter: &Submitter<'_>, group: u16, memory: usize) -> io::Result<Self> {
-        let count = |len: usize| (memory / len).next_power_of_two().clamp(2, 32768) as u16;
-        let incremental =
-            Self::new(submitter, group, count(BUFFER_LEN_INCREMENTAL), BUFFER_LEN_INCREMENTAL, INCREMENTAL);
-        incremental.or_else(|_| Self::new(submitter, group, count(BUFFER_LEN_WHOLE), BUFFER_LEN_WHOLE, 0))
+    /// Registers `group` with about `memory` octets of stream buffers for `lane`, consumed piece by piece
+    /// where the kernel can.
+    pub(super) fn for_stream(
+        submitter: &Submitter<'_>,
+        group: u16,
+        memory: usize,
+        lane: u8,
+    ) -> io::Result<Self> {
+        let len = |most: usize| (memory / BUFFERS_MIN).clamp(BUFFER_LEN_MIN, most).next_power_of_two();
+        let shape = |most: usize| (len(most), (memory / len(most)).clamp(BUFFERS_MIN, BUFFERS_MAX));
+        let incremental = Self::new(submitter, group, lane, shape(BUFFER_LEN_INCREMENTAL), INCREMENTAL);
+        incremental.or_else(|_| Self::new(submitter, group, lane, shape(BUFFER_LEN_WHOLE), 0))
     }
 
     fn new(
         submitter: &Submitter<'_>,
         group: u16,
-        count: u16,
-        buffer_len: usize,
+        lane: u8,
+        (buffer_len, count): (usize, usize),
         flags: u16,
     ) -> io::Result<Self> {
-        let entries = Arena::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let data = Arena::new(usize::from(count) * buffer_len)?;
-        // SAFETY: `entries` holds `count` entries, is page-aligned and never unmapped.
-        unsafe { submitter.register_buf_ring_with_flags(entries.base.as_ptr() as u64, count, group, flags)? };
-        let buffers = vec![Buffer::default(); usize::from(count)];
-        let mut pool = Self { entries, data, buffers, buffer_len, group, tail: 0, published: 0 };
+        // The kernel wants a power of two of entries; not all of them need a buffer.
+        let entry_count = count.next_power_of_two();
+        let entries = Arena::new(entry_count * size_of::<BufRingEntry>())?;
+        let data = Arena::new(count * buffer_len)?;
+        let (base, len) = (entries.base.as_ptr() as u64, entry_count as u16);
+        // SAFETY: `entries` holds `len` entries, is page-aligned and never unmapped.
+        unsafe { submitter.register_buf_ring_with_flags(base, len, group, flags)? };
+        let buffers = vec![Buffer::default(); count];
+        let mut pool = Self { entries, data, buffers, buffer_len, group, lane, tail: 0, published: 0 };
         for buffer in 0..count {
-            pool.publish(buffer);
+            pool.publish(buffer as u16);
         }
         Ok(pool)
     }
@@ -127,9 +151,9 @@ impl RecvPool {
         self.group
     }
 
-    /// Whether the kernel has a buffer to fill.
-    pub(super) fn has_published(&self) -> bool {
-        self.published > 0
+    /// Octets of the buffers that the kernel may fill; of one of them a part may be used up.
+    pub(super) fn published_len(&self) -> usize {
+        self.published * self.buffer_len
     }
 
     /// Claims what a completion with these flags and length filled.
@@ -144,7 +168,8 @@ impl RecvPool {
             buffer.finished = true;
             self.published -= 1;
         }
-        Some(Incoming { buffer: index, offset, len: self.buffers[usize::from(index)].filled - offset })
+        let lane = self.lane;
+        Some(Incoming { lane, buffer: index, offset, len: self.buffers[usize::from(index)].filled - offset })
     }
 
     /// The octets.
@@ -178,14 +203,14 @@ impl RecvPool {
 
     fn publish(&mut self, index: u16) {
         self.buffers[usize::from(index)] = Buffer::default();
-        let count = self.buffers.len();
+        let (count, entry_count) = (self.buffers.len(), self.buffers.len().next_power_of_two());
         debug_assert!(usize::from(index) < count && count * self.buffer_len <= self.data.len);
         let ring = self.entries.base.as_ptr().cast::<BufRingEntry>();
-        // SAFETY: the slot index is below `count`; the address lies in the data arena; the tail field is the
+        // SAFETY: the slot index is below `entry_count`; the address lies in the data arena; the tail field is the
         // 16 bits the kernel defines at `BufRingEntry::tail`, written only here and read by the kernel, and
         // the release store orders the entry before it.
         unsafe {
-            let entry = &mut *ring.add(usize::from(self.tail) & (count - 1));
+            let entry = &mut *ring.add(usize::from(self.tail) & (entry_count - 1));
             entry.set_addr(self.data.base.as_ptr().add(usize::from(index) * self.buffer_len) as u64);
             entry.set_len(self.buffer_len as u32);
             entry.set_bid(index);

@@ -68,6 +68,8 @@ pub(super) struct Conn {
     /// Octets of `carry` that count towards the worker's limit of unfinished frames.
     pub unfinished: usize,
     pub receive_armed: bool,
+    /// Its receive found no buffer and waits for one.
+    pub starved: bool,
     pub sending: bool,
     pub stopping: bool,
     /// Waits in the flush list.
@@ -98,6 +100,7 @@ impl Conn {
             carry: Vec::new(),
             unfinished: 0,
             receive_armed: false,
+            starved: false,
             sending: false,
             stopping: false,
             dirty: false,
@@ -117,6 +120,11 @@ impl Conn {
         matches!(self.state, State::Open)
     }
 
+    /// Whether a receive that ended for want of a buffer is to go on.
+    pub fn can_receive(&self) -> bool {
+        matches!(self.state, State::Open | State::Draining(_)) && !self.receive_armed
+    }
+
     /// Whether frames may still be queued on it.
     pub fn can_send(&self) -> bool {
         matches!(self.state, State::Open)
@@ -128,12 +136,19 @@ impl Conn {
     }
 }
 
-/// The connections by slot.
+/// A place in the table and how often it has been used.
+#[derive(Default)]
+struct Slot {
+    conn: Option<Box<Conn>>,
+    generation: u32,
+}
+
+/// The connections by slot. Grows to the most connections that were open at once.
 pub(super) struct ConnTable {
     worker: WorkerId,
-    slots: Vec<Option<Box<Conn>>>,
-    generations: Vec<u32>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
+    capacity: u32,
     per_source: AHashMap<IpAddr, u32>,
     per_source_max: u32,
     open: usize,
@@ -143,27 +158,38 @@ impl ConnTable {
     pub fn new(worker: WorkerId, capacity: u32, per_source_max: u32) -> Self {
         Self {
             worker,
-            slots: std::iter::repeat_with(|| None).take(capacity as usize).collect(),
-            generations: vec![0; capacity as usize],
-            free: (0..capacity).rev().collect(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            capacity,
             per_source: AHashMap::new(),
             per_source_max,
             open: 0,
         }
     }
 
+    /// Lets no slot from `capacity` on be used any more.
+    pub fn cap(&mut self, capacity: u32) {
+        self.capacity = self.capacity.min(capacity);
+        self.free.retain(|slot| *slot < capacity);
+    }
+
     /// Reserves a slot for a connection from `source`: its slot and generation, or `None` at a limit.
     pub fn reserve(&mut self, source: IpAddr) -> Option<(u32, u32)> {
+        let next = u32::try_from(self.slots.len()).ok().filter(|next| *next < self.capacity);
+        let room = next.is_some() || !self.free.is_empty();
         let from_source = self.per_source.entry(source).or_insert(0);
-        if *from_source >= self.per_source_max || self.free.is_empty() {
+        if *from_source >= self.per_source_max || !room {
             if *from_source == 0 {
                 self.per_source.remove(&source);
             }
             return None;
         }
         *from_source += 1;
-        let slot = self.free.pop()?;
-        let generation = self.generations.get_mut(slot as usize)?;
+        let slot = self.free.pop().or(next)?;
+        if slot as usize == self.slots.len() {
+            self.slots.push(Slot::default());
+        }
+        let generation = &mut self.slots.get_mut(slot as usize)?.generation;
         *generation = generation.wrapping_add(1) & 0xff_ffff;
         self.open += 1;
         Some((slot, *generation))
@@ -177,19 +203,21 @@ impl ConnTable {
                 self.per_source.remove(&source);
             }
         }
-        self.free.push(slot);
+        if slot < self.capacity {
+            self.free.push(slot);
+        }
         self.open -= 1;
-        self.slots.get_mut(slot as usize)?.take()
+        self.slots.get_mut(slot as usize)?.conn.take()
     }
 
     pub fn insert(&mut self, slot: u32, conn: Conn) {
         if let Some(entry) = self.slots.get_mut(slot as usize) {
-            *entry = Some(Box::new(conn));
+            entry.conn = Some(Box::new(conn));
         }
     }
 
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Conn> {
-        self.slots.get_mut(slot as usize)?.as_deref_mut()
+        self.slots.get_mut(slot as usize)?.conn.as_deref_mut()
     }
 
     /// The connection, unless its slot has a new user.
@@ -198,7 +226,7 @@ impl ConnTable {
     }
 
     pub fn id(&self, slot: u32) -> Option<ConnId> {
-        let conn = self.slots.get(slot as usize)?.as_ref()?;
+        let conn = self.slots.get(slot as usize)?.conn.as_ref()?;
         Some(ConnId { worker: self.worker, slot, generation: conn.generation })
     }
 
@@ -208,7 +236,7 @@ impl ConnTable {
 
     /// Slots in use, for the occasional sweep.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
-        self.slots.iter().enumerate().filter(|(_, conn)| conn.is_some()).map(|(slot, _)| slot as u32)
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.conn.is_some()).map(|(slot, _)| slot as u32)
     }
 }
 
@@ -232,5 +260,17 @@ mod tests {
         assert_eq!(again, first);
         assert_ne!(next, generation, "an old id must not name the new connection");
         assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn a_capped_table_lets_its_upper_slots_go() {
+        let mut table = ConnTable::new(WorkerId(0), u32::MAX, 16);
+        let slots: Vec<u32> = (0..4).map(|_| table.reserve(SOURCE).expect("free").0).collect();
+        assert_eq!(slots, [0, 1, 2, 3]);
+        table.free(3, SOURCE);
+        table.cap(3);
+        assert!(table.reserve(SOURCE).is_none());
+        table.free(1, SOURCE);
+        assert_eq!(table.reserve(SOURCE).map(|(slot, _)| slot), Some(1));
     }
 }

@@ -31,8 +31,11 @@ impl Worker {
             self.counters.closed(CloseCause::Limit);
             return None;
         };
-        if self.ring.open(slot, generation, socket).is_err() {
+        if let Err(error) = self.ring.open(slot, generation, socket) {
+            // Said once: no connection gets this far again.
+            tracing::warn!(worker = self.id.0, connections = slot, %error, "no room for more connections");
             self.conns.free(slot, path.remote.ip());
+            self.conns.cap(slot);
             self.counters.closed(CloseCause::Limit);
             return None;
         }
@@ -103,6 +106,7 @@ impl Worker {
         let Some(session) = self.sad.session_mut(id) else { return };
         let replaced = session.conn.replace(slot).filter(|&old| old != slot);
         if !session.bound.contains(&slot) {
+            session.bound.reserve_exact(1);
             session.bound.push(slot);
         }
         if let Some(conn) = self.conns.get_mut(slot) {

@@ -5,8 +5,11 @@
 //! and reports to the control thread ([`inbox::ToControl`]); its counters are read without stopping it.
 
 mod conn;
+pub mod control_queue;
 pub mod counters;
 mod downlink;
+#[cfg(test)]
+mod footprint;
 pub mod inbox;
 mod lifecycle;
 mod orders;
@@ -16,11 +19,11 @@ mod uplink;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use ahash::{AHashMap, AHashSet};
 use codec::OsRandom;
@@ -34,6 +37,7 @@ use crate::io::tun::InnerDevice;
 use crate::io::wake::Wake;
 use crate::types::WorkerId;
 use conn::ConnTable;
+use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
 use inbox::{ToControl, ToWorker};
 use outlet::Outlet;
@@ -124,7 +128,7 @@ pub struct WorkerParams {
     /// The eventfd of its inbox.
     pub inbox_wake: Wake,
     /// The queue to the control thread.
-    pub control: Sender<ToControl>,
+    pub control: ControlSender,
     /// Wakes the control thread.
     pub control_wake: Wake,
     /// The inboxes of all workers, by [`WorkerId`].
@@ -191,8 +195,6 @@ struct Worker {
     packet: Box<[u8]>,
     /// Connections with something to send.
     dirty: Vec<u32>,
-    /// Connections whose receive waits for a free buffer.
-    starved: Vec<u32>,
     /// Octets counted towards [`WorkerLimits::unfinished`].
     unfinished: usize,
     deadlines: BinaryHeap<Reverse<(Instant, u32)>>,
@@ -201,7 +203,7 @@ struct Worker {
     /// The host's own addresses.
     local_addrs: AHashSet<IpAddr>,
     inbox: Receiver<ToWorker>,
-    control: Sender<ToControl>,
+    control: ControlSender,
     control_wake: Wake,
     control_dirty: bool,
     /// Reports its queue had no room for: what happened to connections and sessions is never forgotten.
@@ -234,17 +236,25 @@ impl Worker {
             device: params.device.as_fd().try_clone_to_owned()?,
             wake: params.inbox_wake,
         })?;
+        let capacity = limits.connections.min(ring.connections_max());
+        if capacity < limits.connections {
+            tracing::warn!(
+                worker = id.0,
+                connections = capacity,
+                "limits.connections is out of reach: this kernel and RLIMIT_NOFILE allow fewer"
+            );
+        }
+        let conns = ConnTable::new(id, capacity, limits.connections_per_source);
         Ok(Self {
             id,
             ring,
-            conns: ConnTable::new(id, limits.connections, limits.connections_per_source),
+            conns,
             sad: Sad::default(),
             blocks: BlockPool::new(limits.send_memory),
             outlet: Outlet::new(params.device),
             device_ready: false,
             packet: vec![0; PACKET_ROOM].into_boxed_slice(),
             dirty: Vec::new(),
-            starved: Vec::new(),
             unfinished: 0,
             deadlines: BinaryHeap::new(),
             routes: AHashMap::new(),
@@ -284,9 +294,9 @@ impl Worker {
             self.outlet.flush(&mut self.ring, &self.counters);
             self.read_device();
             self.report_late();
-            self.rearm_starved();
+            self.feed_starved();
             self.flush();
-            if std::mem::take(&mut self.control_dirty) {
+            if mem::take(&mut self.control_dirty) {
                 self.control_wake.wake();
             }
             if housekeeping_s != self.now_s {
@@ -301,7 +311,7 @@ impl Worker {
 
     /// How long the loop may sleep.
     fn sleep_limit(&self) -> Duration {
-        match (self.device_ready, self.late.is_empty()) {
+        match (self.device_ready || self.ring.can_feed(), self.late.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, false) => LATE_RETRY,
             (false, true) => TICK,
@@ -322,15 +332,16 @@ impl Worker {
         }
     }
 
-    /// Reads again on connections that found no buffer, once there is one.
-    fn rearm_starved(&mut self) {
-        if self.starved.is_empty() || !self.ring.can_receive() {
+    /// Reads again on connections that found no buffer, as many as there are buffers for by now.
+    fn feed_starved(&mut self) {
+        if !self.ring.can_feed() {
             return;
         }
-        for slot in std::mem::take(&mut self.starved) {
+        let slots: Vec<u32> = self.ring.feed().collect();
+        for slot in slots {
             if let Some(conn) = self.conns.get_mut(slot)
-                && conn.is_open()
-                && !conn.receive_armed
+                && mem::take(&mut conn.starved)
+                && conn.can_receive()
             {
                 conn.receive_armed = true;
                 self.ring.arm_receive(slot);
@@ -347,7 +358,7 @@ impl Worker {
         }
         // A device that failed to be read may be back.
         self.device_ready = true;
-        for listener in std::mem::take(&mut self.accept_stopped) {
+        for listener in mem::take(&mut self.accept_stopped) {
             self.ring.arm_accept(listener);
         }
         self.counters.cpu_ns.set(thread::cpu_time().as_nanos() as u64);
@@ -359,7 +370,7 @@ impl Worker {
         self.control_dirty = true;
         let refused = if self.late.is_empty() {
             let Err(refused) = self.control.try_send(message) else { return true };
-            refused.into_inner()
+            *refused
         } else {
             message
         };
@@ -375,7 +386,7 @@ impl Worker {
     fn report_late(&mut self) {
         while let Some(message) = self.late.pop_front() {
             if let Err(refused) = self.control.try_send(message) {
-                return self.late.push_front(refused.into_inner());
+                return self.late.push_front(*refused);
             }
             self.control_dirty = true;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, AHashSet};
@@ -18,13 +19,16 @@ const RETIRED_FOR: Duration = Duration::from_secs(30);
 /// Removed SPIs remembered at once; beyond it the oldest are forgotten early.
 const RETIRED_MAX: usize = 65_536;
 
+/// Different selectors remembered for sharing.
+const SHARED_TS_MAX: usize = 16;
+
 /// One Child SA pair.
 pub(super) struct Child {
     pub session: SessionId,
     pub inbound: InboundSa,
     pub outbound: OutboundSa,
-    local_ts: Vec<TsRange>,
-    remote_ts: Vec<TsRange>,
+    local_ts: Arc<[TsRange]>,
+    remote_ts: Box<[TsRange]>,
     /// Set while the downlink still uses the SA this one replaces.
     standby_for: Option<EspSpi>,
     pub sequence_reported: bool,
@@ -65,7 +69,7 @@ pub(super) struct Session {
     pub bound: Vec<u32>,
     /// Its Child SAs in the order they came.
     pub children: Vec<EspSpi>,
-    inner: Vec<IpAddr>,
+    inner: Box<[IpAddr]>,
     /// Second of the worker's clock in which uplink activity was last reported.
     pub reported_s: u64,
     /// Second of the worker's clock in which it last moved a packet.
@@ -81,31 +85,47 @@ pub(super) struct Sad {
     by_addr: AHashMap<IpAddr, SessionId>,
     retired: AHashSet<EspSpi>,
     retired_order: VecDeque<(Instant, EspSpi)>,
+    /// Selectors of the core side in use lately: most UEs of a profile have the same ones.
+    shared_ts: VecDeque<Arc<[TsRange]>>,
 }
 
 impl Sad {
     /// Adds a Child SA, and its session with the first.
     pub fn install(&mut self, install: ChildInstall, random: &mut dyn Random) {
+        let local_ts = self.share(install.local_ts);
         let session = self.sessions.entry(install.session).or_default();
+        // Nearly every session has one: no room for four.
+        session.children.reserve_exact(1);
         session.children.push(install.spi_in);
-        for addr in install.inner {
-            if !session.inner.contains(&addr) {
-                session.inner.push(addr);
-                self.by_addr.insert(addr, install.session);
-            }
+        if !install.inner.is_empty() {
+            self.by_addr.extend(install.inner.iter().map(|addr| (*addr, install.session)));
+            session.inner = install.inner.into();
         }
         let standby_for = install.replaces.filter(|old| self.children.contains_key(old));
         let child = Child {
             session: install.session,
             inbound: InboundSa::new(install.spi_in, install.suite, install.keys_in, install.replay_window),
             outbound: OutboundSa::new(install.spi_out, install.suite, install.keys_out, random),
-            local_ts: install.local_ts,
-            remote_ts: install.remote_ts,
+            local_ts,
+            remote_ts: install.remote_ts.into(),
             standby_for,
             sequence_reported: false,
         };
         self.retired.remove(&install.spi_in);
         self.children.insert(install.spi_in, Box::new(child));
+    }
+
+    /// The selectors in one copy, if they were used lately.
+    fn share(&mut self, selectors: Vec<TsRange>) -> Arc<[TsRange]> {
+        if let Some(same) = self.shared_ts.iter().find(|shared| shared[..] == selectors[..]) {
+            return same.clone();
+        }
+        if self.shared_ts.len() == SHARED_TS_MAX {
+            self.shared_ts.pop_front();
+        }
+        let shared: Arc<[TsRange]> = selectors.into();
+        self.shared_ts.push_back(shared.clone());
+        shared
     }
 
     /// Removes a Child SA; late packets of it are recognised for a while.

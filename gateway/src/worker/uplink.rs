@@ -41,7 +41,8 @@ impl Worker {
             }
             Received::Starved => {
                 self.counters.receive_starved.add(1);
-                self.starved.push(slot);
+                conn.starved = true;
+                self.ring.starve(slot);
             }
             Received::End | Received::Failed => {
                 if conn.is_open() {
@@ -60,7 +61,7 @@ impl Worker {
         }
         match conn.state {
             State::Open | State::Draining(_) => {
-                if !self.starved.contains(&slot) {
+                if !conn.starved {
                     conn.receive_armed = true;
                     self.ring.arm_receive(slot);
                 }

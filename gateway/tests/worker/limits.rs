@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gateway::worker::inbox::{ToControl, ToWorker};
 
-use crate::rig::{CORE, PATIENCE, Peer, Rig, Ue, ike_frame, limits, udp};
+use crate::rig::{CORE, PATIENCE, Peer, REPORTS_MAX, Rig, Ue, ike_frame, limits, udp};
 
 #[test]
 fn connections_beyond_the_bound_of_a_source_are_refused_and_others_live() {
@@ -180,7 +180,7 @@ fn a_full_queue_to_the_control_thread_loses_no_news_of_connections() {
             rig.until("closed", number, |rig| rig.closes(0, "peer"));
         }
     }
-    assert_eq!(rig.reports.len(), rig.reports.capacity().expect("bounded"));
+    assert_eq!(rig.reports.len(), REPORTS_MAX);
     // An IKE message finds no room: its connection goes, to come back when there is.
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&ike_frame(&[7; 28]));
@@ -188,5 +188,31 @@ fn a_full_queue_to_the_control_thread_loses_no_news_of_connections() {
     assert_eq!(rig.drops(0, "control_queue_full"), 1);
     for _ in 0..=COUNT {
         rig.report(|report| matches!(report, ToControl::Closed { .. }).then_some(()));
+    }
+}
+
+#[test]
+fn connections_without_a_receive_buffer_wait_their_turn_and_none_stalls() {
+    const UES: u8 = 40;
+    const FRAMES: usize = 40;
+    let mut limits = limits();
+    limits.receive_memory = 64 << 10;
+    let rig = Rig::with(1, limits);
+    let mut ues: Vec<Ue> = (0..UES).map(|number| Ue::install(&rig, 0, number)).collect();
+    let mut peers: Vec<Peer> = ues.iter().map(|_| Peer::connect(&rig, 0)).collect();
+    // The core takes nothing, so the worker stands still while 1.6 MB gather in the sockets.
+    for (ue, peer) in ues.iter_mut().zip(&mut peers) {
+        let burst: Vec<u8> = (0..FRAMES).flat_map(|_| ue.frame_to(CORE, &[7; 1000])).collect();
+        peer.send(&burst);
+    }
+    for _ in 0..usize::from(UES) * FRAMES {
+        rig.core_receives(0);
+    }
+    let starved = rig.seats[0].counters.receive_starved.get();
+    assert!(starved > 0, "64 KB cannot take 1.6 MB at once");
+    assert!(starved < 10 * u64::from(UES), "{starved}: armed again without a buffer");
+    for (ue, peer) in ues.iter_mut().zip(&mut peers) {
+        peer.send(&ue.frame_to(CORE, b"goes on"));
+        assert!(rig.core_receives(0).ends_with(b"goes on"));
     }
 }

@@ -11,15 +11,18 @@ use std::time::{Duration, Instant};
 use codec::OsRandom;
 use codec::esp::{EspCipher, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
 use codec::ip::VirtioHeader;
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::bounded;
 use gateway::io::sockets::listen_tcp;
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::wake::Wake;
 use gateway::types::{ChildInstall, ConnId, SessionId, TsRange, WorkerId};
+use gateway::worker::control_queue::{ControlReceiver, control_queue};
 use gateway::worker::counters::WorkerCounters;
 use gateway::worker::inbox::{ToControl, ToWorker};
 use gateway::worker::{InboxHandle, InnerConfig, WorkerLimits, WorkerParams, start};
 
+/// Reports that wait for the test.
+pub const REPORTS_MAX: usize = 4096;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 pub const SUITE: EspSuite = EspSuite { cipher: EspCipher::Aes128Gcm16, integ: None, esn: true };
 pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -37,7 +40,7 @@ pub struct Seat {
 /// Workers and the control thread's end of their queues.
 pub struct Rig {
     pub seats: Vec<Seat>,
-    pub reports: Receiver<ToControl>,
+    pub reports: ControlReceiver,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -66,7 +69,7 @@ impl Rig {
 
     /// Each worker listens on a port of its own, so that a test decides where a connection arrives.
     pub fn with(workers: usize, limits: WorkerLimits) -> Self {
-        let (to_control, reports) = bounded(4096);
+        let (to_control, reports) = control_queue(REPORTS_MAX, 64 << 20);
         let (mut queues, mut inboxes) = (Vec::new(), Vec::new());
         for _ in 0..workers {
             let (queue, receiver) = bounded(4096);
@@ -126,9 +129,16 @@ impl Rig {
     pub fn report<T>(&self, want: impl Fn(&ToControl) -> Option<T>) -> T {
         let until = Instant::now() + PATIENCE;
         loop {
-            let report = self.reports.recv_deadline(until).expect("the report arrives in time");
-            if let Some(found) = want(&report) {
-                return found;
+            match self.reports.try_recv() {
+                Some(report) => {
+                    if let Some(found) = want(&report) {
+                        return found;
+                    }
+                }
+                None => {
+                    assert!(Instant::now() < until, "the report arrives in time");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ fn r9329_4_1_foreign_protocols_are_closed_unanswered() {
     }
     assert!(
         rig.reports
-            .iter()
+            .try_iter()
             .take(4)
             .all(|report| !matches!(report, gateway::worker::inbox::ToControl::Ike { .. }))
     );

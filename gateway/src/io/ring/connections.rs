@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
 
+use super::lane::{Lane, LaneParams};
 use super::token::{Kind, Token};
 use super::{Completion, Received, Ring, Slot, Socket, own};
 use crate::io::block::Block;
@@ -25,16 +26,17 @@ impl Ring {
         }
     }
 
-    pub(super) fn on_receive(&mut self, result: i32, flags: u32) -> Received {
+    pub(super) fn on_receive(&mut self, lane: usize, result: i32, flags: u32) -> Received {
+        let Some(Lane { stream, .. }) = self.lanes.get_mut(lane) else { return Received::Failed };
         match result {
             0 => {
                 // A buffer may have been picked before the end was seen.
-                if let Some(incoming) = self.stream.claim(flags, 0) {
-                    self.stream.release(incoming);
+                if let Some(incoming) = stream.claim(flags, 0) {
+                    stream.release(incoming);
                 }
                 Received::End
             }
-            len if len > 0 => match self.stream.claim(flags, len as u32) {
+            len if len > 0 => match stream.claim(flags, len as u32) {
                 Some(incoming) => Received::Octets(incoming),
                 None => Received::Failed,
             },
@@ -73,36 +75,57 @@ impl Ring {
         self.listeners.clear();
     }
 
-    /// Puts a socket into an empty slot.
+    /// Puts a socket into an empty slot, whose lane is made if it is the first there.
     ///
     /// # Errors
-    /// When the table of direct descriptors does not take it.
+    /// When the slot's lane cannot be made, or its table does not take the descriptor.
     pub fn open(&mut self, slot: u32, generation: u32, socket: OwnedFd) -> io::Result<()> {
+        let (lane, index) = self.place(slot);
+        while self.lanes.len() <= lane {
+            self.add_lane()?;
+        }
         let socket = if self.direct {
-            self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()])?;
+            let lane = self.lanes.get(lane).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
+            lane.submitter().register_files_update(index, &[socket.as_raw_fd()])?;
             Socket::Direct
         } else {
             Socket::Plain(socket)
         };
-        let entry =
-            self.slots.get_mut(slot as usize).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
-        *entry = Slot { socket: Some(socket), sending: None, stopping: false, generation };
+        if self.slots.len() <= slot as usize {
+            self.slots.resize_with(slot as usize + 1, Slot::default);
+        }
+        self.slots[slot as usize] = Slot { socket: Some(socket), sending: None, stopping: false, generation };
         Ok(())
+    }
+
+    fn add_lane(&mut self) -> io::Result<()> {
+        let index = u8::try_from(self.lanes.len()).map_err(|_| io::Error::from_raw_os_error(libc::ENFILE))?;
+        let lane = Lane::new(LaneParams { index, ..self.further })?;
+        lane.signal(self.wake.as_raw_fd())?;
+        self.lanes.push(lane);
+        Ok(())
+    }
+
+    /// The lane of a slot, and the slot's index in the lane's table.
+    fn place(&self, slot: u32) -> (usize, u32) {
+        ((slot / self.per_lane) as usize, slot % self.per_lane)
     }
 
     /// Empties a slot that has no operation in flight; the connection is closed.
     pub fn close(&mut self, slot: u32) {
+        let (lane, index) = self.place(slot);
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         debug_assert!(entry.sending.is_none(), "one send may still use the slot");
-        if let Some(Socket::Direct) = entry.socket.take() {
-            // Fails only for a slot outside the table, and `open` was given this one.
-            let _ = self.uring.submitter().register_files_update(slot, &[-1]);
+        if let (Some(Socket::Direct), Some(lane)) = (entry.socket.take(), self.lanes.get(lane)) {
+            // Fails only for an index outside the table, and `open` was given this one.
+            let _ = lane.submitter().register_files_update(index, &[-1]);
         }
     }
 
     /// Receives on the slot until it ends or the buffers run out.
     pub fn arm_receive(&mut self, slot: u32) {
-        let group = self.stream.group();
+        let (lane, _) = self.place(slot);
+        let Some(group) = self.lanes.get(lane).map(|lane| lane.stream.group()) else { return };
         self.push_on_slot(slot, Kind::Receive, |file| match file {
             Target::Direct(fd) => opcode::RecvMulti::new(fd, group).build(),
             Target::Plain(fd) => opcode::RecvMulti::new(fd, group).build(),
@@ -113,7 +136,8 @@ impl Ring {
     pub fn cancel_receive(&mut self, slot: u32) {
         let Some(entry) = self.slots.get(slot as usize) else { return };
         let token = Token::new(Kind::Receive, entry.generation, slot);
-        self.push(opcode::AsyncCancel::new(token.0).build(), Token::new(Kind::Ignored, 0, 0));
+        let cancel = opcode::AsyncCancel::new(token.0).build();
+        self.push_on(self.place(slot).0, cancel, Token::new(Kind::Ignored, 0, 0));
     }
 
     /// Ends the receive and the send of the slot; their last completions still come.
@@ -133,24 +157,37 @@ impl Ring {
         }
     }
 
-    /// Whether the kernel has a stream buffer to fill.
-    pub fn can_receive(&self) -> bool {
-        self.stream.has_published()
+    /// Remembers a slot whose receive ended with [`Received::Starved`].
+    pub fn starve(&mut self, slot: u32) {
+        let (lane, _) = self.place(slot);
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.starve(slot);
+        }
+    }
+
+    /// Whether [`Ring::feed`] would yield a slot.
+    pub fn can_feed(&self) -> bool {
+        self.lanes.iter().any(Lane::can_feed)
+    }
+
+    /// Starved slots for which there are buffers again; those that are still of interest are to be armed.
+    pub fn feed(&mut self) -> impl Iterator<Item = u32> {
+        self.lanes.iter_mut().flat_map(Lane::feed)
     }
 
     /// The octets of a run.
     pub fn bytes(&self, incoming: &Incoming) -> &[u8] {
-        self.stream.bytes(incoming)
+        self.lanes[incoming.lane()].stream.bytes(incoming)
     }
 
     /// The octets of a run, writable in place.
     pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
-        self.stream.bytes_mut(incoming)
+        self.lanes[incoming.lane()].stream.bytes_mut(incoming)
     }
 
     /// Gives a run of received octets back.
     pub fn release(&mut self, incoming: Incoming) {
-        self.stream.release(incoming);
+        self.lanes[incoming.lane()].stream.release(incoming);
     }
 
     /// Sends `block` whole on the slot; one send at a time.
@@ -178,27 +215,29 @@ impl Ring {
     /// into a plain one first: then `None` is returned, [`Completion::SocketTaken`] brings it, and the slot
     /// is to be closed afterwards.
     pub fn take_socket(&mut self, slot: u32) -> Option<OwnedFd> {
+        let (lane, index) = self.place(slot);
         let entry = self.slots.get_mut(slot as usize)?;
         match entry.socket.take() {
             Some(Socket::Plain(socket)) => Some(socket),
             direct => {
                 entry.socket = direct;
                 let token = Token::new(Kind::Install, entry.generation, slot);
-                self.push(opcode::FixedFdInstall::new(types::Fixed(slot), 0).build(), token);
+                self.push_on(lane, opcode::FixedFdInstall::new(types::Fixed(index), 0).build(), token);
                 None
             }
         }
     }
 
     fn push_on_slot(&mut self, slot: u32, kind: Kind, build: impl FnOnce(Target) -> Entry) {
+        let (lane, index) = self.place(slot);
         let Some(entry) = self.slots.get(slot as usize) else { return };
         let target = match &entry.socket {
-            Some(Socket::Direct) => Target::Direct(types::Fixed(slot)),
+            Some(Socket::Direct) => Target::Direct(types::Fixed(index)),
             Some(Socket::Plain(fd)) => Target::Plain(types::Fd(fd.as_raw_fd())),
             None => return,
         };
         let token = Token::new(kind, entry.generation, slot);
-        self.push(build(target), token);
+        self.push_on(lane, build(target), token);
     }
 }
 

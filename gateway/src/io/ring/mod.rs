@@ -1,34 +1,44 @@
 //! The worker's io_uring: operations that own their memory until they complete.
 //!
-//! A connection is named by its slot, which is also its index in the ring's table of direct descriptors.
+//! A connection is named by its slot. Slots are dealt out to lanes, an io_uring each, in runs as long as a table
+//! of direct descriptors may be; the rest of a slot's number is its index in that table.
 //! Older kernels use plain descriptors instead: before 6.8 a direct one could not be handed to another worker,
 //! and before 6.13 a socket taken out of the table lived on until every operation begun before that had ended,
 //! which a receive on an idle connection does not do for days.
 
 mod connections;
 mod device;
+mod lane;
 mod token;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::squeue::Entry;
-use io_uring::{IoUring, Probe, cqueue, opcode, types};
+use io_uring::{Probe, cqueue, opcode, types};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::block::Block;
-use super::recv_pool::{Incoming, RecvPool};
+use super::recv_pool::Incoming;
 use super::wake::Wake;
+use lane::{Lane, LaneParams};
 use token::{Kind, Token};
 
-/// Submission queue entries; completions get eight times as many.
+/// Submission queue entries of the first lane, and of each further one. Queues count towards RLIMIT_MEMLOCK.
 const SUBMISSIONS: u32 = 4096;
-const COMPLETIONS: u32 = 8 * SUBMISSIONS;
+const SUBMISSIONS_FURTHER: u32 = 1024;
 
-/// The buffer group of received streams.
-const GROUP_STREAM: u16 = 0;
+/// Most connections of one lane: its table takes 8 octets for each when the lane is made.
+const LANE_CONNECTIONS_MAX: u32 = 1 << 17;
+
+/// Most lanes of a worker.
+const LANES_MAX: u32 = 256;
+
+/// A further lane's part of the receive memory, and the least that is of use.
+const RECEIVE_SHARE_FURTHER: usize = 16;
+const RECEIVE_MEMORY_MIN: usize = 64 << 10;
 
 /// How a receive ended or went on.
 #[derive(Debug)]
@@ -113,27 +123,31 @@ struct Slot {
     generation: u32,
 }
 
-/// A worker's ring, its buffers and every descriptor it uses.
+/// A worker's rings, their buffers and every descriptor they use.
 ///
-/// Field order is drop order: the ring goes first. Arenas are never unmapped ([`RecvPool`]); blocks in
-/// flight are leaked on drop, since a cancelled operation may complete late.
+/// Field order is drop order: the rings go first. Arenas are never unmapped; blocks in flight are leaked on
+/// drop, since a cancelled operation may complete late.
 pub struct Ring {
-    uring: IoUring,
-    stream: RecvPool,
+    /// The first one also accepts, watches the inner device and is waited on; further ones are made when
+    /// they are needed.
+    lanes: Vec<Lane>,
+    /// Grows to the highest slot ever used.
     slots: Vec<Slot>,
+    /// Slots of one lane.
+    per_lane: u32,
+    /// Sizes of further lanes.
+    further: LaneParams,
     listeners: Vec<TcpListener>,
     device: OwnedFd,
     wake: Wake,
     direct: bool,
-    /// Entries that did not fit while the kernel refused to take more.
-    overflow: VecDeque<Entry>,
 }
 
 /// What a ring is built over.
 pub struct RingParams {
-    /// Connections it must hold; also the size of the table of direct descriptors.
+    /// Connections it must be able to hold; costs nothing before they come.
     pub connections: u32,
-    /// Octets of receive buffers.
+    /// Octets of receive buffers, further lanes included.
     pub receive_memory: usize,
     /// Accept queues.
     pub listeners: Vec<TcpListener>,
@@ -150,27 +164,35 @@ impl Ring {
     /// # Errors
     /// When the kernel lacks io_uring with multishot receive and deferred task work (Linux 6.1).
     pub fn new(params: RingParams) -> io::Result<Self> {
-        let uring =
-            build().map_err(|error| needs("an io_uring with DEFER_TASKRUN (Linux 6.1 or later)", error))?;
-        let mut probe = Probe::new();
-        uring.submitter().register_probe(&mut probe)?;
-        // The first operation added after the table of 6.13.
-        let direct = probe.is_supported(opcode::ReadvFixed::CODE)
-            && uring.submitter().register_files_sparse(params.connections).is_ok();
-        let buffers = |error| needs("provided-buffer rings (Linux 5.19 or later) and memory for them", error);
-        let stream =
-            RecvPool::for_stream(&uring.submitter(), GROUP_STREAM, params.receive_memory).map_err(buffers)?;
-        let mut slots = Vec::new();
-        slots.resize_with(params.connections as usize, Slot::default);
+        let mut first = LaneParams {
+            index: 0,
+            submissions: SUBMISSIONS,
+            descriptors: 0,
+            receive_memory: params.receive_memory,
+        };
+        let direct = has_direct_descriptors()?;
+        let per_lane = if direct { lane_connections(params.connections) } else { u32::MAX };
+        let further_count = params.connections.div_ceil(per_lane).min(LANES_MAX) as usize - 1;
+        let mut further = LaneParams { submissions: SUBMISSIONS_FURTHER, ..first };
+        if direct {
+            further.receive_memory = (params.receive_memory / RECEIVE_SHARE_FURTHER)
+                .min(params.receive_memory / 2 / further_count.max(1))
+                .max(RECEIVE_MEMORY_MIN);
+            first.receive_memory = params
+                .receive_memory
+                .saturating_sub(further_count * further.receive_memory)
+                .max(params.receive_memory / 2);
+            (first.descriptors, further.descriptors) = (per_lane, per_lane);
+        }
         let mut ring = Self {
-            uring,
-            stream,
-            slots,
+            lanes: vec![Lane::new(first)?],
+            slots: Vec::new(),
+            per_lane,
+            further,
             listeners: params.listeners,
             device: params.device,
             wake: params.wake,
             direct,
-            overflow: VecDeque::new(),
         };
         for listener in 0..ring.listeners.len() {
             ring.arm_accept(listener);
@@ -180,46 +202,46 @@ impl Ring {
         Ok(ring)
     }
 
+    /// Most connections it can hold: the lanes' tables, or without such tables the descriptors of the process.
+    pub fn connections_max(&self) -> u32 {
+        if self.direct { self.per_lane.saturating_mul(LANES_MAX) } else { descriptors_max() }
+    }
+
     /// Submits what is queued and waits for a completion, at most `timeout`; with a timeout of zero it only
     /// looks for completions.
     ///
     /// # Errors
-    /// When the kernel refuses the ring altogether.
+    /// When the kernel refuses a ring altogether.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        while let Some(entry) = self.overflow.pop_front() {
-            if !self.try_push(&entry) {
-                self.overflow.push_front(entry);
-                break;
-            }
+        let Some((first, further)) = self.lanes.split_first_mut() else { return Ok(()) };
+        let mut found = 0;
+        for lane in &mut *further {
+            lane.turn()?;
+            found += lane.ready();
         }
-        let limit = types::Timespec::from(timeout);
-        let args = types::SubmitArgs::new().timespec(&limit);
-        let want = usize::from(!timeout.is_zero());
-        match self.uring.submitter().submit_with_args(want, &args) {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Time is up, a signal came, or completions must be taken first.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-                _ => Err(error),
-            },
-        }
+        first.wait(if found == 0 { timeout } else { Duration::ZERO })?;
+        // What woke the first may have been one of these.
+        further.iter_mut().try_for_each(Lane::turn)
     }
 
     /// Completions that have arrived.
     pub fn ready(&mut self) -> usize {
-        self.uring.completion().len()
+        self.lanes.iter_mut().map(Lane::ready).sum()
     }
 
     /// The next completion, if one has arrived.
     pub fn complete(&mut self) -> Option<Completion> {
-        let (token, result, flags) = self.take_entry()?;
+        let (lane, (token, result, flags)) =
+            self.lanes.iter_mut().enumerate().find_map(|(at, lane)| Some((at, lane.take_entry()?)))?;
         let more = cqueue::more(flags);
         let index = token.index();
         Some(match token.kind() {
             Kind::Accept => self.on_accept(index as usize, result, more),
-            Kind::Receive => {
-                Completion::Received { slot: index, outcome: self.on_receive(result, flags), armed: more }
-            }
+            Kind::Receive => Completion::Received {
+                slot: index,
+                outcome: self.on_receive(lane, result, flags),
+                armed: more,
+            },
             Kind::Send => self.on_send(index, result),
             Kind::Device => self.on_device(more),
             Kind::Wake => {
@@ -235,33 +257,21 @@ impl Ring {
         })
     }
 
-    fn take_entry(&mut self) -> Option<(Token, i32, u32)> {
-        let entry = self.uring.completion().next()?;
-        Some((Token(entry.user_data()), entry.result(), entry.flags()))
-    }
-
     fn arm_wake(&mut self) {
         let entry =
             opcode::PollAdd::new(types::Fd(self.wake.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
         self.push(entry, Token::new(Kind::Wake, 0, 0));
     }
 
+    /// Queues an operation that belongs to no connection.
     fn push(&mut self, entry: Entry, token: Token) {
-        let entry = entry.user_data(token.0);
-        if !self.overflow.is_empty() || !self.try_push(&entry) {
-            self.overflow.push_back(entry);
+        self.push_on(0, entry, token);
+    }
+
+    fn push_on(&mut self, lane: usize, entry: Entry, token: Token) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
+            lane.push(entry, token);
         }
-    }
-
-    fn try_push(&mut self, entry: &Entry) -> bool {
-        self.push_now(entry) || (self.uring.submit().is_ok() && self.push_now(entry))
-    }
-
-    fn push_now(&mut self, entry: &Entry) -> bool {
-        // SAFETY: every entry is built in this module over memory that stays in place until its completion:
-        // arenas that are never unmapped and blocks owned by `slots`; descriptors
-        // are owned by `self` or kept in the ring's table.
-        unsafe { self.uring.submission().push(entry).is_ok() }
     }
 }
 
@@ -274,24 +284,20 @@ impl Drop for Ring {
     }
 }
 
-fn build() -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_submit_all()
-        .setup_clamp()
-        .setup_cqsize(COMPLETIONS);
-    // NO_SQARRAY saves one indirection where the kernel has it (6.6).
-    let uring = builder.clone().setup_no_sqarray().build(SUBMISSIONS);
-    let uring = uring.or_else(|_| builder.build(SUBMISSIONS))?;
-    // A registered ring descriptor only saves a lookup per enter.
-    let _ = uring.submitter().register_ring_fd();
-    Ok(uring)
+/// Whether the kernel keeps direct descriptors well: it has the first operation added after the table of 6.13.
+fn has_direct_descriptors() -> io::Result<bool> {
+    let mut probe = Probe::new();
+    io_uring::IoUring::new(1)?.submitter().register_probe(&mut probe)?;
+    Ok(probe.is_supported(opcode::ReadvFixed::CODE))
 }
 
-fn needs(what: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("this kernel lacks {what}: {error}"))
+/// Connections of one lane: its table may not be longer than the process may have descriptors.
+fn lane_connections(connections: u32) -> u32 {
+    connections.min(descriptors_max()).clamp(1, LANE_CONNECTIONS_MAX)
+}
+
+fn descriptors_max() -> u32 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| u32::try_from(soft).unwrap_or(u32::MAX))
 }
 
 /// The descriptor a completion created.
