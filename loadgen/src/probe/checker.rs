@@ -64,6 +64,8 @@ pub struct Checker {
     tally: Tally,
     /// The connection was cut, and nothing sent after that has arrived yet.
     cut: bool,
+    /// Where the flow began anew after the latest cut that was heard of.
+    begun: Option<u64>,
     /// Latest sequence numbers counted as lost at a cut.
     at_cut: Range<u64>,
 }
@@ -71,7 +73,7 @@ pub struct Checker {
 impl Checker {
     /// Creates a checker that has seen nothing.
     pub fn new() -> Self {
-        Self { next: 0, seen: [0; WORDS], tally: Tally::default(), cut: false, at_cut: 0..0 }
+        Self { next: 0, seen: [0; WORDS], tally: Tally::default(), cut: false, begun: None, at_cut: 0..0 }
     }
 
     /// Notes that this end has cut the connection: until a marked packet arrives, gaps are the cut's.
@@ -122,15 +124,20 @@ impl Checker {
 
     /// Counts the part of the gap before `seq` that a cut explains.
     fn explain_gap(&mut self, seq: u64, mark: u16) {
-        let begun = if mark == MARK_NONE { seq } else { seq.saturating_sub(u64::from(mark)) };
-        if seq >= self.next && (self.cut || mark != MARK_NONE) {
-            let gap = self.next..begun.max(self.next);
+        // Marks of an earlier cut go on for a while: they explain nothing new, and do not end the wait for the next one.
+        let begun = (mark != MARK_NONE).then(|| seq.saturating_sub(u64::from(mark)));
+        let news = begun.filter(|_| begun != self.begun);
+        if seq >= self.next && (self.cut || news.is_some()) {
+            let gap = self.next..news.unwrap_or(seq).max(self.next);
             self.tally.lost_at_cut += gap.end - gap.start;
             if !gap.is_empty() {
                 self.at_cut = gap;
             }
         }
-        self.cut &= mark == MARK_NONE;
+        if news.is_some() {
+            self.begun = begun;
+            self.cut = false;
+        }
     }
 
     fn classify(&mut self, seq: u64) -> Arrival {
@@ -255,6 +262,9 @@ mod tests {
         assert_eq!(unmarked.lost_at_cut, 3 + 1, "behind the mark a gap is loss");
         let late = cut_tally(&[before, None, Some((8, MARK_NONE)), Some((6, MARK_NONE)), Some((9, 0))]);
         assert_eq!((late.lost_at_cut, late.reordered), (2, 1), "what comes late was not lost");
+        // 20 is still marked by the first cut, 24 is what the sender sent first after the second.
+        let twice = [before, None, Some((5, 0)), None, Some((20, 15)), Some((23, 18)), Some((24, 0))];
+        assert_eq!(cut_tally(&twice).lost_at_cut, 14 + 2, "marks of an earlier cut are no news");
     }
 
     proptest! {
