@@ -214,6 +214,9 @@ pub struct UeArgs {
     /// Routes this prefix into the tunnel; may be repeated [default: what the gateway's traffic selectors say]
     #[arg(long, value_name = "CIDR")]
     pub route: Vec<IpNet>,
+    /// Leaves segmentation and receive offload of the TUN device off
+    #[arg(long)]
+    pub no_offload: bool,
     /// MTU of the TUN device
     #[arg(long, value_name = "OCTETS", default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     pub mtu: u16,

@@ -77,7 +77,7 @@ async fn serve(
 ) -> Result<(), Failure> {
     let ue = fleet.ues()[0].clone();
     let attached = ue.attached();
-    let tun = Tun::create(&args.tun, &attached.inner, args.mtu)?;
+    let tun = Tun::create(&args.tun, &attached.inner, args.mtu, !args.no_offload)?;
     let has_family =
         |prefix: &IpNet| attached.inner.iter().any(|inner| inner.is_ipv4() == prefix.addr().is_ipv4());
     let routed = if args.route.is_empty() { prefixes(&ue.remote_ts()) } else { args.route.clone() };

@@ -1,39 +1,54 @@
 //! A TUN device at the end of one UE's tunnel: what the kernel routes into it leaves as ESP, and the other way round.
+//!
+//! With offloads the device hands over TCP and UDP super-packets, which are cut to its MTU while they are sealed, and takes
+//! super-packets, into which arriving segments are joined ([`Joiner`]). The device is read when the connection can take a
+//! write, and not before: what does not fit waits in the device's own queue, where the kernel's congestion control sees it.
 
+mod joiner;
 mod routes;
 
 pub use routes::{Routes, prefixes};
 
 use crate::engine::{Inner, Sealer, Ue};
 use crate::error::Failure;
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use codec::ip::{InnerHeader, Segmenter, VirtioHeader};
+use joiner::Joiner;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use tokio::sync::Notify;
 use tun_rs::{AsyncDevice, DeviceBuilder};
 
-/// Packets that wait for the connection; beyond it the device is not read and the kernel drops.
-const QUEUE_MAX: usize = 512;
-/// Longest packet read from the device.
-const PACKET_LEN_MAX: usize = 9216;
+/// Longest read from the device: a super-packet behind its virtio-net header.
+const READ_LEN_MAX: usize = VirtioHeader::LEN + u16::MAX as usize;
 
 /// A TUN device with addresses.
 pub struct Tun {
     device: Rc<AsyncDevice>,
+    mtu: u16,
+    offload: bool,
 }
 
-/// The packets between device and tunnel.
+/// What the device's two users tell each other.
+#[derive(Default)]
 struct Shared {
-    queue: RefCell<VecDeque<Vec<u8>>>,
-    /// Told when the queue has room again.
+    /// The device may have packets.
+    readable: Cell<bool>,
+    /// Told when it has none any more.
     drained: Notify,
+    /// Why it cannot be read.
+    broken: RefCell<Option<io::Error>>,
 }
 
+/// The tunnel's side of the device.
 struct TunInner {
     device: Rc<AsyncDevice>,
+    mtu: u16,
+    offload: bool,
     shared: Rc<Shared>,
+    buffer: Vec<u8>,
+    joiner: Joiner,
 }
 
 impl Tun {
@@ -41,8 +56,8 @@ impl Tun {
     ///
     /// # Errors
     /// [`Failure::Environment`] when the kernel refuses.
-    pub fn create(name: &str, addresses: &[IpAddr], mtu: u16) -> Result<Self, Failure> {
-        let mut builder = DeviceBuilder::new().name(name).mtu(mtu);
+    pub fn create(name: &str, addresses: &[IpAddr], mtu: u16, offload: bool) -> Result<Self, Failure> {
+        let mut builder = DeviceBuilder::new().name(name).mtu(mtu).offload(offload);
         for address in addresses {
             builder = match address {
                 IpAddr::V4(v4) => builder.ipv4(*v4, 32, None),
@@ -54,7 +69,7 @@ impl Tun {
                 "cannot create TUN device {name}: {error}; it needs root and /dev/net/tun (modprobe tun), and a free name"
             ))
         })?;
-        Ok(Self { device: Rc::new(device) })
+        Ok(Self { device: Rc::new(device), mtu, offload })
     }
 
     /// Connects the device with the tunnel of `ue`, for as long as the future runs.
@@ -62,38 +77,78 @@ impl Tun {
     /// # Errors
     /// The device broke.
     pub async fn serve(&self, ue: &Ue) -> io::Result<()> {
-        let shared = Rc::new(Shared { queue: RefCell::new(VecDeque::new()), drained: Notify::new() });
-        ue.set_inner(Some(Box::new(TunInner { device: self.device.clone(), shared: shared.clone() })));
-        let mut buffer = vec![0; PACKET_LEN_MAX];
+        let shared = Rc::new(Shared::default());
+        ue.set_inner(Some(Box::new(TunInner {
+            device: self.device.clone(),
+            mtu: self.mtu,
+            offload: self.offload,
+            shared: shared.clone(),
+            buffer: vec![0; READ_LEN_MAX],
+            joiner: Joiner::new(),
+        })));
         loop {
-            while shared.queue.borrow().len() >= QUEUE_MAX {
-                shared.drained.notified().await;
-            }
-            let len = self.device.recv(&mut buffer).await?;
-            shared.queue.borrow_mut().push_back(buffer[..len].to_vec());
+            self.device.readable().await?;
+            shared.readable.set(true);
             ue.wake();
+            shared.drained.notified().await;
+            if let Some(error) = shared.broken.take() {
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl TunInner {
+    /// Reads one packet or super-packet; `None` when there is none now.
+    fn read(&mut self) -> Option<usize> {
+        match self.device.try_recv(&mut self.buffer) {
+            Ok(len) => return Some(len),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => *self.shared.broken.borrow_mut() = Some(error),
+        }
+        self.shared.readable.set(false);
+        self.shared.drained.notify_one();
+        None
+    }
+
+    /// Seals what has been read, cut to the MTU; what makes no sense is left out.
+    fn seal(&mut self, len: usize, sealer: &mut Sealer<'_>) {
+        let octets = &mut self.buffer[..len];
+        let read =
+            if self.offload { VirtioHeader::split(octets) } else { Some((VirtioHeader::default(), octets)) };
+        let Some((virtio, packet)) = read else { return };
+        let Ok(inner) = InnerHeader::parse(packet) else { return };
+        let Ok(mut segmenter) = Segmenter::new(packet, &inner, &virtio, self.mtu) else { return };
+        while let Some(range) = segmenter.next(packet, false) {
+            sealer.seal(&packet[range]);
         }
     }
 }
 
 impl Inner for TunInner {
     fn on_packet(&mut self, _now_ns: u64, packet: &[u8]) {
+        let device = &self.device;
         // A full device drops, as any link does.
-        let _ = self.device.try_send(packet);
+        if self.offload {
+            self.joiner.push(packet, |octets| drop(device.try_send(octets)));
+        } else {
+            let _ = device.try_send(packet);
+        }
+    }
+
+    fn on_burst_end(&mut self) {
+        let device = &self.device;
+        self.joiner.flush(|octets| drop(device.try_send(octets)));
     }
 
     fn fill(&mut self, _now_ns: u64, sealer: &mut Sealer<'_>) {
-        let mut queue = self.shared.queue.borrow_mut();
         while !sealer.is_full() {
-            let Some(packet) = queue.pop_front() else { break };
-            sealer.seal(&packet);
-        }
-        if queue.len() < QUEUE_MAX {
-            self.shared.drained.notify_one();
+            let Some(len) = self.read() else { return };
+            self.seal(len, sealer);
         }
     }
 
     fn has_output(&self) -> bool {
-        !self.shared.queue.borrow().is_empty()
+        self.shared.readable.get()
     }
 }
