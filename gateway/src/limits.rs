@@ -103,12 +103,19 @@ limits! {
     /// Messages the control thread holds back for one worker whose inbox is full; beyond it the control
     /// thread takes no further work. Memory: as `inbox`.
     inbox_backlog: u32 = 65_536, 64..=1_048_576, "messages";
-    /// Octets of ESP frames waiting on one connection beyond those in flight; further packets are dropped
-    /// before they get a sequence number. Memory: this for each connection that does not drain, within
+    /// Octets of ESP frames waiting on one connection beyond those in flight where `[inner] flow_queue` is
+    /// off; further packets are dropped before they get a sequence number. Memory: this for each connection that does not drain, within
     /// `send_memory_octets`.
     send_queue_octets: u32 = 262_144, 65_536..=16_777_216, "octets";
     /// Octets of all send blocks of one worker. Memory: this per worker.
     send_memory_octets: u64 = 268_435_456, 4_194_304..=68_719_476_736, "octets";
+    /// Octets of inner packets of one UE that wait to be encrypted (`[inner] flow_queue`), by the buffers
+    /// they lie in; beyond it the oldest of its fattest flow are dropped. Memory: this for each UE whose
+    /// connection is slower than its traffic, within `flow_memory_octets`.
+    flow_queue_octets: u32 = 4_194_304, 131_072..=1_073_741_824, "octets";
+    /// Octets of inner packets of all UEs of one worker that wait to be encrypted; beyond it the oldest of
+    /// the UE that holds most are dropped. Memory: this per worker.
+    flow_memory_octets: u64 = 134_217_728, 1_048_576..=68_719_476_736, "octets";
     /// Octets of the receive arena of one worker. Memory: this per worker, taken at start.
     receive_memory_octets: u64 = 8_388_608, 1_048_576..=4_294_967_296, "octets";
     /// Octets of unfinished frames on connections of one worker that carry no session, of which each may

@@ -138,6 +138,7 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
             .collect(),
         mtu: config.inner.mtu,
         hairpin: config.inner.hairpin,
+        flow_queue: config.inner.flow_queue,
         local_addrs: inner::local_addrs().await?,
     };
     let (workers, inboxes) = start_workers(&config, listeners, queues, &inner)?;
@@ -220,6 +221,8 @@ fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
         ike_unanswered: limits.ike_unanswered,
         send_queue_octets: limits.send_queue_octets as usize,
         send_memory: octets(limits.send_memory_octets),
+        flow_queue_octets: limits.flow_queue_octets as usize,
+        flow_memory: octets(limits.flow_memory_octets),
         receive_memory: octets(limits.receive_memory_octets),
         unfinished: octets(limits.unfinished_octets),
     }

@@ -150,7 +150,8 @@ fn metrics(root: &mut Section<'_>) -> Option<SocketAddr> {
 }
 
 fn inner(root: &mut Section<'_>) -> InnerSection {
-    let default = InnerSection { device: "swu0".into(), mtu: 1400, dns: Vec::new(), hairpin: false };
+    let default =
+        InnerSection { device: "swu0".into(), mtu: 1400, dns: Vec::new(), hairpin: false, flow_queue: true };
     let Some(mut section) = root.section("inner") else { return default };
     let device = section.value("device").and_then(|field| {
         let allowed = "an interface name of 1 to 15 letters, digits, '-', '_' or '.'";
@@ -168,8 +169,9 @@ fn inner(root: &mut Section<'_>) -> InnerSection {
     let dns =
         section.list("dns", allowed).iter().filter_map(|field| field.parse::<IpAddr>(allowed)).collect();
     let hairpin = section.flag("hairpin", default.hairpin);
+    let flow_queue = section.flag("flow_queue", default.flow_queue);
     section.finish();
-    InnerSection { device: device.unwrap_or(default.device), mtu, dns, hairpin }
+    InnerSection { device: device.unwrap_or(default.device), mtu, dns, hairpin, flow_queue }
 }
 
 fn pools(root: &mut Section<'_>) -> Vec<PoolConfig> {

@@ -1,7 +1,7 @@
 //! Send blocks: pooled memory that collects frames until one send takes them all.
 
-/// Octets of a block: a good run of frames for a busy UE, little to hold for one with a few packets.
-pub const BLOCK_LEN: usize = 32 * 1024;
+/// Octets of the blocks: a few packets of a quiet UE, a run of frames, and what bulk sends at once.
+pub const BLOCK_SIZES: [usize; 3] = [4 * 1024, 32 * 1024, 256 * 1024];
 
 /// Frames collected for one send.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub struct Block {
 }
 
 impl Block {
-    fn new() -> Self {
-        Self { octets: vec![0; BLOCK_LEN].into_boxed_slice(), used: 0, frames: 0, pooled: true }
+    fn new(size: usize) -> Self {
+        Self { octets: vec![0; size].into_boxed_slice(), used: 0, frames: 0, pooled: true }
     }
 
     /// A full block of no pool: for IKE messages, which are few, small and must not wait for memory, and
@@ -48,33 +48,54 @@ impl Block {
 
 /// The blocks of one worker.
 pub struct BlockPool {
-    free: Vec<Block>,
+    free: [Vec<Block>; BLOCK_SIZES.len()],
+    /// Octets of the blocks that are lent.
     lent: usize,
     max: usize,
+}
+
+fn class_of(size: usize) -> usize {
+    BLOCK_SIZES.iter().position(|&class| size <= class).unwrap_or(BLOCK_SIZES.len() - 1)
 }
 
 impl BlockPool {
     /// A pool that lends at most `memory` octets, and keeps as much of it as has been needed at once.
     pub fn new(memory: usize) -> Self {
-        Self { free: Vec::new(), lent: 0, max: (memory / BLOCK_LEN).max(2) }
+        Self { free: Default::default(), lent: 0, max: memory.max(2 * BLOCK_SIZES[BLOCK_SIZES.len() - 1]) }
     }
 
-    /// An empty block, or `None` when all are lent.
-    pub fn take(&mut self) -> Option<Block> {
-        if self.lent >= self.max {
+    /// An empty block for `wanted` octets, as far as the sizes and the memory go, and at least for `needed`.
+    pub fn take(&mut self, needed: usize, wanted: usize) -> Option<Block> {
+        let classes = class_of(needed)..=class_of(wanted.max(needed));
+        let class = classes.rev().find(|&class| self.lent + BLOCK_SIZES[class] <= self.max)?;
+        if BLOCK_SIZES[class] < needed {
             return None;
         }
-        self.lent += 1;
-        Some(self.free.pop().unwrap_or_else(Block::new))
+        self.lent += BLOCK_SIZES[class];
+        Some(self.free[class].pop().unwrap_or_else(|| Block::new(BLOCK_SIZES[class])))
+    }
+
+    /// Moves the frames of `block` into a larger one with room for `needed` more octets, and for `wanted` as
+    /// far as the memory goes. False when there is none.
+    pub fn grow(&mut self, block: &mut Block, needed: usize, wanted: usize) -> bool {
+        let fits = block.used + needed <= BLOCK_SIZES[BLOCK_SIZES.len() - 1];
+        if !fits || !block.pooled {
+            return false;
+        }
+        let Some(mut larger) = self.take(block.used + needed, block.used + wanted) else { return false };
+        larger.octets[..block.used].copy_from_slice(&block.octets[..block.used]);
+        (larger.used, larger.frames) = (block.used, block.frames);
+        self.give_back(std::mem::replace(block, larger));
+        true
     }
 
     /// Takes a block back; one of no pool ends here.
     pub fn give_back(&mut self, mut block: Block) {
         if block.pooled {
-            self.lent = self.lent.saturating_sub(1);
+            self.lent = self.lent.saturating_sub(block.octets.len());
             block.used = 0;
             block.frames = 0;
-            self.free.push(block);
+            self.free[class_of(block.octets.len())].push(block);
         }
     }
 }
@@ -85,26 +106,42 @@ mod tests {
 
     #[test]
     fn lends_no_more_than_its_memory() {
-        let mut pool = BlockPool::new(2 * BLOCK_LEN);
-        let first = pool.take().expect("within the bound");
-        let _second = pool.take().expect("within the bound");
-        assert!(pool.take().is_none());
+        let mut pool = BlockPool::new(512 * 1024);
+        let first = pool.take(1, 256 * 1024).expect("within the bound");
+        let second = pool.take(100, 100).expect("within the bound");
+        let third = pool.take(100, 256 * 1024).expect("a smaller one than wanted");
+        assert_eq!([&first, &second, &third].map(|block| block.octets.len()), [256 * 1024, 4096, 32 * 1024]);
+        assert!(pool.take(40_000, 40_000).is_none());
         let mut ike = Block::holding(vec![1; 40], 2);
         assert_eq!((ike.bytes().len(), ike.room().len(), ike.frames()), (40, 0, 2));
         pool.give_back(ike);
-        assert!(pool.take().is_none(), "it was not one of the pool's");
+        assert!(pool.take(40_000, 40_000).is_none(), "it was not one of the pool's");
         pool.give_back(first);
-        assert!(pool.take().is_some());
+        assert!(pool.take(40_000, 40_000).is_some());
     }
 
     #[test]
     fn a_block_given_back_is_empty() {
-        let mut pool = BlockPool::new(BLOCK_LEN);
-        let mut block = pool.take().expect("free");
+        let mut pool = BlockPool::new(0);
+        let mut block = pool.take(10, 10).expect("free");
         block.room()[..3].copy_from_slice(b"abc");
         block.commit(3);
         assert_eq!((block.bytes(), block.frames()), (&b"abc"[..], 1));
         pool.give_back(block);
-        assert_eq!(pool.take().expect("free").bytes(), b"");
+        assert_eq!(pool.take(10, 10).expect("free").bytes(), b"");
+    }
+
+    #[test]
+    fn a_block_that_grows_keeps_its_frames() {
+        let mut pool = BlockPool::new(1 << 20);
+        let mut block = pool.take(10, 10).expect("free");
+        block.room()[..4].copy_from_slice(b"abcd");
+        block.commit(4);
+        assert!(pool.grow(&mut block, 5000, 5000));
+        assert_eq!((block.bytes(), block.frames(), block.octets.len()), (&b"abcd"[..], 1, 32 * 1024));
+        assert!(!pool.grow(&mut block, 256 * 1024, 256 * 1024), "no size holds that");
+        assert!(!pool.grow(&mut Block::holding(vec![1; 40], 2), 10, 10), "it is not one of the pool's");
+        pool.give_back(block);
+        assert_eq!(pool.lent, 0);
     }
 }

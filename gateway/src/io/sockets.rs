@@ -10,9 +10,6 @@ use super::check;
 /// Connections the kernel holds for us before accept.
 const BACKLOG: libc::c_int = 4096;
 
-/// Unsent octets in the socket above which the kernel stops calling it writable.
-const NOTSENT_LOWAT: libc::c_int = 256 * 1024;
-
 /// `IPV6_AUTOFLOWLABEL` of linux/in6.h.
 const IPV6_AUTOFLOWLABEL: libc::c_int = 70;
 
@@ -45,17 +42,26 @@ pub fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
-/// Prepares an accepted connection for framed traffic and returns its (local, remote) addresses.
+/// Prepares an accepted connection for framed traffic and returns its (local, remote) addresses. The kernel
+/// calls it writable while fewer than `unsent_max` octets in it have not been sent.
 ///
 /// # Errors
 /// When the peer is already gone.
-pub fn prepare_accepted(fd: BorrowedFd<'_>) -> io::Result<(SocketAddr, SocketAddr)> {
+pub fn prepare_accepted(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<(SocketAddr, SocketAddr)> {
     let raw = fd.as_raw_fd();
     set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)?;
+    limit_unsent(fd, unsent_max)?;
     let local = address(raw, libc::getsockname)?;
     let remote = address(raw, libc::getpeername)?;
     Ok((local, remote))
+}
+
+/// Sets how many octets in the socket may be unsent before the kernel stops calling it writable.
+///
+/// # Errors
+/// When the connection is gone.
+pub fn limit_unsent(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<()> {
+    set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent_max)
 }
 
 fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
@@ -135,7 +141,7 @@ mod tests {
         let client = TcpStream::connect(addr).expect("connect");
         first.set_nonblocking(false).expect("blocking");
         let (accepted, _) = first.accept().expect("accept");
-        let (local, remote) = prepare_accepted(accepted.as_fd()).expect("prepared");
+        let (local, remote) = prepare_accepted(accepted.as_fd(), 65_536).expect("prepared");
         assert_eq!(local, addr);
         assert_eq!(remote, client.local_addr().expect("bound"));
     }

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use codec::stream::Deframer;
 
 use super::counters::CloseCause;
+use super::flow_queue::UeId;
+use super::pace::Pace;
 use crate::io::block::Block;
 use crate::types::{ConnId, Path, SessionId, WorkerId};
 
@@ -38,7 +40,7 @@ pub(super) struct Move {
     pub abandoned: bool,
 }
 
-/// What waits to be sent on a connection, beyond the block in flight.
+/// What waits to be sent on a connection: IKE first, then what is sealed, then what is not.
 #[derive(Default)]
 pub(super) struct SendQueue {
     /// IKE messages: they go first.
@@ -49,11 +51,20 @@ pub(super) struct SendQueue {
     pub blocks: VecDeque<Block>,
     /// Octets of `blocks`.
     pub octets: usize,
+    /// Octets of the block that is being sent.
+    pub in_flight: usize,
+    /// Octets of the last block that was sent: the next one may be like it.
+    pub usual: usize,
+    /// How much may be sealed at once.
+    pub pace: Pace,
+    /// Inner packets that are not sealed yet, while there are any.
+    pub waiting: Option<UeId>,
 }
 
 impl SendQueue {
+    /// Whether nothing is left to be sent, but for what is in flight.
     pub fn is_empty(&self) -> bool {
-        self.ike.is_empty() && self.blocks.is_empty()
+        self.ike.is_empty() && self.blocks.is_empty() && self.waiting.is_none()
     }
 }
 

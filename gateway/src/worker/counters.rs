@@ -60,6 +60,14 @@ pub enum DropReason {
     SendQueueFull,
     /// All send blocks of the worker are in use.
     SendMemory,
+    /// A downlink packet whose virtio-net header contradicts it.
+    BadOffload,
+    /// A downlink packet had waited too long (RFC 8289).
+    Codel,
+    /// The oldest packets of a UE that held as much of the flow queue as it may.
+    FlowQueueFull,
+    /// The oldest packets of the UE that held most of the worker's flow queues, which were full.
+    FlowMemory,
     /// The outbound sequence numbers of the SA are used up.
     SequenceExhausted,
     /// Another worker's inbox is full.
@@ -76,7 +84,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
@@ -104,6 +112,10 @@ impl DropReason {
         Self::NoConnection,
         Self::SendQueueFull,
         Self::SendMemory,
+        Self::BadOffload,
+        Self::Codel,
+        Self::FlowQueueFull,
+        Self::FlowMemory,
         Self::SequenceExhausted,
         Self::HandoffFull,
         Self::ControlQueueFull,
@@ -142,6 +154,10 @@ impl DropReason {
             Self::NoConnection => "no_connection",
             Self::SendQueueFull => "send_queue_full",
             Self::SendMemory => "send_memory",
+            Self::BadOffload => "bad_offload",
+            Self::Codel => "codel",
+            Self::FlowQueueFull => "flow_queue_full",
+            Self::FlowMemory => "flow_memory",
             Self::SequenceExhausted => "sequence_exhausted",
             Self::HandoffFull => "handoff_full",
             Self::ControlQueueFull => "control_queue_full",
@@ -260,6 +276,8 @@ pub struct WorkerCounters {
     pub downlink_bytes: Counter,
     /// Writes to the inner device that carried them; a super-packet is one.
     pub device_writes: Counter,
+    /// Downlink packets marked with congestion experienced instead of being dropped (RFC 3168).
+    pub ecn_marked: Counter,
     /// IKE messages received.
     pub ike_received: Counter,
     /// IKE messages sent.

@@ -1,50 +1,31 @@
-//! Core to UE: packets of the inner device to sealed frames, frames to sends.
+//! Core to UE: packets of the inner device to the connection of their UE.
 
-use ahash::AHashMap;
-use bytes::Bytes;
-use codec::esp::{EspSpi, SealError};
-use codec::ip::{self, InnerHeader, VirtioHeader};
-use codec::stream;
 use std::mem;
-use std::net::IpAddr;
+use std::ops::Range;
 
-use super::conn::{ConnTable, State};
-use super::counters::{CloseCause, DropReason};
-use super::inbox::{ToControl, ToWorker};
-use super::sad::Sad;
-use super::{DEVICE_READS, InnerConfig, Worker, WorkerLimits};
-use crate::io::block::{Block, BlockPool};
-use crate::types::{ConnId, SessionId, WorkerId};
+use codec::esp::EspSpi;
+use codec::ip::{self, Gso, InnerHeader, SegmentError, Segmenter, VirtioHeader};
 
-/// Packets of an SA after which the control thread is told that its sequence numbers run out (RFC 4303
-/// §2.2.1: replaced before they do).
-const SEQUENCE_HIGH_32: u64 = u32::MAX as u64 - (1 << 24);
-const SEQUENCE_HIGH_ESN: u64 = u64::MAX - (1 << 32);
+use super::counters::DropReason;
+use super::flow_queue::{self, Arrival};
+use super::inbox::ToWorker;
+use super::send::sequence_runs_out;
+use super::{DEVICE_OCTETS, DEVICE_READS, Worker};
+use crate::types::{SessionId, WorkerId};
 
-/// Octets and messages of IKE a peer may leave unread before its connection is closed.
-const IKE_BACKLOG_OCTETS: usize = 64 * 1024;
-const IKE_BACKLOG_MESSAGES: usize = 8;
+/// The protocol number of TCP.
+const TCP: u8 = 6;
 
 /// Room for an ICMP Packet Too Big: headers and the first octets of the packet it answers.
 const PACKET_TOO_BIG_LEN: usize = 1280;
 
-/// What a downlink packet needs besides itself.
-struct Way<'a> {
-    id: WorkerId,
-    sad: &'a mut Sad,
-    conns: &'a mut ConnTable,
-    blocks: &'a mut BlockPool,
-    routes: &'a AHashMap<IpAddr, WorkerId>,
-    inner: &'a InnerConfig,
-    limits: &'a WorkerLimits,
-    now_s: u64,
-}
-
-/// A frame stands in a connection's queue.
-struct Queued {
+/// Where a packet goes, and what it is cut into.
+struct Aim {
+    session: SessionId,
+    spi_in: EspSpi,
     slot: u32,
-    /// Set when the SA's sequence numbers run out.
-    sequence_high: Option<(SessionId, EspSpi)>,
+    inner: InnerHeader,
+    segmenter: Segmenter,
 }
 
 enum Refused {
@@ -62,9 +43,13 @@ impl Worker {
             return;
         }
         let mut packet = mem::take(&mut self.packet);
+        let mut octets = 0;
         for _ in 0..DEVICE_READS {
             match self.outlet.device().read(&mut packet) {
-                Ok(Some(len)) => self.on_device_packet(&mut packet[..len]),
+                Ok(Some(len)) => {
+                    octets += len;
+                    self.on_device_packet(&mut packet, len);
+                }
                 Ok(None) => {
                     self.device_ready = false;
                     break;
@@ -76,59 +61,38 @@ impl Worker {
                     break;
                 }
             }
+            if octets >= DEVICE_OCTETS {
+                break;
+            }
         }
         self.packet = packet;
     }
 
-    /// A packet from the inner device.
-    fn on_device_packet(&mut self, packet: &mut [u8]) {
-        let Some((_, inner)) = VirtioHeader::split(packet) else { return };
-        let len = inner.len();
-        match self.way().take(inner) {
+    /// A packet from the inner device: the first `len` octets of `buffer`, with its virtio-net header.
+    fn on_device_packet(&mut self, buffer: &mut Box<[u8]>, len: usize) {
+        let Some((virtio, packet)) = buffer.get_mut(..len).and_then(VirtioHeader::split) else { return };
+        match self.aim(&virtio, packet) {
+            Ok(aim) => self.take(aim, buffer, VirtioHeader::LEN..len),
             Err(Refused::Elsewhere(worker)) => {
-                let copy = inner.to_vec().into_boxed_slice();
+                let copy = buffer[..len].to_vec().into_boxed_slice();
                 self.pass_to(worker, ToWorker::Downlink(copy));
             }
             Err(Refused::TooBig) => {
                 self.counters.dropped(DropReason::TooBig);
-                if let Some(answer) = packet_too_big(inner, self.inner.mtu) {
+                if let Some(answer) = packet_too_big(packet, self.inner.mtu) {
                     self.outlet.write_own(&self.counters, &answer);
                 }
             }
-            outcome => self.after_downlink(outcome, len),
+            Err(Refused::Drop(reason)) => self.counters.dropped(reason),
         }
     }
 
     /// A packet another worker's queue of the device yielded.
-    pub(super) fn on_passed_downlink(&mut self, mut packet: Box<[u8]>) {
-        let len = packet.len();
-        let outcome = self.way().take(&mut packet);
-        self.after_downlink(outcome, len);
-    }
-
-    fn way(&mut self) -> Way<'_> {
-        Way {
-            id: self.id,
-            sad: &mut self.sad,
-            conns: &mut self.conns,
-            blocks: &mut self.blocks,
-            routes: &self.routes,
-            inner: &self.inner,
-            limits: &self.limits,
-            now_s: self.now_s,
-        }
-    }
-
-    fn after_downlink(&mut self, outcome: Result<Queued, Refused>, len: usize) {
-        match outcome {
-            Ok(queued) => {
-                self.counters.downlink_packets.add(1);
-                self.counters.downlink_bytes.add(len as u64);
-                self.mark_dirty(queued.slot);
-                if let Some((session, spi_in)) = queued.sequence_high {
-                    self.report(ToControl::SequenceHigh { session, spi_in });
-                }
-            }
+    pub(super) fn on_passed_downlink(&mut self, mut buffer: Box<[u8]>) {
+        let Some((virtio, packet)) = VirtioHeader::split(&mut buffer) else { return };
+        let range = VirtioHeader::LEN..VirtioHeader::LEN + packet.len();
+        match self.aim(&virtio, packet) {
+            Ok(aim) => self.take(aim, &mut buffer, range),
             Err(Refused::Drop(reason)) => self.counters.dropped(reason),
             // A packet passed on once is not passed on again: the owner changed meanwhile.
             Err(Refused::Elsewhere(_)) => self.counters.dropped(DropReason::NoSession),
@@ -136,85 +100,8 @@ impl Worker {
         }
     }
 
-    /// Puts the connection on the list of those to flush at the end of the turn.
-    pub(super) fn mark_dirty(&mut self, slot: u32) {
-        if let Some(conn) = self.conns.get_mut(slot)
-            && !conn.dirty
-        {
-            conn.dirty = true;
-            self.dirty.push(slot);
-        }
-    }
-
-    /// Queues an IKE message; a peer that leaves too many unread loses the connection, not the SA.
-    pub(super) fn queue_ike(&mut self, id: ConnId, message: Bytes) {
-        let Some(conn) = self.conns.find(id).filter(|conn| conn.can_send_ike()) else {
-            return self.counters.dropped(DropReason::IkeNoConnection);
-        };
-        let octets = conn.queue.ike_octets + message.len();
-        if conn.queue.ike.len() >= IKE_BACKLOG_MESSAGES || octets > IKE_BACKLOG_OCTETS.max(message.len()) {
-            self.counters.dropped(DropReason::IkeBacklog);
-            return self.close(id.slot, CloseCause::Backlog);
-        }
-        conn.queue.ike_octets = octets;
-        conn.queue.ike.push_back(message);
-        self.counters.ike_sent.add(1);
-        self.mark_dirty(id.slot);
-    }
-
-    /// Starts a send on every connection that has something queued and none in flight.
-    pub(super) fn flush(&mut self) {
-        while let Some(slot) = self.dirty.pop() {
-            let Some(conn) = self.conns.get_mut(slot) else { continue };
-            conn.dirty = false;
-            if conn.sending || matches!(conn.state, State::Closing | State::Moving(_)) {
-                continue;
-            }
-            let queue = &mut conn.queue;
-            let block = if queue.ike.is_empty() {
-                let Some(block) = queue.blocks.pop_front() else { continue };
-                queue.octets -= block.bytes().len();
-                block
-            } else {
-                let (mut octets, mut frames) = (Vec::with_capacity(queue.ike_octets), 0);
-                for message in queue.ike.drain(..) {
-                    // A message too long for a frame was never accepted by the responder's own bound.
-                    frames += u32::from(stream::frame_ike(&message, &mut octets).is_ok());
-                }
-                queue.ike_octets = 0;
-                Block::holding(octets, frames)
-            };
-            conn.sending = true;
-            self.ring.send(slot, block);
-        }
-    }
-
-    /// A block was sent, or its connection broke.
-    pub(super) fn on_sent(&mut self, slot: u32, block: Block, ok: bool) {
-        if !ok {
-            self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
-        }
-        self.blocks.give_back(block);
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        conn.sending = false;
-        if !ok && conn.is_open() {
-            self.close(slot, CloseCause::Peer);
-        }
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        match conn.state {
-            State::Open if conn.queue.is_empty() => {}
-            State::Open => self.mark_dirty(slot),
-            State::Draining(cause) if conn.queue.is_empty() => self.close(slot, cause),
-            State::Draining(_) => self.mark_dirty(slot),
-            State::Moving(_) => self.continue_move(slot),
-            State::Closing => self.finish_close(slot),
-        }
-    }
-}
-
-impl Way<'_> {
-    /// Finds the UE, seals the packet into its connection's queue.
-    fn take(&mut self, packet: &mut [u8]) -> Result<Queued, Refused> {
+    /// Finds the UE of a packet and what is to be sealed of it.
+    fn aim(&mut self, virtio: &VirtioHeader, packet: &mut [u8]) -> Result<Aim, Refused> {
         let inner = InnerHeader::parse(packet).map_err(|_| Refused::Drop(DropReason::BadInnerPacket))?;
         let Some(id) = self.sad.session_of(inner.dst) else {
             return Err(match self.routes.get(&inner.dst) {
@@ -222,41 +109,109 @@ impl Way<'_> {
                 _ => Refused::Drop(DropReason::NoSession),
             });
         };
-        if packet.len() > usize::from(self.inner.mtu) {
-            return Err(Refused::TooBig);
-        }
+        let mtu = self.inner.mtu;
+        let segmenter = Segmenter::new(packet, &inner, virtio, mtu).map_err(|error| match error {
+            SegmentError::TooBig => Refused::TooBig,
+            SegmentError::Offload => Refused::Drop(DropReason::BadOffload),
+        })?;
         let found = self.sad.downlink(id, &inner).ok_or(Refused::Drop(DropReason::DownlinkSelector))?;
         let (spi_in, session) = found;
         session.active_s = self.now_s;
-        let no_connection = Refused::Drop(DropReason::NoConnection);
-        let slot = session.conn.ok_or(no_connection)?;
-        let conn = self.conns.get_mut(slot).filter(|conn| conn.can_send());
-        let conn = conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
-        let child = self.sad.child_mut(spi_in).ok_or(Refused::Drop(DropReason::NoSession))?;
-        let outbound = &mut child.outbound;
-        let frame_len = outbound.frame_len(packet.len());
-        if conn.queue.octets + frame_len > self.limits.send_queue_octets {
-            return Err(Refused::Drop(DropReason::SendQueueFull));
+        let slot = session.conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
+        // A SYN is never part of a super-packet.
+        if inner.proto == TCP && virtio.gso == Gso::None {
+            match virtio.needs_csum() {
+                true => ip::clamp_mss_unsummed(packet, mtu),
+                false => ip::clamp_mss(packet, mtu),
+            };
         }
-        let fits = conn.queue.blocks.back_mut().is_some_and(|block| block.room().len() >= frame_len);
-        if !fits {
-            let block = self.blocks.take().ok_or(Refused::Drop(DropReason::SendMemory))?;
-            conn.queue.blocks.push_back(block);
-        }
-        ip::clamp_mss(packet, self.inner.mtu);
-        let block = conn.queue.blocks.back_mut().ok_or(Refused::Drop(DropReason::SendMemory))?;
-        let len = outbound.seal_frame(packet, block.room()).map_err(|error| match error {
-            SealError::SequenceExhausted => Refused::Drop(DropReason::SequenceExhausted),
-            SealError::NotIp => Refused::Drop(DropReason::BadInnerPacket),
-            SealError::TooLong | SealError::OutputTooSmall => Refused::Drop(DropReason::TooBig),
-        })?;
-        block.commit(len);
-        conn.queue.octets += len;
-        let limit = if outbound.suite().esn { SEQUENCE_HIGH_ESN } else { SEQUENCE_HIGH_32 };
-        let high = outbound.sequence() >= limit && !child.sequence_reported;
-        child.sequence_reported |= high;
-        Ok(Queued { slot, sequence_high: high.then_some((id, spi_in)) })
+        Ok(Aim { session: id, spi_in, slot, inner, segmenter })
     }
+
+    /// Seals a packet straight into its connection's send block while the connection takes it; what is left
+    /// of it waits.
+    fn take(&mut self, mut aim: Aim, buffer: &mut Box<[u8]>, range: Range<usize>) {
+        let Some(packet) = buffer.get_mut(range.clone()) else { return };
+        if let Err(reason) = self.seal_now(&mut aim, packet) {
+            let left = aim.segmenter.remaining() as u64;
+            return self.counters.dropped_many(reason, left);
+        }
+        if aim.segmenter.peek_len().is_none() {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(aim.slot) else { return };
+        let arrival = Arrival {
+            buffer,
+            range,
+            segmenter: aim.segmenter,
+            spi_in: aim.spi_in,
+            flow: flow_hash(&self.flow_hasher, &aim.inner),
+            voice: flow_queue::is_voice(&aim.inner),
+        };
+        let waiting = &mut conn.queue.waiting;
+        self.flow_queues.push(waiting, aim.slot, arrival, self.now, &self.counters);
+        // Without a send that would end, and with no block to start one, it has to ask for its turn.
+        if !conn.sending
+            && let Some(ue) = *waiting
+        {
+            self.flow_queues.activate(ue);
+        }
+    }
+
+    /// Seals as much of a packet as its connection takes now: nothing while others wait for it.
+    ///
+    /// # Errors
+    /// Why what is left of the packet is lost.
+    fn seal_now(&mut self, aim: &mut Aim, packet: &mut [u8]) -> Result<(), DropReason> {
+        let conn = self.conns.get_mut(aim.slot).filter(|conn| conn.can_send());
+        let queue = &mut conn.ok_or(DropReason::NoConnection)?.queue;
+        if queue.waiting.is_some() {
+            return Ok(());
+        }
+        let child = self.sad.child_mut(aim.spi_in).ok_or(DropReason::NoSession)?;
+        let mut expected = child.outbound.frame_len(0) * aim.segmenter.remaining();
+        expected += aim.segmenter.remaining_octets();
+        let (mut packets, mut octets) = (0, 0);
+        let result = loop {
+            let Some(len) = aim.segmenter.peek_len() else { break Ok(()) };
+            let frame_len = child.outbound.frame_len(len);
+            if !self.inner.flow_queue {
+                if queue.octets + frame_len > self.limits.send_queue_octets {
+                    break Err(DropReason::SendQueueFull);
+                }
+                if !queue.reserve(&mut self.blocks, frame_len, expected) {
+                    break Err(DropReason::SendMemory);
+                }
+            } else if !queue.has_room(frame_len) || !queue.reserve(&mut self.blocks, frame_len, expected) {
+                break Ok(());
+            }
+            let Some(range) = aim.segmenter.next(packet, false) else { break Ok(()) };
+            if let Err(reason) = queue.seal(&mut child.outbound, &packet[range]) {
+                self.counters.dropped(reason);
+                break Err(reason);
+            }
+            expected = expected.saturating_sub(frame_len);
+            (packets, octets) = (packets + 1, octets + len);
+        };
+        queue.trim(&mut self.blocks);
+        let high = sequence_runs_out(child).then_some((aim.session, aim.spi_in));
+        self.counters.downlink_packets.add(packets);
+        self.counters.downlink_bytes.add(octets as u64);
+        if packets > 0 {
+            self.mark_dirty(aim.slot);
+        }
+        self.report_sequence(high);
+        result
+    }
+}
+
+/// Tells flows of a UE apart. Fragments go by their addresses alone, so that none overtakes another.
+fn flow_hash(hasher: &ahash::RandomState, inner: &InnerHeader) -> u64 {
+    let ports = match inner.fragment {
+        ip::Fragment::No => (inner.src_port, inner.dst_port),
+        _ => (None, None),
+    };
+    hasher.hash_one((inner.src, inner.dst, inner.proto, ports))
 }
 
 /// The ICMP answer to a packet larger than the inner MTU, behind its virtio-net header. Its source is the

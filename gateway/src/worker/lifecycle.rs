@@ -7,15 +7,21 @@ use std::time::Instant;
 use super::Worker;
 use super::conn::{Conn, Move, State};
 use super::counters::{CloseCause, DropReason};
+use super::flow_queue::UeId;
 use super::inbox::{Adopted, ToControl, ToWorker};
+use super::pace::IN_SOCKET_FIRST;
 use crate::io::block::Block;
 use crate::io::sockets;
 use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
 
+/// Octets in a socket that may be unsent where nothing waits before encryption.
+const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
+
 impl Worker {
     /// A new connection.
     pub(super) fn on_accepted(&mut self, socket: OwnedFd) {
-        let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd()) else {
+        let unsent_max = if self.inner.flow_queue { IN_SOCKET_FIRST } else { IN_SOCKET_WITHOUT };
+        let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), unsent_max) else {
             return self.counters.closed(CloseCause::Peer);
         };
         let path = Path { transport: Transport::Tcp, local, remote };
@@ -116,9 +122,27 @@ impl Worker {
             let other = conn.session.replace(id).filter(|other| *other != id);
             self.unbind(other, slot);
         }
+        self.move_waiting(replaced, slot);
         // The old connection is still read until the UE closes it (RFC 9329 §6.1); idle, it is closed.
         if let Some(old) = replaced {
             self.set_deadline(old, self.now + self.limits.replaced_idle, CloseCause::Replaced);
+        }
+    }
+
+    /// Packets that are not sealed yet follow their session to its new connection.
+    fn move_waiting(&mut self, from: Option<u32>, to: u32) {
+        let from = from.and_then(|slot| self.conns.get_mut(slot));
+        let Some(waiting) = from.and_then(|conn| conn.queue.waiting.take()) else { return };
+        self.flow_queues.rebind(waiting, to);
+        let replaced = self.conns.get_mut(to).and_then(|conn| conn.queue.waiting.replace(waiting));
+        self.discard_waiting(replaced);
+        self.flow_queues.activate(waiting);
+    }
+
+    fn discard_waiting(&mut self, waiting: Option<UeId>) {
+        if let Some(waiting) = waiting {
+            let packets = self.flow_queues.discard(waiting);
+            self.counters.dropped_many(DropReason::NoConnection, packets);
         }
     }
 
@@ -158,6 +182,7 @@ impl Worker {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
             self.blocks.give_back(block);
         }
+        self.discard_waiting(queue.waiting);
         self.unbind(bound, slot);
         self.counters.closed(cause);
         self.ring.stop(slot);
@@ -168,6 +193,9 @@ impl Worker {
     /// Closes once what is queued has been sent.
     pub(super) fn close_when_sent(&mut self, slot: u32, cause: CloseCause) {
         let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
+        let waiting = conn.queue.waiting.take();
+        self.discard_waiting(waiting);
+        let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.queue.is_empty() && !conn.sending {
             self.close(slot, cause);
         } else {
@@ -261,6 +289,7 @@ impl Worker {
             unsent.extend_from_slice(block.bytes());
             self.blocks.give_back(block);
         }
+        self.discard_waiting(queue.waiting);
         let (State::Moving(moving), Ok(socket)) = (state, socket) else {
             self.counters.closed(CloseCause::Peer);
             self.report(ToControl::Closed { conn: old });
@@ -293,6 +322,9 @@ impl Worker {
             conn.deframer = deframer;
             conn.carry = carry;
             conn.moved = true;
+            if self.inner.flow_queue {
+                self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
+            }
         }
         if let Some(new) = self.conns.id(slot) {
             self.report(ToControl::Moved { old, new });

@@ -8,13 +8,16 @@ mod conn;
 pub mod control_queue;
 pub mod counters;
 mod downlink;
+mod flow_queue;
 #[cfg(test)]
 mod footprint;
 pub mod inbox;
 mod lifecycle;
 mod orders;
 mod outlet;
+mod pace;
 mod sad;
+mod send;
 mod uplink;
 
 use std::cmp::Reverse;
@@ -27,7 +30,6 @@ use std::{io, mem};
 
 use ahash::{AHashMap, AHashSet};
 use codec::OsRandom;
-use codec::ip::VirtioHeader;
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::io::block::BlockPool;
@@ -39,6 +41,7 @@ use crate::types::WorkerId;
 use conn::ConnTable;
 use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
+use flow_queue::{FlowQueues, SUPER_LEN};
 use inbox::{ToControl, ToWorker};
 use outlet::Outlet;
 use sad::Sad;
@@ -52,11 +55,11 @@ const LATE_RETRY: Duration = Duration::from_millis(1);
 /// Idle seconds after which an SA gives up its cipher contexts.
 const COOL_EVERY_S: u64 = 10;
 
-/// Room for the longest packet of the inner device: a super-packet behind its virtio-net header.
-const PACKET_ROOM: usize = VirtioHeader::LEN + 65_535;
-
 /// Packets read from the inner device before connections get their turn.
 const DEVICE_READS: usize = 64;
+
+/// As many octets read do the same.
+const DEVICE_OCTETS: usize = 512 * 1024;
 
 /// Octets of an unfinished frame that a connection may hold whatever the others do: an ordinary IKE message.
 const UNFINISHED_FREE: usize = 4096;
@@ -94,6 +97,10 @@ pub struct WorkerLimits {
     pub send_queue_octets: usize,
     /// Octets of all send blocks of the worker.
     pub send_memory: usize,
+    /// Octets of packets of one UE that wait to be sealed.
+    pub flow_queue_octets: usize,
+    /// Octets of packets of all UEs that wait to be sealed.
+    pub flow_memory: usize,
     /// Octets of the receive arena of the worker.
     pub receive_memory: usize,
     /// Octets of unfinished frames on connections without a session, beyond 4 KB of each.
@@ -109,6 +116,9 @@ pub struct InnerConfig {
     pub mtu: u16,
     /// Whether UEs may reach each other and the gateway itself.
     pub hairpin: bool,
+    /// Whether downlink packets wait in flow queues for a connection that is busy, instead of being sealed
+    /// at once and dropped behind `send_queue_octets`.
+    pub flow_queue: bool,
     /// The host's own addresses at start.
     pub local_addrs: Arc<[IpAddr]>,
 }
@@ -189,6 +199,10 @@ struct Worker {
     sad: Sad,
     blocks: BlockPool,
     outlet: Outlet,
+    flow_queues: FlowQueues,
+    flow_hasher: ahash::RandomState,
+    /// Packets wait for a send block.
+    round_blocked: bool,
     /// The inner device may have more packets than were read.
     device_ready: bool,
     /// A packet of the inner device behind its virtio-net header.
@@ -252,8 +266,11 @@ impl Worker {
             sad: Sad::default(),
             blocks: BlockPool::new(limits.send_memory),
             outlet: Outlet::new(params.device),
+            flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, inner.mtu),
+            flow_hasher: ahash::RandomState::new(),
+            round_blocked: false,
             device_ready: false,
-            packet: vec![0; PACKET_ROOM].into_boxed_slice(),
+            packet: vec![0; SUPER_LEN].into_boxed_slice(),
             dirty: Vec::new(),
             unfinished: 0,
             deadlines: BinaryHeap::new(),
@@ -311,7 +328,8 @@ impl Worker {
 
     /// How long the loop may sleep.
     fn sleep_limit(&self) -> Duration {
-        match (self.device_ready || self.ring.can_feed(), self.late.is_empty()) {
+        let busy = self.device_ready || self.has_turns() || self.ring.can_feed();
+        match (busy, self.late.is_empty()) {
             (true, _) => Duration::ZERO,
             (false, false) => LATE_RETRY,
             (false, true) => TICK,
@@ -425,6 +443,7 @@ mod tests {
             ],
             mtu: 1400,
             hairpin: false,
+            flow_queue: true,
             local_addrs: Arc::new([]),
         };
         for (addr, inside) in [

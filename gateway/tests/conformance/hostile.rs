@@ -214,7 +214,7 @@ fn forged_esp(count: usize, spi: u32, recorded: &[Vec<u8>]) {
 
 #[test]
 fn d10_a_peer_that_stops_reading_loses_whole_frames_and_hurts_nobody() {
-    let limits = "send_queue_octets = 65536";
+    let limits = "flow_queue_octets = 131072";
     let Some(lab) = Lab::start(Setup { limits, ..Setup::default() }) else { return };
     let innocent = Innocent::start(1);
     let small = dial_with((AWAY, 0).into(), (GATEWAY, 4500).into(), |socket| {
@@ -227,7 +227,7 @@ fn d10_a_peer_that_stops_reading_loses_whole_frames_and_hurts_nobody() {
     let flood = [0x77; 1300];
     let begun = Instant::now();
     let mut sent = 0u32;
-    while lab.drops("send_queue_full") < 1000 {
+    while lab.drops("flow_queue_full") < 1000 {
         assert!(begun.elapsed() < PATIENCE, "{}", lab.stats());
         for _ in 0..500 {
             lab.to_ue(deaf.addr.into(), &[&sent.to_be_bytes()[..], &flood].concat());

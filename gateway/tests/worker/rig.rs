@@ -57,6 +57,8 @@ pub fn limits() -> WorkerLimits {
         ike_unanswered: 32,
         send_queue_octets: 256 * 1024,
         send_memory: 4 << 20,
+        flow_queue_octets: 1 << 20,
+        flow_memory: 4 << 20,
         receive_memory: 8 << 20,
         unfinished: 256 << 10,
     }
@@ -69,6 +71,10 @@ impl Rig {
 
     /// Each worker listens on a port of its own, so that a test decides where a connection arrives.
     pub fn with(workers: usize, limits: WorkerLimits) -> Self {
+        Self::configured(workers, limits, true)
+    }
+
+    pub fn configured(workers: usize, limits: WorkerLimits, flow_queue: bool) -> Self {
         let (to_control, reports) = control_queue(REPORTS_MAX, 64 << 20);
         let (mut queues, mut inboxes) = (Vec::new(), Vec::new());
         for _ in 0..workers {
@@ -101,6 +107,7 @@ impl Rig {
                     pools: vec![(IpAddr::from([10, 64, 0, 0]), 16)],
                     mtu: 1400,
                     hairpin: false,
+                    flow_queue,
                     local_addrs: Arc::new([IpAddr::from([192, 0, 2, 9])]),
                 },
             };

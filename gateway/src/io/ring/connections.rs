@@ -1,7 +1,7 @@
 //! Connections on the ring: accept, receive, send, and the descriptors behind slots.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
@@ -11,6 +11,7 @@ use super::token::{Kind, Token};
 use super::{Completion, Received, Ring, Slot, Socket, own};
 use crate::io::block::Block;
 use crate::io::recv_pool::Incoming;
+use crate::io::sockets;
 
 impl Ring {
     pub(super) fn on_accept(&mut self, listener: usize, result: i32, more: bool) -> Completion {
@@ -208,6 +209,24 @@ impl Ring {
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             debug_assert!(entry.sending.is_none(), "one send in flight per connection");
             entry.sending = Some((block, sent));
+        }
+    }
+
+    /// Sets how many octets in the slot's socket may be unsent before it takes no more.
+    pub fn limit_unsent(&mut self, slot: u32, unsent_max: &'static i32) {
+        let (lane, index) = self.place(slot);
+        match self.slots.get(slot as usize).and_then(|entry| entry.socket.as_ref()) {
+            Some(Socket::Direct) => {
+                let (level, name) = (libc::IPPROTO_TCP as u32, libc::TCP_NOTSENT_LOWAT as u32);
+                // The value is never freed, so that it outlives the operation.
+                let value = std::ptr::from_ref(unsent_max).cast();
+                let len = size_of::<i32>() as u32;
+                let entry = opcode::SetSockOpt::new(types::Fixed(index), level, name, value, len).build();
+                self.push_on(lane, entry, Token::new(Kind::Ignored, 0, 0));
+            }
+            // Fails only for a connection that is gone.
+            Some(Socket::Plain(fd)) => _ = sockets::limit_unsent(fd.as_fd(), *unsent_max),
+            None => {}
         }
     }
 

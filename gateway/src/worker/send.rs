@@ -1,0 +1,263 @@
+//! What waits on a connection, and how it gets into the socket: sealing, sends, and whose turn it is.
+
+use bytes::Bytes;
+use codec::esp::{EspSpi, OutboundSa, SealError};
+use codec::stream;
+
+use super::Worker;
+use super::conn::{Conn, SendQueue, State};
+use super::counters::{CloseCause, DropReason};
+use super::inbox::ToControl;
+use super::sad::Child;
+use crate::io::block::{Block, BlockPool};
+use crate::types::{ConnId, SessionId};
+
+/// Packets of an SA after which the control thread is told that its sequence numbers run out (RFC 4303
+/// §2.2.1: replaced before they do).
+const SEQUENCE_HIGH_32: u64 = u32::MAX as u64 - (1 << 24);
+const SEQUENCE_HIGH_ESN: u64 = u64::MAX - (1 << 32);
+
+/// Octets and messages of IKE a peer may leave unread before its connection is closed.
+const IKE_BACKLOG_OCTETS: usize = 64 * 1024;
+const IKE_BACKLOG_MESSAGES: usize = 8;
+
+/// Most octets that a frame has beyond its inner packet, with any suite.
+const FRAME_OVERHEAD_MAX: usize = 96;
+
+/// Octets of queued packets that are sealed before the loop turns to what has arrived meanwhile.
+const ROUND_OCTETS: usize = 1 << 20;
+
+/// Frames that a connection may always have sealed and unsent, however slow it is.
+const SEALED_FRAMES: usize = 2;
+
+/// Why a UE's turn ended.
+enum Served {
+    /// Its connection takes no more for now, or nothing waits.
+    Done(usize),
+    /// All send blocks are lent.
+    NoBlock,
+}
+
+impl SendQueue {
+    /// Whether a frame of `frame_len` octets may be sealed now.
+    pub(super) fn has_room(&self, frame_len: usize) -> bool {
+        let sealed = self.in_flight + self.octets + frame_len;
+        sealed <= self.pace.sealed_max().max(SEALED_FRAMES * frame_len)
+    }
+
+    /// Makes room in a block for a frame of `frame_len` octets, one of about `expected` that follow at once.
+    pub(super) fn reserve(&mut self, blocks: &mut BlockPool, frame_len: usize, expected: usize) -> bool {
+        let expected = expected.max(self.usual).min(self.pace.sealed_max());
+        if let Some(block) = self.blocks.back_mut()
+            && (block.room().len() >= frame_len || blocks.grow(block, frame_len, expected))
+        {
+            return true;
+        }
+        let Some(block) = blocks.take(frame_len, expected) else { return false };
+        self.blocks.push_back(block);
+        true
+    }
+
+    /// Gives a block back that was reserved for nothing.
+    pub(super) fn trim(&mut self, blocks: &mut BlockPool) {
+        if self.blocks.back().is_some_and(|block| block.frames() == 0)
+            && let Some(block) = self.blocks.pop_back()
+        {
+            blocks.give_back(block);
+        }
+    }
+
+    /// Seals a packet behind what is queued; its room has been reserved.
+    pub(super) fn seal(&mut self, outbound: &mut OutboundSa, packet: &[u8]) -> Result<(), DropReason> {
+        let block = self.blocks.back_mut().ok_or(DropReason::SendMemory)?;
+        let len = outbound.seal_frame(packet, block.room()).map_err(|error| match error {
+            SealError::SequenceExhausted => DropReason::SequenceExhausted,
+            SealError::NotIp => DropReason::BadInnerPacket,
+            SealError::TooLong | SealError::OutputTooSmall => DropReason::TooBig,
+        })?;
+        block.commit(len);
+        self.octets += len;
+        Ok(())
+    }
+}
+
+/// Whether the SA's sequence numbers run out and nobody has been told.
+pub(super) fn sequence_runs_out(child: &mut Child) -> bool {
+    let limit = if child.outbound.suite().esn { SEQUENCE_HIGH_ESN } else { SEQUENCE_HIGH_32 };
+    let high = child.outbound.sequence() >= limit && !child.sequence_reported;
+    child.sequence_reported |= high;
+    high
+}
+
+impl Worker {
+    /// Puts the connection on the list of those to flush at the end of the turn.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.get_mut(slot)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Queues an IKE message; a peer that leaves too many unread loses the connection, not the SA.
+    pub(super) fn queue_ike(&mut self, id: ConnId, message: Bytes) {
+        let Some(conn) = self.conns.find(id).filter(|conn| conn.can_send_ike()) else {
+            return self.counters.dropped(DropReason::IkeNoConnection);
+        };
+        let octets = conn.queue.ike_octets + message.len();
+        if conn.queue.ike.len() >= IKE_BACKLOG_MESSAGES || octets > IKE_BACKLOG_OCTETS.max(message.len()) {
+            self.counters.dropped(DropReason::IkeBacklog);
+            return self.close(id.slot, CloseCause::Backlog);
+        }
+        conn.queue.ike_octets = octets;
+        conn.queue.ike.push_back(message);
+        self.counters.ike_sent.add(1);
+        self.mark_dirty(id.slot);
+    }
+
+    /// Seals what waits as far as connections take it, then starts a send on every connection that has
+    /// something queued and none in flight.
+    pub(super) fn flush(&mut self) {
+        self.serve_round();
+        while let Some(slot) = self.dirty.pop() {
+            let Some(conn) = self.conns.get_mut(slot) else { continue };
+            conn.dirty = false;
+            if conn.sending || matches!(conn.state, State::Closing | State::Moving(_)) {
+                continue;
+            }
+            let Some(block) = next_block(conn) else { continue };
+            conn.queue.in_flight = block.bytes().len();
+            conn.queue.pace.begin(self.now);
+            conn.sending = true;
+            self.ring.send(slot, block);
+        }
+    }
+
+    /// Gives UEs with waiting packets their turns, until all are served or the loop must go on.
+    fn serve_round(&mut self) {
+        self.round_blocked = false;
+        let mut octets = 0;
+        while octets < ROUND_OCTETS
+            && let Some(slot) = self.flow_queues.next_turn()
+        {
+            match self.serve(slot) {
+                Served::Done(sealed) => octets += sealed,
+                Served::NoBlock => {
+                    // Blocks come back with sends that end, which wakes the loop.
+                    self.round_blocked = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether packets wait that could be sealed at once.
+    pub(super) fn has_turns(&self) -> bool {
+        self.flow_queues.has_active() && !self.round_blocked
+    }
+
+    /// One UE's turn.
+    fn serve(&mut self, slot: u32) -> Served {
+        let frame_max = usize::from(self.inner.mtu) + FRAME_OVERHEAD_MAX;
+        let mut sealed = 0;
+        let mut high = None;
+        let served = loop {
+            let Some(conn) = self.conns.get_mut(slot) else { break Served::Done(sealed) };
+            let Some(ue) = conn.queue.waiting else { break Served::Done(sealed) };
+            if !conn.queue.has_room(frame_max) {
+                // Its turn comes again when the send in flight has ended.
+                break Served::Done(sealed);
+            }
+            let expected = conn.queue.pace.sealed_max();
+            let over = self.flow_queues.turn_is_over(ue);
+            let reserved = over || conn.queue.reserve(&mut self.blocks, frame_max, expected);
+            if over || !reserved {
+                self.flow_queues.activate(ue);
+                break if over { Served::Done(sealed) } else { Served::NoBlock };
+            }
+            let Some(segment) = self.flow_queues.pop(&mut conn.queue.waiting, self.now, &self.counters)
+            else {
+                break Served::Done(sealed);
+            };
+            let packet = self.flow_queues.bytes(&segment);
+            let len = packet.len();
+            let result = match self.sad.child_mut(segment.spi_in) {
+                Some(child) => conn.queue.seal(&mut child.outbound, packet).inspect(|()| {
+                    high = high.or(sequence_runs_out(child).then_some((child.session, segment.spi_in)));
+                }),
+                None => Err(DropReason::NoSession),
+            };
+            self.flow_queues.release(segment);
+            match result {
+                Ok(()) => {
+                    sealed += len;
+                    self.counters.downlink_packets.add(1);
+                    self.counters.downlink_bytes.add(len as u64);
+                }
+                Err(reason) => self.counters.dropped(reason),
+            }
+        };
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.queue.trim(&mut self.blocks);
+        }
+        self.mark_dirty(slot);
+        self.report_sequence(high);
+        served
+    }
+
+    pub(super) fn report_sequence(&mut self, high: Option<(SessionId, EspSpi)>) {
+        if let Some((session, spi_in)) = high {
+            self.report(ToControl::SequenceHigh { session, spi_in });
+        }
+    }
+
+    /// A block was sent, or its connection broke.
+    pub(super) fn on_sent(&mut self, slot: u32, block: Block, ok: bool) {
+        if !ok {
+            self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
+        }
+        let octets = block.bytes().len();
+        self.blocks.give_back(block);
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        conn.sending = false;
+        conn.queue.in_flight = 0;
+        conn.queue.usual = octets;
+        let more = !conn.queue.is_empty();
+        if let Some(ue) = conn.queue.waiting {
+            self.flow_queues.activate(ue);
+        }
+        if ok && conn.queue.pace.sent(octets, more, self.now) && self.inner.flow_queue {
+            self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
+        }
+        if !ok && conn.is_open() {
+            self.close(slot, CloseCause::Peer);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        match conn.state {
+            State::Open if conn.queue.is_empty() => {}
+            State::Open => self.mark_dirty(slot),
+            State::Draining(cause) if conn.queue.is_empty() => self.close(slot, cause),
+            State::Draining(_) => self.mark_dirty(slot),
+            State::Moving(_) => self.continue_move(slot),
+            State::Closing => self.finish_close(slot),
+        }
+    }
+}
+
+/// What a connection sends next: all its IKE messages, else its oldest block.
+fn next_block(conn: &mut Conn) -> Option<Block> {
+    let queue = &mut conn.queue;
+    if queue.ike.is_empty() {
+        let block = queue.blocks.pop_front()?;
+        queue.octets -= block.bytes().len();
+        return Some(block);
+    }
+    let (mut octets, mut frames) = (Vec::with_capacity(queue.ike_octets), 0);
+    for message in queue.ike.drain(..) {
+        // A message too long for a frame was never accepted by the responder's own bound.
+        frames += u32::from(stream::frame_ike(&message, &mut octets).is_ok());
+    }
+    queue.ike_octets = 0;
+    Some(Block::holding(octets, frames))
+}
