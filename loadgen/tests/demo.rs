@@ -17,16 +17,18 @@ fn gateway() -> PathBuf {
     beside
 }
 
-#[test]
-fn demo_attaches_everyone_and_loses_nothing() {
+/// Runs `loadgen demo` and returns its report; `None` without root.
+fn demo(args: &[&str]) -> Option<serde_json::Value> {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: namespaces need root");
-        return;
+        return None;
     }
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("demo.json");
     let demo = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["demo", "--ues", "20", "--seconds", "1", "--json"])
+        .arg("demo")
+        .args(args)
+        .arg("--json")
         .arg(&json)
         .arg("--swugate")
         .arg(gateway())
@@ -38,7 +40,14 @@ fn demo_attaches_everyone_and_loses_nothing() {
     let output = demo.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let left = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    assert!(!left.map(|entry| entry.file_name().into_string().unwrap()).any(|name| name.ends_with(&own)));
+    Some(serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap())
+}
+
+#[test]
+fn demo_attaches_everyone_and_loses_nothing() {
+    let Some(report) = demo(&["--ues", "20", "--seconds", "1"]) else { return };
     assert_eq!(report["attach"]["ok"], 20);
     for way in ["uplink", "downlink"] {
         for fault in ["lost", "duplicated", "corrupted"] {
@@ -49,8 +58,30 @@ fn demo_attaches_everyone_and_loses_nothing() {
         assert!(report[way]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
     }
     assert!(report["gateway"]["rss_bytes"].as_u64().unwrap() > 0);
-    let left = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    assert!(!left.map(|entry| entry.file_name().into_string().unwrap()).any(|name| name.ends_with(&own)));
+    assert!(report["loadgen"]["cpu_s_per_gb"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn r9329_6_1_sessions_survive_cut_connections_and_every_packet_is_accounted_for() {
+    let args = ["--ues", "10", "--seconds", "5", "--direction", "both", "--rate", "20M"];
+    let more = ["--churn", "30", "--voice", "3", "--voice-beside", "--no-offload", "--size", "160"];
+    let Some(report) = demo(&[&args[..], &more].concat()) else { return };
+    // The last two seconds are quiet.
+    assert!(report["churn"]["cuts"].as_u64().unwrap() >= 8, "{}", report["churn"]);
+    assert_eq!(report["churn"]["other_reconnects"], 0);
+    let voice = &report["voice"];
+    for way in [&report["uplink"], &report["downlink"], &voice["uplink"], &voice["downlink"]] {
+        for fault in ["lost", "reordered", "duplicated", "corrupted"] {
+            assert_eq!(way[fault], 0, "{fault}: {way}");
+        }
+        let count = |key: &str| way[key].as_u64().unwrap();
+        assert_eq!(count("sent"), count("received") + count("lost_at_cut"), "{way}");
+        assert!(way["latency_us"]["p999"].as_f64().unwrap() > 0.0 && way["late"].is_u64());
+    }
+    assert_eq!((&voice["ues"], &voice["beside"], &voice["lost"]), (&3.into(), &true.into(), &0.into()));
+    // 3 calls of 50 packets per second.
+    let calls = voice["uplink"]["sent"].as_u64().unwrap();
+    assert!((600..=760).contains(&calls), "{calls}");
 }
 
 #[test]
