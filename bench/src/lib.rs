@@ -1,11 +1,14 @@
-//! Criterion benches, one per stage; the code is in `benches/`, figures and method in `README.md`.
+//! Measures the gateway.
 //!
-//! | bench | what it times |
-//! |---|---|
-//! | `deframer` | cutting a stream into frames, whole and split into segments |
-//! | `esp` | sealing and opening packets, per suite and size |
-//! | `replay` | the replay window |
-//! | `ike` | key exchange, Encrypted payload, decoding, signatures |
-//! | `handshake` | the responder's cost of IKE_SA_INIT and IKE_AUTH |
-//!
-//! The whole path is measured by `loadgen demo` and `loadgen traffic`.
+//! `path` drives a real swugate with loadgen's UEs in namespaces of their own and says what a core of it carries;
+//! `roofline` measures the stages of that path alone in the same run and says how much of their limit the path
+//! reaches; `peers` puts other tunnel gateways on the same path. `benches/` has the criterion benches, one per stage.
+#![forbid(unsafe_code)]
+
+pub mod bed;
+pub mod cli;
+pub mod machine;
+pub mod path;
+pub mod peers;
+pub mod report;
+pub mod roofline;

@@ -14,6 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 const PREFIX: &str = "swdemo-";
 /// The gateway as UEs see it. 198.18.0.0/15 is for benchmarks (RFC 2544).
 pub const GATEWAY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 4500);
+/// The UEs' end of the link to the gateway.
+pub const UE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The gateway's end of the link to the core network.
+pub const GATEWAY_CORE: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 /// The sink on the core side.
 pub const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 19, 0, 2), 9000);
 /// Where the plain TCP receiver listens.

@@ -1,0 +1,1 @@
+"""Puts tunnel gateways beside each other on the same path."""

@@ -1,0 +1,126 @@
+//! `bench path`: what a core of the gateway carries, scenario by scenario.
+
+pub mod child;
+mod iperf;
+mod latency;
+mod prober;
+mod row;
+mod scenario;
+mod tunnel;
+
+pub use row::Row;
+pub use scenario::{FleetLoad, Load, Scenario};
+
+use crate::bed::{Bed, Cores, Ground};
+use crate::cli::PathArgs;
+use crate::machine::Snapshot;
+use crate::report::{environment, print_table, write_json};
+use loadgen::engine::traffic::{self, TrafficPlan};
+use loadgen::error::Failure;
+use loadgen::host::clock;
+use loadgen::report::Progress;
+use serde::Serialize;
+use std::time::Duration;
+
+/// The report of the command.
+#[derive(Serialize)]
+struct Report {
+    command: &'static str,
+    config: serde_json::Value,
+    environment: serde_json::Value,
+    rows: Vec<Row>,
+    latency: Vec<latency::Row>,
+}
+
+/// Runs the command; returns whether nothing was lost, repeated, out of order or damaged.
+///
+/// # Errors
+/// See [`Ground::prepare`] and [`Bed::start`].
+pub fn run(args: &PathArgs) -> Result<bool, Failure> {
+    let scenarios = scenario::choose(&args.scenario, args.voice_rate)?;
+    if args.list {
+        scenarios.iter().for_each(|scenario| println!("{}", scenario.name()));
+        return Ok(true);
+    }
+    let ground = Ground::prepare(args.common.swugate.as_deref())?;
+    let (mut rows, mut latency) = (Vec::new(), Vec::new());
+    if args.latency {
+        latency = latency::measure(&ground, args.seconds)?;
+        latency::print(&latency);
+    } else {
+        for workers in &args.workers {
+            for on in args.offloads.settings() {
+                rows.extend(measure(&ground, usize::from(*workers), *on, &scenarios, args.seconds)?);
+            }
+        }
+        print_table("path", &Row::COLUMNS, rows.iter().map(Row::cells));
+    }
+    let clean = rows.iter().all(|row| row.is_clean());
+    let report = Report {
+        command: "path",
+        config: serde_json::json!({"seconds": args.seconds, "workers": args.workers, "voice_rate": args.voice_rate}),
+        environment: environment(),
+        rows,
+        latency,
+    };
+    write_json(args.common.json.as_deref(), &report)?;
+    Ok(clean)
+}
+
+/// Runs `scenarios` against one gateway.
+///
+/// # Errors
+/// See [`Bed::start`] and [`measure_one`].
+pub fn measure(
+    ground: &Ground,
+    workers: usize,
+    super_packets: bool,
+    scenarios: &[Scenario],
+    seconds: f64,
+) -> Result<Vec<Row>, Failure> {
+    let bed = Bed::start(ground, Cores::choose(workers)?)?;
+    bed.set_super_packets(super_packets)?;
+    let mut rows = Vec::new();
+    for scenario in scenarios {
+        let devices = if super_packets { "super-packets" } else { "single packets" };
+        ground.progress.step(&format!("{}, {workers} worker(s), {devices}", scenario.name()));
+        let mut row = measure_one(&bed, scenario, seconds)?;
+        row.super_packets = super_packets;
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// Runs one scenario.
+///
+/// # Errors
+/// [`Failure::Check`] when UEs do not attach or the tools at the ends fail.
+pub fn measure_one(bed: &Bed, scenario: &Scenario, seconds: f64) -> Result<Row, Failure> {
+    let drops_before = bed.drops();
+    let snapshot = Snapshot::take();
+    let mut row = match scenario.load {
+        Load::Iperf => iperf::measure(bed, scenario, seconds)?,
+        Load::Fleet(load) => fleet(bed, scenario, load, seconds)?,
+    };
+    row.set_machine(&snapshot.usage(), &bed.cores);
+    row.gateway_drops = bed.drops().zip(drops_before).map(|(after, before)| after - before);
+    row.workers = bed.cores.gateway.len();
+    Ok(row)
+}
+
+fn fleet(bed: &Bed, scenario: &Scenario, fleet: FleetLoad, seconds: f64) -> Result<Row, Failure> {
+    let plan = TrafficPlan {
+        direction: scenario.direction,
+        size: fleet.size,
+        duration: Duration::from_secs_f64(seconds),
+        far: Some(loadgen::demo::topology::SINK.into()),
+        pace: fleet.pace,
+        run: clock::monotonic_ns() as u32,
+    };
+    let process = bed.process();
+    let outcome = bed.with_fleet(fleet.ues, fleet.esp, async |ues| {
+        traffic::run(ues, &plan, Some(process), &Progress::new()).await
+    })?;
+    Row::from_outcome(scenario, &outcome)
+        .ok_or_else(|| Failure::Check(format!("{}: the far end did not answer", scenario.name())))
+}

@@ -1,0 +1,222 @@
+//! `bench roofline`: the stages a packet cannot do without, each alone, and how much of their limit the path reaches.
+//!
+//! ```text
+//! up    receive from TCP   open ESP        inner checksum   write to the device
+//! down  read from device   inner checksum  seal ESP         send over TCP
+//! ```
+//!
+//! Each stage runs on the gateway's core as the gateway would run it, with nothing else: kernel copies, the cipher, the
+//! sum. What they cost together is a limit that no gateway over this kernel and cipher gets past; framing, lookups,
+//! replay windows, timers and wake-ups are what the path has on top.
+
+mod crypto;
+mod tcp;
+mod tun;
+
+use crate::bed::{Bed, CBC, Cores, GCM, Ground};
+use crate::cli::RooflineArgs;
+use crate::machine::Snapshot;
+use crate::path::{self, FleetLoad, Row, Scenario};
+use crate::report::{environment, print_table, write_json};
+use loadgen::demo::topology::Topology;
+use loadgen::engine::traffic::Direction;
+use loadgen::error::Failure;
+use serde::Serialize;
+use std::time::Duration;
+
+/// Octets of the inner packets, and packets of one super-packet: as many as fit into 64 KiB.
+const PACKET_LEN: usize = 1400;
+const SEGMENTS: usize = 46;
+
+/// What one stage costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stage {
+    /// What it does.
+    pub name: &'static str,
+    /// Thread CPU nanoseconds per packet of 1400 octets.
+    pub ns_per_packet: f64,
+}
+
+/// A direction's limit and the paths measured against it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Limit {
+    /// `up` or `down`.
+    pub direction: &'static str,
+    /// The stages that every packet passes.
+    pub stages: Vec<Stage>,
+    /// Their sum.
+    pub ns_per_packet: f64,
+    /// Bits per second that one core carries when nothing else costs anything.
+    pub bits_per_s: f64,
+    /// The same run's paths.
+    pub paths: Vec<PathShare>,
+}
+
+/// A path and its share of the limit.
+#[derive(Clone, Debug, Serialize)]
+pub struct PathShare {
+    /// What was measured.
+    pub row: Row,
+    /// Part of the limit, 0 to 1.
+    pub share: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    command: &'static str,
+    config: serde_json::Value,
+    environment: serde_json::Value,
+    limits: Vec<Limit>,
+    beside: Vec<Stage>,
+    stolen: f64,
+}
+
+/// A bare network to measure stages in, and for how long.
+struct Field<'a> {
+    topology: &'a Topology,
+    cores: &'a Cores,
+    span: Duration,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`Ground::prepare`], [`Bed::start`] and the stages.
+pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
+    let ground = Ground::prepare(args.common.swugate.as_deref())?;
+    let snapshot = Snapshot::take();
+    let cores = Cores::choose(1)?;
+    let (mut limits, beside) = stages(&ground, &cores, Duration::from_secs_f64(args.seconds))?;
+    let bed = Bed::start(&ground, cores)?;
+    bed.set_super_packets(true)?;
+    for limit in &mut limits {
+        let direction = if limit.direction == "up" { Direction::Up } else { Direction::Down };
+        for scenario in paths(direction) {
+            ground.progress.step(&format!("the path: {}", scenario.name()));
+            let mut row = path::measure_one(&bed, &scenario, args.seconds)?;
+            row.super_packets = true;
+            let share = row.bits_per_cpu_s.map(|bits| bits / limit.bits_per_s);
+            limit.paths.push(PathShare { row, share });
+        }
+    }
+    let report = Report {
+        command: "roofline",
+        config: serde_json::json!({"seconds": args.seconds, "packet_len": PACKET_LEN, "segments": SEGMENTS}),
+        environment: environment(),
+        limits,
+        beside,
+        stolen: snapshot.usage().stolen,
+    };
+    print(&report);
+    write_json(args.common.json.as_deref(), &report)?;
+    Ok(true)
+}
+
+fn paths(direction: Direction) -> Vec<Scenario> {
+    vec![
+        Scenario::new("gcm-1400-1ue", FleetLoad::bulk(1, GCM), direction),
+        Scenario::new("gcm-1400-64ue", FleetLoad::bulk(64, GCM), direction),
+        Scenario::iperf(direction),
+    ]
+}
+
+/// Measures every stage: those of the limits, and for comparison those that a path may have instead.
+fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>, Vec<Stage>), Failure> {
+    let topology = ground.network(cores)?;
+    let field = Field { topology: &topology, cores, span };
+    let step = |text: &str| ground.progress.step(&format!("stage: {text}"));
+    let per_packet = |name, seconds_per_octet: f64, octets: usize| Stage {
+        name,
+        ns_per_packet: seconds_per_octet * octets as f64 * 1e9,
+    };
+    let frame_len = crypto::frame_len(GCM, PACKET_LEN);
+    step("plain TCP, received");
+    let sink = per_packet("receive from TCP", tcp::sink(&field)?, frame_len);
+    step("plain TCP, sent");
+    let source = per_packet("send over TCP", tcp::source(&field)?, frame_len);
+    step("AES-128-GCM, inner checksum");
+    let [seal, open] = field.on_gateway(|| Ok(crypto::seal_and_open(GCM, span)))?;
+    let [seal_cbc, open_cbc] = field.on_gateway(|| Ok(crypto::seal_and_open(CBC, span)))?;
+    let checksum = field.on_gateway(|| Ok(crypto::checksum(span)))?;
+    step("the inner device");
+    let device = tun::measure(&field)?;
+    let stage = |name, ns_per_packet| Stage { name, ns_per_packet };
+    let up = vec![
+        sink,
+        stage("open, AES-128-GCM", open),
+        stage("inner checksum", checksum),
+        stage("write super-packets", device.write_super),
+    ];
+    let down = vec![
+        stage("read super-packets", device.read_super),
+        stage("inner checksum", checksum),
+        stage("seal, AES-128-GCM", seal),
+        source,
+    ];
+    let beside = vec![
+        stage("write single packets", device.write_single),
+        stage("read single packets", device.read_single),
+        stage("open, AES-CBC-256 + HMAC-SHA2-256, one at a time", open_cbc),
+        stage("seal, AES-CBC-256 + HMAC-SHA2-256, one at a time", seal_cbc),
+    ];
+    Ok((vec![Limit::new("up", up), Limit::new("down", down)], beside))
+}
+
+impl Limit {
+    fn new(direction: &'static str, stages: Vec<Stage>) -> Self {
+        let ns_per_packet: f64 = stages.iter().map(|stage| stage.ns_per_packet).sum();
+        let bits_per_s = PACKET_LEN as f64 * 8.0 / ns_per_packet * 1e9;
+        Self { direction, stages, ns_per_packet, bits_per_s, paths: Vec::new() }
+    }
+}
+
+impl Field<'_> {
+    /// Runs `work` in a thread in the gateway's place.
+    fn on_gateway<R: Send>(&self, work: impl FnOnce() -> Result<R, Failure> + Send) -> Result<R, Failure> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.topology.gateway.enter(self.cores.gateway[0])?;
+                work()
+            });
+            thread.join().unwrap_or_else(|_| Err(Failure::Check("a stage panicked".into())))
+        })
+    }
+}
+
+fn print(report: &Report) {
+    let ns = |stage: &Stage| vec![stage.name.to_owned(), format!("{:.0}", stage.ns_per_packet)];
+    for limit in &report.limits {
+        let title = format!("{}, one core", limit.direction);
+        let sum = Stage { name: "sum", ns_per_packet: limit.ns_per_packet };
+        print_table(&title, &["ns per packet"], limit.stages.iter().chain([&sum]).map(ns));
+        let paths = limit.paths.iter().map(|path| {
+            let bits = path.row.bits_per_cpu_s;
+            let cells = [bits.map(|bits| bits / 1e9), path.share.map(|share| share * 100.0)];
+            let [rate, share] = cells.map(|value| crate::report::figure(value, 1));
+            vec![path.row.scenario.clone(), rate, share]
+        });
+        let limit_row =
+            vec!["the stages' limit".into(), format!("{:.1}", limit.bits_per_s / 1e9), "100".into()];
+        print_table(
+            "the path",
+            &["Gbit/s per core", "% of the limit"],
+            std::iter::once(limit_row).chain(paths),
+        );
+    }
+    print_table("beside", &["ns per packet"], report.beside.iter().map(ns));
+    println!("the hypervisor kept {:.2} cores", report.stolen);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_the_inverse_of_the_sum() {
+        let limit = Limit::new(
+            "up",
+            vec![Stage { name: "a", ns_per_packet: 300.0 }, Stage { name: "b", ns_per_packet: 400.0 }],
+        );
+        assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
+    }
+}

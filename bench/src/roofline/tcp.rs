@@ -1,0 +1,107 @@
+//! Plain TCP between the load's core and the gateway's: the kernel's copy, and what it does around it.
+
+use super::Field;
+use crate::machine::thread_cpu_s;
+use gateway::io::ring::{Completion, Received, Ring, RingParams};
+use gateway::io::wake::Wake;
+use loadgen::demo::topology;
+use loadgen::error::Failure;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+/// Octets of one read or write at the load's end, and of one write at the gateway's.
+const CHUNK_LEN: usize = 256 << 10;
+/// Octets of receive buffers, as many as a worker has.
+const RECEIVE_MEMORY: usize = 8 << 20;
+
+/// Returns thread CPU seconds per octet received, by the ring that the gateway's workers use.
+pub fn sink(field: &Field<'_>) -> Result<f64, Failure> {
+    let span = field.span;
+    transfer(field, receive_on_ring, move |mut stream: TcpStream| {
+        let chunk = vec![0x5a; CHUNK_LEN];
+        let begun_at = Instant::now();
+        while begun_at.elapsed() < span {
+            stream.write_all(&chunk)?;
+        }
+        Ok(())
+    })
+}
+
+/// Returns thread CPU seconds per octet sent.
+pub fn source(field: &Field<'_>) -> Result<f64, Failure> {
+    let span = field.span;
+    let send = move |listener: TcpListener| {
+        let (mut stream, _) = listener.accept()?;
+        let chunk = vec![0x5a; CHUNK_LEN];
+        let (begun_at, cpu_before) = (Instant::now(), thread_cpu_s());
+        let mut total = 0;
+        while begun_at.elapsed() < span {
+            stream.write_all(&chunk)?;
+            total += chunk.len();
+        }
+        Ok((total, thread_cpu_s() - cpu_before))
+    };
+    transfer(field, send, |mut stream: TcpStream| {
+        let mut chunk = vec![0; CHUNK_LEN];
+        while stream.read(&mut chunk)? > 0 {}
+        Ok(())
+    })
+}
+
+/// Runs both ends of one connection; `gateway` returns octets and CPU seconds.
+fn transfer(
+    field: &Field<'_>,
+    gateway: impl FnOnce(TcpListener) -> io::Result<(usize, f64)> + Send,
+    load: impl FnOnce(TcpStream) -> io::Result<()> + Send,
+) -> Result<f64, Failure> {
+    let explain = |error: io::Error| Failure::Environment(format!("plain TCP: {error}"));
+    // A port of the kernel's choice: the one of the run before may still be held.
+    let listener = field.on_gateway(|| TcpListener::bind((*topology::PLAIN.ip(), 0)).map_err(explain))?;
+    let address = listener.local_addr().map_err(explain)?;
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            field.topology.ue.enter(field.cores.load)?;
+            TcpStream::connect(address).and_then(load).map_err(explain)
+        });
+        let (octets, cpu_s) = field.on_gateway(|| gateway(listener).map_err(explain))?;
+        load.join().unwrap_or_else(|_| Err(Failure::Check("the load's end of TCP panicked".into())))?;
+        Ok(cpu_s / octets.max(1) as f64)
+    })
+}
+
+fn receive_on_ring(listener: TcpListener) -> io::Result<(usize, f64)> {
+    // No inner device: the other end of this pair never speaks.
+    let (device, _silent) = UnixDatagram::pair()?;
+    let mut ring = Ring::new(RingParams {
+        connections: 1,
+        receive_memory: RECEIVE_MEMORY,
+        listeners: vec![listener],
+        device: device.into(),
+        wake: Wake::new()?,
+    })?;
+    let (mut total, mut cpu_before) = (0, thread_cpu_s());
+    loop {
+        ring.wait(Duration::from_secs(1))?;
+        while let Some(completion) = ring.complete() {
+            match completion {
+                Completion::Accepted { socket, .. } => {
+                    ring.open(0, 1, socket)?;
+                    ring.arm_receive(0);
+                    cpu_before = thread_cpu_s();
+                }
+                Completion::Received { outcome: Received::Octets(octets), armed, .. } => {
+                    total += octets.len();
+                    ring.release(octets);
+                    if !armed {
+                        ring.arm_receive(0);
+                    }
+                }
+                Completion::Received { outcome: Received::Starved, .. } => ring.arm_receive(0),
+                Completion::Received { .. } => return Ok((total, thread_cpu_s() - cpu_before)),
+                _ => {}
+            }
+        }
+    }
+}
