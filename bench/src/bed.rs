@@ -25,6 +25,8 @@ const IKE: &str = "aes128gcm16-prfsha256-x25519";
 pub const GCM: &str = "aes128gcm16";
 /// ESP with AES-CBC-256 and HMAC-SHA2-256.
 pub const CBC: &str = "aes256-sha256";
+/// Part of the inner device's queue that stays free: one in so many packets.
+const QUEUE_SPARE: u32 = 8;
 /// Most connections of one scenario.
 const UES_MAX: u64 = 4096;
 
@@ -127,7 +129,7 @@ impl Bed {
 
     fn start_far_end(&self) -> Result<FarEnd, Failure> {
         let stop = Arc::new(AtomicBool::new(false));
-        let sink = self.on_load(&self.topology.core, || Sink::bind(topology::SINK.into()))?;
+        let sink = self.on_load(&self.topology.core, || Sink::bind(topology::SINK.into(), true))?;
         let (until, core) = (stop.clone(), self.cores.load);
         let thread = std::thread::spawn(move || {
             affinity::pin(core)?;
@@ -202,6 +204,11 @@ impl Bed {
         set(&self.topology.gateway, "swu0")?;
         set(&self.topology.gateway, "gw1")?;
         set(&self.topology.core, "core0")
+    }
+
+    /// Returns how many packets may stand in the queue of the inner device, a part of which stays free.
+    pub fn inner_queue(&self) -> Option<u32> {
+        self.topology.inner_queue().map(|packets| packets - packets / QUEUE_SPARE)
     }
 
     /// Returns the gateway's process.

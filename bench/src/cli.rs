@@ -66,9 +66,6 @@ pub struct PathArgs {
     /// Whether the inner devices carry super-packets (TSO, USO)
     #[arg(long, value_enum, default_value_t = OffloadChoice::Both)]
     pub offloads: OffloadChoice,
-    /// Packets per second of the scenarios in which every packet is another UE's
-    #[arg(long, value_name = "N", default_value_t = 150_000.0, value_parser = positive)]
-    pub voice_rate: f64,
     /// Measures latency at parts of the full rate and beside bulk instead of rates
     #[arg(long)]
     pub latency: bool,

@@ -11,9 +11,8 @@ use super::{Scenario, iperf, measure_one};
 use crate::bed::{Bed, Cores, GCM, Ground};
 use crate::report::{figure, print_table};
 use loadgen::demo::topology;
-use loadgen::engine::traffic::{self, Direction, Pace, TrafficPlan};
+use loadgen::engine::traffic::{self, Direction};
 use loadgen::error::Failure;
-use loadgen::host::clock;
 use loadgen::report::{LatencySection, Progress};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -21,9 +20,8 @@ use std::time::Duration;
 
 /// Port of the probes at both ends.
 const PORT: u16 = 40_100;
-/// UEs that make the bulk, and octets of their packets.
+/// UEs that make the bulk.
 const BULK_UES: u32 = 64;
-const BULK_LEN: f64 = 1400.0;
 /// Parts of the full rate.
 const PARTS: [f64; 3] = [0.1, 0.5, 0.9];
 /// Seconds in which the full rate is found, and before probing begins.
@@ -121,15 +119,8 @@ fn beside_others(
     part: f64,
     seconds: f64,
 ) -> Result<Row, Failure> {
-    let load = FleetLoad::bulk(BULK_UES, GCM);
-    let plan = TrafficPlan {
-        direction,
-        size: load.size,
-        duration: RAMP * 2 + Duration::from_secs_f64(seconds),
-        far: Some(topology::SINK.into()),
-        pace: Pace::PacketsPerSecond(bits_per_s / 8.0 / BULK_LEN / f64::from(BULK_UES)),
-        run: clock::monotonic_ns() as u32,
-    };
+    let load = FleetLoad { rate: Some(bits_per_s), ..FleetLoad::bulk(BULK_UES, GCM) };
+    let plan = load.plan(direction, seconds + 2.0 * RAMP.as_secs_f64(), bed.inner_queue());
     std::thread::scope(|scope| {
         let (attached, ready) = std::sync::mpsc::channel();
         let bulk = scope.spawn(move || {

@@ -15,12 +15,10 @@ use crate::bed::{Bed, Cores, Ground};
 use crate::cli::PathArgs;
 use crate::machine::Snapshot;
 use crate::report::{environment, print_table, write_json};
-use loadgen::engine::traffic::{self, TrafficPlan};
+use loadgen::engine::traffic;
 use loadgen::error::Failure;
-use loadgen::host::clock;
 use loadgen::report::Progress;
 use serde::Serialize;
-use std::time::Duration;
 
 /// The report of the command.
 #[derive(Serialize)]
@@ -37,7 +35,7 @@ struct Report {
 /// # Errors
 /// See [`Ground::prepare`] and [`Bed::start`].
 pub fn run(args: &PathArgs) -> Result<bool, Failure> {
-    let scenarios = scenario::choose(&args.scenario, args.voice_rate)?;
+    let scenarios = scenario::choose(&args.scenario)?;
     if args.list {
         scenarios.iter().for_each(|scenario| println!("{}", scenario.name()));
         return Ok(true);
@@ -58,7 +56,7 @@ pub fn run(args: &PathArgs) -> Result<bool, Failure> {
     let clean = rows.iter().all(|row| row.is_clean());
     let report = Report {
         command: "path",
-        config: serde_json::json!({"seconds": args.seconds, "workers": args.workers, "voice_rate": args.voice_rate}),
+        config: serde_json::json!({"seconds": args.seconds, "workers": args.workers}),
         environment: environment(),
         rows,
         latency,
@@ -109,14 +107,7 @@ pub fn measure_one(bed: &Bed, scenario: &Scenario, seconds: f64) -> Result<Row, 
 }
 
 fn fleet(bed: &Bed, scenario: &Scenario, fleet: FleetLoad, seconds: f64) -> Result<Row, Failure> {
-    let plan = TrafficPlan {
-        direction: scenario.direction,
-        size: fleet.size,
-        duration: Duration::from_secs_f64(seconds),
-        far: Some(loadgen::demo::topology::SINK.into()),
-        pace: fleet.pace,
-        run: clock::monotonic_ns() as u32,
-    };
+    let plan = fleet.plan(scenario.direction, seconds, bed.inner_queue());
     let process = bed.process();
     let outcome = bed.with_fleet(fleet.ues, fleet.esp, async |ues| {
         traffic::run(ues, &plan, Some(process), &Progress::new()).await

@@ -1,9 +1,12 @@
 //! What is measured: who sends what which way.
 
 use crate::bed::{CBC, GCM};
-use loadgen::command::traffic::default_window;
-use loadgen::engine::traffic::{Direction, Pace};
+use loadgen::cli::{LoadOptions, Rate};
+use loadgen::command::load;
+use loadgen::demo::topology;
+use loadgen::engine::traffic::{Direction, TrafficPlan};
 use loadgen::error::Failure;
+use loadgen::host::clock;
 use loadgen::probe::SizePlan;
 
 /// Octets of a bulk packet and of a voice packet.
@@ -40,14 +43,32 @@ pub struct FleetLoad {
     pub size: SizePlan,
     /// ESP suite.
     pub esp: &'static str,
-    /// Closed loop or pace.
-    pub pace: Pace,
+    /// Inner bits per second of all UEs together; closed loop without.
+    pub rate: Option<f64>,
+    /// Every packet is another UE's than the one before.
+    pub interleave: bool,
 }
 
 impl FleetLoad {
     /// Bulk of `ues` UEs in the closed loop.
     pub fn bulk(ues: u32, esp: &'static str) -> Self {
-        Self { ues, size: SizePlan::Fixed(BULK), esp, pace: Pace::Window(default_window(ues)) }
+        Self { ues, size: SizePlan::Fixed(BULK), esp, rate: None, interleave: false }
+    }
+
+    /// Returns the plan of a run; the inner device holds `queue` packets.
+    pub fn plan(&self, direction: Direction, seconds: f64, queue: Option<u32>) -> TrafficPlan {
+        let options = LoadOptions {
+            size: self.size,
+            rate: self.rate.map(Rate::BitsPerSecond),
+            window: None,
+            queue,
+            interleave: self.interleave,
+            voice: None,
+            voice_beside: false,
+            churn: None,
+        };
+        let run = clock::monotonic_ns() as u32;
+        load::plan(&options, self.ues, direction, seconds, Some(topology::SINK.into()), run)
     }
 }
 
@@ -68,14 +89,9 @@ impl Scenario {
     }
 }
 
-/// Returns all scenarios; `voice_rate` is the packets per second of those in which every packet is another UE's.
-fn all(voice_rate: f64) -> Vec<Scenario> {
+fn all() -> Vec<Scenario> {
     let voice_run = FleetLoad { size: SizePlan::Fixed(VOICE), ..FleetLoad::bulk(1, GCM) };
-    let voice_each = FleetLoad {
-        ues: VOICE_UES,
-        pace: Pace::PacketsPerSecond(voice_rate / f64::from(VOICE_UES)),
-        ..voice_run
-    };
+    let voice_each = FleetLoad { ues: VOICE_UES, interleave: true, ..voice_run };
     let loads = [
         ("gcm-1400-1ue", Load::Fleet(FleetLoad::bulk(1, GCM))),
         ("gcm-1400-64ue", Load::Fleet(FleetLoad::bulk(64, GCM))),
@@ -93,8 +109,8 @@ fn all(voice_rate: f64) -> Vec<Scenario> {
 ///
 /// # Errors
 /// [`Failure::Usage`] when none does.
-pub fn choose(filters: &[String], voice_rate: f64) -> Result<Vec<Scenario>, Failure> {
-    let mut scenarios = all(voice_rate);
+pub fn choose(filters: &[String]) -> Result<Vec<Scenario>, Failure> {
+    let mut scenarios = all();
     scenarios.retain(|scenario| {
         filters.is_empty() || filters.iter().any(|filter| scenario.name().contains(filter.as_str()))
     });
@@ -110,12 +126,12 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_filters_find_parts_of_them() {
-        let mut names: Vec<String> = all(1e5).iter().map(Scenario::name).collect();
+        let mut names: Vec<String> = all().iter().map(Scenario::name).collect();
         let count = names.len();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
-        assert_eq!(choose(&["cbc".into()], 1e5).unwrap().len(), 2);
-        assert!(choose(&["none such".into()], 1e5).is_err());
+        assert_eq!(choose(&["cbc".into()]).unwrap().len(), 2);
+        assert!(choose(&["none such".into()]).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Cipher and checksum, hot, one frame after the other.
 
-use super::PACKET_LEN;
 use crate::machine::thread_cpu_s;
+use crate::stage::PACKET_LEN;
 use codec::OsRandom;
 use codec::crypto::EspProposal;
 use codec::esp::{EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};

@@ -18,14 +18,14 @@ use crate::cli::RooflineArgs;
 use crate::machine::Snapshot;
 use crate::path::{self, FleetLoad, Row, Scenario};
 use crate::report::{environment, print_table, write_json};
+use crate::stage::PACKET_LEN;
 use loadgen::demo::topology::Topology;
 use loadgen::engine::traffic::Direction;
 use loadgen::error::Failure;
 use serde::Serialize;
 use std::time::Duration;
 
-/// Octets of the inner packets, and packets of one super-packet: as many as fit into 64 KiB.
-const PACKET_LEN: usize = 1400;
+/// Packets of one super-packet: as many as fit into 64 KiB.
 const SEGMENTS: usize = 46;
 
 /// What one stage costs.

@@ -1,9 +1,10 @@
 //! The inner device: super-packets and single packets, written until the kernel has forwarded them to the core
 //! network, and read as the core network sends them.
 
-use super::{Field, PACKET_LEN, SEGMENTS};
+use super::{Field, SEGMENTS};
 use crate::machine::thread_cpu_s;
-use codec::ip::{Checksum, Gso, VirtioHeader};
+use crate::stage::{PACKET_LEN, super_packet};
+use codec::ip::VirtioHeader;
 use gateway::io::tun::{InnerDevice, TunQueue, open};
 use loadgen::demo::topology;
 use loadgen::error::Failure;
@@ -17,7 +18,6 @@ const DEVICE: &str = "roof0";
 /// The UE's and the far end's inner address; the latter leads nowhere behind the core network.
 const UE: Ipv4Addr = Ipv4Addr::new(10, 64, 255, 2);
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
-const HEADERS_LEN: usize = 40;
 /// Octets of IPv4 and UDP headers.
 const UDP_HEADERS_LEN: usize = 28;
 /// Pause in which the device's queue fills again.
@@ -54,13 +54,15 @@ pub fn measure(field: &Field<'_>) -> Result<Device, Failure> {
 }
 
 fn write(queue: &TunQueue, segments: usize, field: &Field<'_>) -> io::Result<f64> {
-    let packet = tcp_packet(segments);
+    let (header, packet) = super_packet(UE, FAR, segments);
+    let header = header.encode();
+    let parts = [IoSlice::new(&header), IoSlice::new(&packet)];
     let (mut spent, mut packets) = (0.0, 0);
     let begun_at = Instant::now();
     while begun_at.elapsed() < field.span {
         let before = thread_cpu_s();
         for _ in 0..SEGMENTS {
-            match queue.write(&[IoSlice::new(&packet)]) {
+            match queue.write(&parts) {
                 Ok(()) => packets += segments,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
@@ -69,34 +71,6 @@ fn write(queue: &TunQueue, segments: usize, field: &Field<'_>) -> io::Result<f64
         spent += thread_cpu_s() - before;
     }
     Ok(spent / packets.max(1) as f64 * 1e9)
-}
-
-/// A TCP packet of so many segments behind its virtio-net header; its checksum is left to the kernel.
-fn tcp_packet(segments: usize) -> Vec<u8> {
-    let payload_len = (PACKET_LEN - HEADERS_LEN) * segments;
-    let gso = if segments > 1 { Gso::Tcp4 } else { Gso::None };
-    let header = VirtioHeader {
-        flags: VirtioHeader::NEEDS_CSUM,
-        gso,
-        hdr_len: HEADERS_LEN as u16,
-        gso_size: if segments > 1 { (PACKET_LEN - HEADERS_LEN) as u16 } else { 0 },
-        csum_start: 20,
-        csum_offset: 16,
-        ..VirtioHeader::default()
-    };
-    let total_len = (HEADERS_LEN + payload_len) as u16;
-    let mut ip = [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    ip[2..4].copy_from_slice(&total_len.to_be_bytes());
-    ip[12..16].copy_from_slice(&UE.octets());
-    ip[16..20].copy_from_slice(&FAR.octets());
-    let sum = Checksum::new().with(&ip).finish();
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    // Ports 4000 and 5201, data offset 5, ACK.
-    let mut tcp = [0x0f, 0xa0, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
-    let tcp_len = (tcp.len() + payload_len) as u32;
-    let sum = Checksum::new().with_pseudo_header(UE.into(), FAR.into(), 6, tcp_len).partial();
-    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    [&header.encode()[..], &ip, &tcp, &vec![0x33; payload_len]].concat()
 }
 
 /// Reads while the core network sends as fast as it can.

@@ -1,0 +1,168 @@
+//! Inner packets: headers, checksums, super-packets.
+
+use super::{PACKET_LEN, Stage};
+use codec::ip::{Checksum, Gso, InnerHeader, Joined, Run, Segment, Segmenter, VirtioHeader};
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+
+const HEADERS_LEN: usize = 40;
+const PAYLOAD_LEN: usize = PACKET_LEN - HEADERS_LEN;
+/// Packets of a super-packet: as many as fit into 64 KiB.
+const SEGMENTS: usize = 46;
+const UE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
+const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+
+/// A TCP packet from `source` to `destination` that stands for `segments` packets of [`PACKET_LEN`] octets, and its
+/// virtio-net header; the checksum is left to whoever cuts it.
+pub fn super_packet(source: Ipv4Addr, destination: Ipv4Addr, segments: usize) -> (VirtioHeader, Vec<u8>) {
+    let payload_len = PAYLOAD_LEN * segments;
+    let header = VirtioHeader {
+        flags: VirtioHeader::NEEDS_CSUM,
+        gso: if segments > 1 { Gso::Tcp4 } else { Gso::None },
+        hdr_len: HEADERS_LEN as u16,
+        gso_size: if segments > 1 { PAYLOAD_LEN as u16 } else { 0 },
+        csum_start: 20,
+        csum_offset: 16,
+        ..VirtioHeader::default()
+    };
+    let total_len = (HEADERS_LEN + payload_len) as u16;
+    let mut ip = [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    ip[2..4].copy_from_slice(&total_len.to_be_bytes());
+    ip[12..16].copy_from_slice(&source.octets());
+    ip[16..20].copy_from_slice(&destination.octets());
+    let sum = Checksum::new().with(&ip).finish();
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    // Ports 4000 and 5201, data offset 5, ACK.
+    let mut tcp = [0x0f, 0xa0, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
+    let tcp_len = (tcp.len() + payload_len) as u32;
+    let sum = Checksum::new().with_pseudo_header(source.into(), destination.into(), 6, tcp_len).partial();
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    (header, [&ip[..], &tcp, &vec![0x33; payload_len]].concat())
+}
+
+fn segmenter(packet: &[u8], header: &VirtioHeader) -> Segmenter {
+    let inner = InnerHeader::parse(packet).expect("a sound packet");
+    Segmenter::new(packet, &inner, header, PACKET_LEN as u16).expect("a super-packet that fits")
+}
+
+/// The packets of a super-packet, each for itself.
+fn segments() -> Vec<Vec<u8>> {
+    let (header, mut packet) = super_packet(UE, FAR, SEGMENTS);
+    let mut cut = segmenter(&packet, &header);
+    std::iter::from_fn(|| cut.next(&mut packet, false).map(|range| packet[range].to_vec())).collect()
+}
+
+/// A super-packet cut into its segments.
+pub struct Cut {
+    header: VirtioHeader,
+    original: Vec<u8>,
+    packet: Vec<u8>,
+}
+
+impl Cut {
+    pub fn new() -> Self {
+        let (header, original) = super_packet(UE, FAR, SEGMENTS);
+        Self { header, packet: original.clone(), original }
+    }
+}
+
+impl Stage for Cut {
+    fn prepare(&mut self) {
+        self.packet.copy_from_slice(&self.original);
+    }
+
+    fn run(&mut self) {
+        let mut cut = segmenter(&self.packet, &self.header);
+        let mut count = 0;
+        while let Some(range) = cut.next(&mut self.packet, false) {
+            black_box(&self.packet[range]);
+            count += 1;
+        }
+        assert_eq!(count, SEGMENTS);
+    }
+
+    fn packets(&self) -> usize {
+        SEGMENTS
+    }
+}
+
+/// Segments put together.
+pub struct Coalesce {
+    segments: Vec<Vec<u8>>,
+    head: Vec<u8>,
+}
+
+impl Coalesce {
+    pub fn new() -> Self {
+        Self { segments: segments(), head: Vec::new() }
+    }
+}
+
+impl Stage for Coalesce {
+    fn prepare(&mut self) {
+        self.head.clone_from(&self.segments[0]);
+    }
+
+    fn run(&mut self) {
+        let part = |packet: &[u8]| {
+            let inner = InnerHeader::parse(packet).expect("a sound packet");
+            Segment::of(packet, &inner).expect("part of a flow")
+        };
+        let mut run = Run::new(part(&self.head));
+        for packet in &self.segments[1..] {
+            let joined = run.join(&self.head, packet, &part(packet));
+            assert!(matches!(joined, Joined::Yes | Joined::Last));
+        }
+        black_box(run.finish(&mut self.head));
+    }
+
+    fn packets(&self) -> usize {
+        SEGMENTS
+    }
+}
+
+/// Packets summed.
+pub struct Sum(Vec<Vec<u8>>);
+
+impl Sum {
+    pub fn new() -> Self {
+        Self(segments())
+    }
+}
+
+impl Stage for Sum {
+    fn prepare(&mut self) {}
+
+    fn run(&mut self) {
+        for packet in &self.0 {
+            black_box(Checksum::new().with(black_box(packet)).partial());
+        }
+    }
+
+    fn packets(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Headers parsed.
+pub struct Parse(Vec<Vec<u8>>);
+
+impl Parse {
+    pub fn new() -> Self {
+        Self(segments())
+    }
+}
+
+impl Stage for Parse {
+    fn prepare(&mut self) {}
+
+    fn run(&mut self) {
+        for packet in &self.0 {
+            black_box(InnerHeader::parse(black_box(packet)).expect("a sound packet"));
+        }
+    }
+
+    fn packets(&self) -> usize {
+        self.0.len()
+    }
+}

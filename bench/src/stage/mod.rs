@@ -1,0 +1,60 @@
+//! Fixed pieces of the data path's work, timed by `benches/stages.rs` and counted in instructions by the program
+//! `stages`.
+
+mod esp;
+mod ip;
+
+pub use ip::super_packet;
+
+/// Octets of an inner packet.
+pub const PACKET_LEN: usize = 1400;
+
+/// A piece of work that can be repeated.
+pub trait Stage {
+    /// Lays out what [`Self::run`] works on; neither timed nor counted.
+    fn prepare(&mut self);
+
+    /// Does the work once.
+    fn run(&mut self);
+
+    /// Packets that one [`Self::run`] handles.
+    fn packets(&self) -> usize;
+}
+
+/// A stage's name and how to make it.
+pub type Entry = (&'static str, fn() -> Box<dyn Stage>);
+
+/// All stages.
+pub const STAGES: [Entry; 9] = [
+    ("deframe-open-gcm-1400", || Box::new(esp::DeframeOpen::new())),
+    ("seal-gcm-1400", || Box::new(esp::Seal::new("aes128gcm16", 1))),
+    ("seal-gcm-1400-64-sas", || Box::new(esp::Seal::new("aes128gcm16", 64))),
+    ("open-cbc-batch-1400", || Box::new(esp::OpenBurst::new("aes256-sha256"))),
+    ("seal-cbc-batch-1400", || Box::new(esp::SealBurst::new("aes256-sha256"))),
+    ("checksum-1400", || Box::new(ip::Sum::new())),
+    ("parse-1400", || Box::new(ip::Parse::new())),
+    ("segment-1400", || Box::new(ip::Cut::new())),
+    ("coalesce-1400", || Box::new(ip::Coalesce::new())),
+];
+
+/// Makes the stage called `name`.
+pub fn find(name: &str) -> Option<Box<dyn Stage>> {
+    STAGES.iter().find(|(own, _)| *own == name).map(|(_, make)| make())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_runs_twice() {
+        for (name, make) in STAGES {
+            let mut stage = make();
+            for _ in 0..2 {
+                stage.prepare();
+                stage.run();
+            }
+            assert!(stage.packets() > 0, "{name}");
+        }
+    }
+}
