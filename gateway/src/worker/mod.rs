@@ -11,6 +11,7 @@ mod downlink;
 mod flow_queue;
 #[cfg(test)]
 mod footprint;
+mod gather;
 pub mod inbox;
 mod lifecycle;
 mod orders;
@@ -33,7 +34,7 @@ use codec::OsRandom;
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::io::block::BlockPool;
-use crate::io::ring::{Completion, Ring, RingParams};
+use crate::io::ring::{Completion, Ring, RingParams, Sleep};
 use crate::io::thread;
 use crate::io::tun::InnerDevice;
 use crate::io::wake::Wake;
@@ -42,6 +43,7 @@ use conn::ConnTable;
 use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
 use flow_queue::{FlowQueues, SUPER_LEN};
+use gather::Gather;
 use inbox::{ToControl, ToWorker};
 use outlet::Outlet;
 use sad::Sad;
@@ -232,6 +234,7 @@ struct Worker {
     now: Instant,
     /// Whole seconds since the start, read once per turn.
     now_s: u64,
+    gather: Gather,
     accept_stopped: Vec<usize>,
     stopping: Option<Instant>,
 }
@@ -289,6 +292,7 @@ impl Worker {
             started: now,
             now,
             now_s: 0,
+            gather: Gather::new(now),
             accept_stopped: Vec::new(),
             stopping: None,
         })
@@ -298,12 +302,13 @@ impl Worker {
     fn run(mut self) {
         let mut housekeeping_s = 0;
         loop {
-            if let Err(error) = self.ring.wait(self.sleep_limit()) {
+            if let Err(error) = self.ring.wait(self.sleep()) {
                 tracing::error!(worker = self.id.0, %error, "the ring failed; the worker ends");
                 return;
             }
             self.now = Instant::now();
             self.now_s = self.now.duration_since(self.started).as_secs();
+            self.gather.turn(self.now);
             for _ in 0..self.ring.ready() {
                 let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
@@ -326,13 +331,15 @@ impl Worker {
         }
     }
 
-    /// How long the loop may sleep.
-    fn sleep_limit(&self) -> Duration {
-        let busy = self.device_ready || self.has_turns() || self.ring.can_feed();
-        match (busy, self.late.is_empty()) {
-            (true, _) => Duration::ZERO,
-            (false, false) => LATE_RETRY,
-            (false, true) => TICK,
+    /// How the loop may sleep.
+    fn sleep(&self) -> Sleep {
+        let limit = if self.late.is_empty() { TICK } else { LATE_RETRY };
+        if self.device_ready || self.has_turns() || self.ring.can_feed() {
+            Sleep::No
+        } else if self.gather.is_busy() {
+            Sleep::Gathering(limit)
+        } else {
+            Sleep::AtMost(limit)
         }
     }
 

@@ -14,7 +14,6 @@ mod token;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use io_uring::squeue::Entry;
 use io_uring::{Probe, cqueue, opcode, types};
@@ -23,6 +22,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::block::Block;
 use super::recv_pool::Incoming;
 use super::wake::Wake;
+pub use lane::Sleep;
 use lane::{Lane, LaneParams};
 use token::{Kind, Token};
 
@@ -207,19 +207,18 @@ impl Ring {
         if self.direct { self.per_lane.saturating_mul(LANES_MAX) } else { descriptors_max() }
     }
 
-    /// Submits what is queued and waits for a completion, at most `timeout`; with a timeout of zero it only
-    /// looks for completions.
+    /// Submits what is queued and waits for completions as `sleep` says.
     ///
     /// # Errors
     /// When the kernel refuses a ring altogether.
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+    pub fn wait(&mut self, sleep: Sleep) -> io::Result<()> {
         let Some((first, further)) = self.lanes.split_first_mut() else { return Ok(()) };
         let mut found = 0;
         for lane in &mut *further {
             lane.turn()?;
             found += lane.ready();
         }
-        first.wait(if found == 0 { timeout } else { Duration::ZERO })?;
+        first.wait(if found == 0 { sleep } else { Sleep::No })?;
         // What woke the first may have been one of these.
         further.iter_mut().try_for_each(Lane::turn)
     }
