@@ -52,7 +52,8 @@ pub struct ProbeHeader {
     pub run: u32,
     /// Sequence number within the UE and direction, from 0.
     pub seq: u64,
-    /// CLOCK_MONOTONIC of the sender in nanoseconds.
+    /// CLOCK_MONOTONIC of the sender in nanoseconds; in an acknowledgement of downlink data that of the packet which asked
+    /// for it, or 0.
     pub sent_ns: u64,
 }
 

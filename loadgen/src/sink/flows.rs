@@ -1,6 +1,7 @@
 //! The sink's flows and runs: who sends, what arrived, what has to be answered.
 
 use super::downlink::{Burst, DownFlow, Room};
+use super::pacing::InFlight;
 use super::protocol::{Report, Start, Started};
 use super::socket::{Sent, SinkSocket};
 use crate::error::Failure;
@@ -40,16 +41,8 @@ struct Run {
     latencies: Latencies,
     first_ns: u64,
     last_ns: u64,
-    /// Downlink packets in flight of all closed-loop flows, and their bound (0: none).
-    in_flight: u64,
-    in_flight_max: u64,
-}
-
-impl Run {
-    /// Returns how many downlink packets may leave now.
-    fn room(&self) -> u64 {
-        if self.in_flight_max == 0 { u64::MAX } else { self.in_flight_max.saturating_sub(self.in_flight) }
-    }
+    /// Downlink packets in flight of all closed-loop flows.
+    in_flight: InFlight,
 }
 
 /// All flows, the replies that wait and the downlink flows that may send.
@@ -140,7 +133,7 @@ impl Flows {
         let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
         let Some(down) = &mut flow.down else { return };
         let moved = down.on_ack(now_ns, header.seq, header.mark);
-        run.in_flight -= moved.freed;
+        run.in_flight.on_ack(now_ns, moved.freed, header.sent_ns);
         if moved.enqueue {
             self.ready.push_back(id);
         }
@@ -156,8 +149,7 @@ impl Flows {
             latencies: Latencies::new(),
             first_ns: 0,
             last_ns: 0,
-            in_flight: 0,
-            in_flight_max: u64::from(start.window_total),
+            in_flight: InFlight::new(u64::from(start.window_total)),
         });
         let flow = self.flows.entry(id).or_insert_with(|| Flow { peer, up: Checker::new(), down: None });
         flow.peer = peer;
@@ -173,7 +165,7 @@ impl Flows {
         let id = FlowId { run: header.run, ue: header.ue };
         let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else { return };
         if header.flags & FLAG_DOWNLINK != 0 {
-            run.in_flight -= flow.down.as_mut().map_or(0, DownFlow::stop);
+            run.in_flight.release(flow.down.as_mut().map_or(0, DownFlow::stop));
         }
         let report = Report {
             sent: flow.down.as_ref().map_or(0, DownFlow::sent),
@@ -233,7 +225,7 @@ impl Flows {
                 self.ready.pop_front();
                 continue;
             };
-            let room = run.room();
+            let room = run.in_flight.room();
             if room == 0 {
                 return Ok(true);
             }
@@ -243,7 +235,7 @@ impl Flows {
             let sent = send_burst(socket, flow.peer, &self.burst, down.is_uniform())?;
             down.unsend(packets - sent);
             if down.is_closed_loop() {
-                run.in_flight += sent;
+                run.in_flight.occupy(sent);
             }
             if sent < packets {
                 return Ok(true);
@@ -262,7 +254,7 @@ impl Flows {
         for (id, flow) in &mut self.flows {
             let (Some(down), Some(run)) = (&mut flow.down, self.runs.get_mut(&id.run)) else { continue };
             let moved = down.tick(now_ns);
-            run.in_flight -= moved.freed;
+            run.in_flight.release(moved.freed);
             if moved.enqueue {
                 self.ready.push_back(*id);
             }

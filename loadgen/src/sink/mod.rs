@@ -8,6 +8,7 @@
 
 mod downlink;
 mod flows;
+mod pacing;
 pub mod protocol;
 mod socket;
 

@@ -53,6 +53,8 @@ struct Downlink {
     checker: Checker,
     /// Connections cut so far, modulo 2^16.
     cuts: u16,
+    /// When the packet was sent that asked for the next acknowledgement, by the sink's clock; 0 when none did.
+    asked_ns: u64,
     ack_due: bool,
     running: bool,
     open: bool,
@@ -89,6 +91,7 @@ impl UeFlow {
         let down = shared.down.then(|| Downlink {
             checker: Checker::new(),
             cuts: 0,
+            asked_ns: 0,
             ack_due: false,
             running: false,
             open: false,
@@ -304,7 +307,10 @@ impl UeFlow {
             }
             self.shared.last_ns.set(now_ns);
         }
-        down.ack_due |= down.running && header.flags & FLAG_ACK_NOW != 0;
+        if down.running && header.flags & FLAG_ACK_NOW != 0 {
+            down.ack_due = true;
+            down.asked_ns = header.sent_ns;
+        }
     }
 
     fn on_started(&mut self, header: &ProbeHeader, body: &[u8]) {
@@ -342,7 +348,8 @@ impl UeFlow {
             down.acked_ns = now_ns;
             let (ue, run, seq) = (self.ue, self.shared.run, down.checker.next_seq());
             let (kind, flags, mark) = (ProbeKind::Ack, FLAG_DOWNLINK, down.cuts);
-            let header = ProbeHeader { kind, flags, mark, ue, run, seq, sent_ns: now_ns };
+            let sent_ns = std::mem::take(&mut down.asked_ns);
+            let header = ProbeHeader { kind, flags, mark, ue, run, seq, sent_ns };
             let len = self.builder.control(&header, &[], &mut packet);
             sealer.seal(&packet[..len]);
         }
