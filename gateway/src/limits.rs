@@ -61,12 +61,12 @@ macro_rules! limits {
 
 limits! {
     /// Peer connections of the whole process, shared equally among the workers; further ones are closed
-    /// at accept. Memory: 1 KB each in user space, about 5 KB in the kernel.
+    /// at accept. Memory: 0.5 KB each in user space once it is open, about 5 KB in the kernel.
     connections: u32 = 100_000, 64..=4_000_000, "connections";
     /// Peer connections from one source address on one worker; a CGNAT or a hotspot is one address.
     /// Memory: included in `connections`.
     connections_per_source: u32 = 16_384, 1..=4_000_000, "connections";
-    /// Established sessions of the whole process. Memory: 3 KB each, and `children_per_session` on top.
+    /// Established sessions of the whole process. Memory: 2 KB each, and `children_per_session` on top.
     sessions: u32 = 1_000_000, 1..=8_000_000, "sessions";
     /// Child SAs of one session. Memory: 1 KB each.
     children_per_session: u32 = 16, 1..=64, "Child SAs";
@@ -116,7 +116,8 @@ limits! {
     /// Octets of inner packets of all UEs of one worker that wait to be encrypted; beyond it the oldest of
     /// the UE that holds most are dropped. Memory: this per worker.
     flow_memory_octets: u64 = 134_217_728, 1_048_576..=68_719_476_736, "octets";
-    /// Octets of the receive arena of one worker. Memory: this per worker, taken at start.
+    /// Octets of the receive buffers of one worker, those of further rings included, of which each takes
+    /// at least 64 KB. Memory: this per worker, half of it or more taken at start.
     receive_memory_octets: u64 = 8_388_608, 1_048_576..=4_294_967_296, "octets";
     /// Octets of unfinished frames on connections of one worker that carry no session, of which each may
     /// hold 4 KB besides; beyond it the connection is closed. A connection with a session may always hold

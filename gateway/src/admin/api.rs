@@ -226,6 +226,9 @@ pub struct WorkerStats {
     pub uplink: Traffic,
     /// From the core to UEs.
     pub downlink: Traffic,
+    /// Times a connection found no receive buffer and waited for one.
+    #[serde(default)]
+    pub receive_starved: u64,
     /// CPU time of its thread.
     pub cpu_s: f64,
 }

@@ -91,6 +91,9 @@ impl Collector for Snapshot {
         out.counters("exchanges", "IKE exchanges by what they did", "kind", stats.exchanges.iter())?;
         out.counters("connections_closed", "Connections closed or refused", "cause", stats.closes.iter())?;
         attach_histogram(&mut out, stats)?;
+        let starved = stats.workers.iter().map(|worker| worker.receive_starved).sum();
+        let help = "Times a connection found no receive buffer and waited for one";
+        out.counter("receive_starved", help, None, starved)?;
         out.counter("control_ike_messages", "IKE messages handled", None, stats.control.ike_messages)?;
         let help = "Most messages found waiting in one worker's queue to the control thread";
         out.count("control_queue_depth_max", help, stats.control.queue_depth_max)?;

@@ -76,6 +76,7 @@ fn add_worker(stats: &mut Stats, id: u8, worker: &WorkerCounters) {
         sas: worker.sas.get(),
         uplink,
         downlink,
+        receive_starved: worker.receive_starved.get(),
         cpu_s: worker.cpu_ns.get() as f64 / 1e9,
     };
     stats.connections += row.connections;

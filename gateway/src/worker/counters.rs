@@ -282,7 +282,7 @@ pub struct WorkerCounters {
     pub ike_received: Counter,
     /// IKE messages sent.
     pub ike_sent: Counter,
-    /// Times the receive buffers ran out and reading paused.
+    /// Times a connection found no receive buffer and waited for one.
     pub receive_starved: Counter,
     /// Connections handed to another worker.
     pub handed_over: Counter,

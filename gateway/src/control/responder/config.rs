@@ -122,8 +122,8 @@ impl PskStore {
 }
 
 /// Bounds of the responder. The worst case of its memory is about
-/// `half_open_max` × 4 KiB + `sessions_max` × (3 KiB + `children_max` × 1 KiB) + `lingering_max` × 1 KiB,
-/// where certificates in a response add their size to a session.
+/// `half_open_max` × 4 KiB + `sessions_max` × (2 KiB + `children_max` × 64 octets) + `lingering_max` × 1 KiB,
+/// where certificates in a response add their size to a session for three minutes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// Established sessions.
