@@ -2,7 +2,7 @@
 
 use super::Field;
 use crate::machine::thread_cpu_s;
-use gateway::io::ring::{Completion, Received, Ring, RingParams};
+use gateway::io::ring::{Completion, Received, Ring, RingParams, Sleep};
 use gateway::io::wake::Wake;
 use loadgen::demo::topology;
 use loadgen::error::Failure;
@@ -83,7 +83,7 @@ fn receive_on_ring(listener: TcpListener) -> io::Result<(usize, f64)> {
     })?;
     let (mut total, mut cpu_before) = (0, thread_cpu_s());
     loop {
-        ring.wait(Duration::from_secs(1))?;
+        ring.wait(Sleep::AtMost(Duration::from_secs(1)))?;
         while let Some(completion) = ring.complete() {
             match completion {
                 Completion::Accepted { socket, .. } => {

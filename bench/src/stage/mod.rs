@@ -3,6 +3,7 @@
 
 mod esp;
 mod ip;
+mod queue;
 
 pub use ip::super_packet;
 
@@ -25,7 +26,7 @@ pub trait Stage {
 pub type Entry = (&'static str, fn() -> Box<dyn Stage>);
 
 /// All stages.
-pub const STAGES: [Entry; 9] = [
+pub const STAGES: [Entry; 10] = [
     ("deframe-open-gcm-1400", || Box::new(esp::DeframeOpen::new())),
     ("seal-gcm-1400", || Box::new(esp::Seal::new("aes128gcm16", 1))),
     ("seal-gcm-1400-64-sas", || Box::new(esp::Seal::new("aes128gcm16", 64))),
@@ -35,6 +36,7 @@ pub const STAGES: [Entry; 9] = [
     ("parse-1400", || Box::new(ip::Parse::new())),
     ("segment-1400", || Box::new(ip::Cut::new())),
     ("coalesce-1400", || Box::new(ip::Coalesce::new())),
+    ("flow-queue-1400", || Box::new(queue::PushPop::new())),
 ];
 
 /// Makes the stage called `name`.

@@ -8,7 +8,7 @@ mod conn;
 pub mod control_queue;
 pub mod counters;
 mod downlink;
-mod flow_queue;
+pub mod flow_queue;
 #[cfg(test)]
 mod footprint;
 mod gather;

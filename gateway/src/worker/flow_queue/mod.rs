@@ -42,10 +42,10 @@ const SIZE_CLASSES: usize = 32;
 
 /// The queue of one UE.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct UeId(u32);
+pub struct UeId(u32);
 
 /// A packet that comes.
-pub(super) struct Arrival<'a> {
+pub struct Arrival<'a> {
     /// The buffer it was read into. A super-packet keeps it, and a fresh one takes its place.
     pub buffer: &'a mut Box<[u8]>,
     /// Where it lies in the buffer.
@@ -62,7 +62,7 @@ pub(super) struct Arrival<'a> {
 
 /// An inner packet that leaves; give it back with [`FlowQueues::release`].
 #[must_use = "its buffer is held until it is released"]
-pub(super) struct Segment {
+pub struct Segment {
     entry: u32,
     range: Range<usize>,
     last: bool,
@@ -82,7 +82,7 @@ struct Ue {
 }
 
 /// The queues of one worker.
-pub(super) struct FlowQueues {
+pub struct FlowQueues {
     ues: Vec<Ue>,
     vacant: Vec<u32>,
     memory: Memory,
