@@ -160,6 +160,9 @@ pub struct LoadOptions {
     /// [default: closed loop]
     #[arg(long, value_name = "BIT/S")]
     pub rate: Option<Rate>,
+    /// Packets that each UE sends at a time under --rate, as TCP with segmentation offload does
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub burst: u32,
     /// Packets in flight per UE and direction in the closed loop [default: by the number of UEs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: Option<u32>,

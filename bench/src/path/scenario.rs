@@ -59,6 +59,7 @@ impl FleetLoad {
     pub fn plan(&self, direction: Direction, seconds: f64, queue: Option<u32>) -> TrafficPlan {
         let options = LoadOptions {
             size: self.size,
+            burst: 16,
             rate: self.rate.map(Rate::BitsPerSecond),
             window: None,
             queue,

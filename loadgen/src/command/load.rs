@@ -34,6 +34,7 @@ pub fn plan(
         pace: pace(options, ues),
         run,
         run_len: options.interleave.then_some(1),
+        burst: if options.interleave || options.rate == Some(Rate::Voice) { 1 } else { options.burst },
         queue: options.queue.unwrap_or(QUEUE_DEFAULT),
         voice: options.voice.map(|ues| VoicePlan { ues, beside: options.voice_beside }),
         churn: options.churn.map(|percent| percent / 100.0),
@@ -69,7 +70,7 @@ pub fn config(options: &LoadOptions, plan: &TrafficPlan) -> Value {
     };
     json!({
         "size": format!("{:?}", options.size).to_lowercase(), "window": window, "packets_per_s_per_ue": packets_per_s,
-        "queue": plan.queue, "pattern": if options.interleave { "interleave" } else { "runs" },
+        "queue": plan.queue, "burst": plan.burst, "pattern": if options.interleave { "interleave" } else { "runs" },
         "voice_ues": options.voice, "voice_beside": options.voice_beside, "churn_pct": options.churn,
         "checked": "header, sequence number and every octet of every packet",
     })

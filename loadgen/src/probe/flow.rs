@@ -26,8 +26,8 @@ pub struct SendFlow {
 enum Mode {
     /// At most `window` packets beyond `acked`.
     Closed { window: u64, acked: u64 },
-    /// `granted` packets may still leave, at most `granted_max`.
-    Paced { granted: u64, granted_max: u64 },
+    /// `granted` packets may still leave, at most `granted_max`, and `burst` at a time.
+    Paced { granted: u64, granted_max: u64, burst: u64 },
 }
 
 impl SendFlow {
@@ -36,10 +36,12 @@ impl SendFlow {
         Self::new(Mode::Closed { window: u64::from(window.max(1)), acked: 0 })
     }
 
-    /// Creates a flow that sends only what [`SendFlow::grant`] allows: one packet each `interval_ns` nanoseconds.
-    pub fn paced(interval_ns: u64) -> Self {
-        let granted_max = (PACED_BACKLOG_NS / interval_ns.max(1)).max(PACED_BACKLOG_MIN);
-        Self::new(Mode::Paced { granted: 0, granted_max })
+    /// Creates a flow that sends only what [`SendFlow::grant`] allows: one packet each `interval_ns` nanoseconds on average,
+    /// in bursts of `burst` (at least 1).
+    pub fn paced(interval_ns: u64, burst: u32) -> Self {
+        let burst = u64::from(burst.max(1));
+        let granted_max = (PACED_BACKLOG_NS / interval_ns.max(1)).max(PACED_BACKLOG_MIN).max(2 * burst);
+        Self::new(Mode::Paced { granted: 0, granted_max, burst })
     }
 
     fn new(mode: Mode) -> Self {
@@ -50,7 +52,7 @@ impl SendFlow {
     pub fn allowance(&self) -> u64 {
         match &self.mode {
             Mode::Closed { window, acked } => (acked + window).saturating_sub(self.next),
-            Mode::Paced { granted, .. } => *granted,
+            Mode::Paced { granted, burst, .. } => granted - granted % burst,
         }
     }
 
@@ -130,7 +132,7 @@ impl SendFlow {
 
     /// Lets a paced flow send `packets` more; what has waited for longer than a stall of 10 ms is not made up for.
     pub fn grant(&mut self, packets: u64) {
-        if let Mode::Paced { granted, granted_max } = &mut self.mode {
+        if let Mode::Paced { granted, granted_max, .. } = &mut self.mode {
             *granted = (*granted + packets).min(*granted_max);
         }
     }
@@ -176,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_never_left_is_taken_back() {
-        for mut flow in [SendFlow::closed(3), SendFlow::paced(1)] {
+        for mut flow in [SendFlow::closed(3), SendFlow::paced(1, 1)] {
             flow.grant(3);
             for _ in 0..3 {
                 flow.take();
@@ -189,13 +191,25 @@ mod tests {
 
     #[test]
     fn paced_flow_sends_what_was_granted_and_hoards_little() {
-        let mut flow = SendFlow::paced(100_000);
+        let mut flow = SendFlow::paced(100_000, 1);
         assert_eq!(flow.allowance(), 0);
         flow.grant(2);
         assert_eq!(flow.take(), 0);
         assert_eq!(flow.allowance(), 1);
         flow.grant(1_000_000);
         assert_eq!((flow.allowance(), flow.in_flight()), (100, 0), "10 ms of 10,000 packets/s");
+    }
+
+    #[test]
+    fn bursts_leave_whole() {
+        let mut flow = SendFlow::paced(100_000, 4);
+        let allowed: Vec<u64> = (0..8)
+            .map(|_| {
+                flow.grant(1);
+                flow.allowance()
+            })
+            .collect();
+        assert_eq!(allowed, [0, 0, 0, 4, 4, 4, 4, 8]);
     }
 
     #[test]

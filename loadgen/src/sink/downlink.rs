@@ -28,6 +28,8 @@ pub(super) struct DownFlow {
     cuts: u16,
     /// When the paced flow was last granted packets.
     granted_ns: u64,
+    /// By how much its first burst is late, so that the flows do not keep step.
+    phase_ns: u64,
     /// When the UE last said anything, and when it last moved the window.
     heard_ns: u64,
     moved_ns: u64,
@@ -75,8 +77,8 @@ pub(super) struct Moved {
 
 impl DownFlow {
     /// Creates the flow that `start` and the flags of its header ask for.
-    pub(super) fn new(start: Start, flags: u8, now_ns: u64) -> Self {
-        let paced = || SendFlow::paced(start.interval_ns);
+    pub(super) fn new(id: FlowId, start: Start, flags: u8, now_ns: u64) -> Self {
+        let paced = || SendFlow::paced(start.interval_ns, start.burst);
         let flow = if start.window > 0 { SendFlow::closed(start.window) } else { paced() };
         Self {
             flow,
@@ -86,6 +88,7 @@ impl DownFlow {
             cuts: 0,
             interval_ns: start.interval_ns,
             granted_ns: now_ns,
+            phase_ns: phase_ns(id.ue, &start),
             heard_ns: now_ns,
             moved_ns: now_ns,
             state: State::Armed,
@@ -97,7 +100,7 @@ impl DownFlow {
     pub(super) fn on_ack(&mut self, now_ns: u64, next_seq: u64, cuts: u16) -> Moved {
         if self.state == State::Armed {
             self.state = State::Running;
-            self.granted_ns = now_ns;
+            self.granted_ns = now_ns + self.phase_ns;
         }
         self.heard_ns = now_ns;
         let mut freed = self.flow.on_ack(next_seq);
@@ -217,4 +220,10 @@ impl DownFlow {
         self.queued |= enter;
         enter
     }
+}
+
+/// Returns a part of the time between two bursts, spread by a multiplicative hash (Knuth) of the UE's index.
+fn phase_ns(ue: u32, start: &Start) -> u64 {
+    let part = u64::from(ue.wrapping_mul(2_654_435_761) >> 22);
+    start.interval_ns.saturating_mul(u64::from(start.burst)).saturating_mul(part) >> 10
 }

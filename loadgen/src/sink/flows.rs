@@ -154,7 +154,7 @@ impl Flows {
         let flow = self.flows.entry(id).or_insert_with(|| Flow { peer, up: Checker::new(), down: None });
         flow.peer = peer;
         if header.flags & FLAG_DOWNLINK != 0 {
-            flow.down.get_or_insert_with(|| DownFlow::new(start, header.flags, now_ns));
+            flow.down.get_or_insert_with(|| DownFlow::new(id, start, header.flags, now_ns));
         }
         let answer = ProbeHeader { kind: ProbeKind::Started, ..*header };
         let body = Started { clock_id: self.clock_id }.encode();
@@ -293,8 +293,15 @@ mod tests {
         let mut octets = vec![0; PROBE_HEADER_LEN];
         header.encode(&mut octets);
         octets.extend(
-            Start { size: SizePlan::Fixed(1400), window: 8, interval_ns: 0, window_total: 0, run_len: 0 }
-                .encode(),
+            Start {
+                size: SizePlan::Fixed(1400),
+                window: 8,
+                interval_ns: 0,
+                window_total: 0,
+                run_len: 0,
+                burst: 1,
+            }
+            .encode(),
         );
         flows.on_payload(1, peer, &octets, 1);
     }

@@ -18,6 +18,8 @@ pub struct Start {
     pub window_total: u32,
     /// Most packets of the flow in a row before another flow has its turn; 0 for as many as one send carries.
     pub run_len: u32,
+    /// Packets that a paced flow sends at a time.
+    pub burst: u32,
 }
 
 /// Says that the flow is open.
@@ -44,7 +46,7 @@ pub struct Report {
     pub latency: LatencySummary,
 }
 
-const START_WORDS: usize = 5;
+const START_WORDS: usize = 6;
 const REPORT_WORDS: usize = 17;
 /// Longest body, in octets.
 pub const BODY_LEN_MAX: usize = REPORT_WORDS * 8;
@@ -58,17 +60,26 @@ impl Start {
             self.interval_ns,
             u64::from(self.window_total),
             u64::from(self.run_len),
+            u64::from(self.burst),
         ])
     }
 
     /// Reads the body; `None` for anything malformed.
     pub fn decode(body: &[u8]) -> Option<Self> {
-        let [size, window, interval_ns, window_total, run_len] = split::<START_WORDS>(body)?;
+        let [size, window, interval_ns, window_total, run_len, burst] = split::<START_WORDS>(body)?;
         let size = SizePlan::from_code(u16::try_from(size).ok()?)?;
         let window = u32::try_from(window).ok()?;
         let window_total = u32::try_from(window_total).ok()?;
         let run_len = u32::try_from(run_len).ok()?;
-        (window > 0 || interval_ns > 0).then_some(Self { size, window, interval_ns, window_total, run_len })
+        let burst = u32::try_from(burst).ok()?;
+        (window > 0 || interval_ns > 0).then_some(Self {
+            size,
+            window,
+            interval_ns,
+            window_total,
+            run_len,
+            burst,
+        })
     }
 }
 
@@ -145,8 +156,14 @@ mod tests {
 
     #[test]
     fn bodies_round_trip_and_short_ones_are_refused() {
-        let start =
-            Start { size: SizePlan::Imix, window: 0, interval_ns: 20_000_000, window_total: 448, run_len: 1 };
+        let start = Start {
+            size: SizePlan::Imix,
+            window: 0,
+            interval_ns: 20_000_000,
+            window_total: 448,
+            run_len: 1,
+            burst: 2,
+        };
         assert_eq!(Start::decode(&start.encode()), Some(start));
         let report = Report {
             sent: 1,
@@ -174,8 +191,15 @@ mod tests {
     fn a_flow_without_window_and_pace_is_refused() {
         assert_eq!(
             Start::decode(
-                &Start { size: SizePlan::Voice, window: 0, interval_ns: 0, window_total: 0, run_len: 0 }
-                    .encode()
+                &Start {
+                    size: SizePlan::Voice,
+                    window: 0,
+                    interval_ns: 0,
+                    window_total: 0,
+                    run_len: 0,
+                    burst: 0
+                }
+                .encode()
             ),
             None
         );

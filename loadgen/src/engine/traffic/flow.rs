@@ -76,7 +76,7 @@ impl UeFlow {
             .with_traffic_class(shared.class.traffic_class());
         let up = shared.up.then(|| Uplink {
             flow: match shared.pace {
-                Pace::PacketsPerSecond(rate) => SendFlow::paced((1e9 / rate) as u64),
+                Pace::PacketsPerSecond(rate) => SendFlow::paced((1e9 / rate) as u64, shared.burst),
                 Pace::Window { .. } if !shared.has_sink => SendFlow::closed(UNBOUNDED_WINDOW),
                 Pace::Window { up, .. } => SendFlow::closed(up),
             },
@@ -126,8 +126,9 @@ impl UeFlow {
             Pace::PacketsPerSecond(rate) => (0, (1e9 / rate) as u64),
         };
         let window_total = if window > 0 { self.shared.queue } else { 0 };
-        let (size, run_len) = (self.shared.size, self.shared.run_len);
-        let body = Start { size, window, interval_ns: interval_ns.max(1), window_total, run_len }.encode();
+        let (size, run_len, burst) = (self.shared.size, self.shared.run_len, self.shared.burst);
+        let body =
+            Start { size, window, interval_ns: interval_ns.max(1), window_total, run_len, burst }.encode();
         let class = if self.shared.class == Class::Voice { FLAG_EF } else { 0 };
         self.control.clear();
         if self.up.as_ref().is_some_and(|up| !up.open) {
@@ -138,13 +139,13 @@ impl UeFlow {
         }
     }
 
-    /// Lets the traffic go; a paced flow begins after `phase`, a part of its interval.
+    /// Lets the traffic go; a paced flow begins after `phase`, a part of the time between its bursts.
     pub(super) fn go(&mut self, now_ns: u64, phase: f64) {
         if let Some(up) = &mut self.up {
             up.running = true;
             up.granted_ns = now_ns;
             if let Pace::PacketsPerSecond(rate) = self.shared.pace {
-                up.granted_ns += (phase * 1e9 / rate) as u64;
+                up.granted_ns += (phase * f64::from(self.shared.burst) * 1e9 / rate) as u64;
             }
         }
         if let Some(down) = &mut self.down {

@@ -91,6 +91,8 @@ pub struct TrafficPlan {
     pub run: u32,
     /// Most packets of one UE in a row; as many as a write carries when absent.
     pub run_len: Option<u32>,
+    /// Packets that a paced flow sends at a time.
+    pub burst: u32,
     /// Downlink packets in flight of all UEs together: what the queues on the way hold.
     pub queue: u32,
     /// Calls beside the rest.
@@ -166,6 +168,7 @@ fn voice_plan(plan: &TrafficPlan) -> TrafficPlan {
         size: SizePlan::Fixed(VOICE_LEN),
         pace: Pace::PacketsPerSecond(VOICE_PACKETS_PER_S),
         run: plan.run ^ VOICE_RUN,
+        burst: 1,
         ..plan.clone()
     }
 }

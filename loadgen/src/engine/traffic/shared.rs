@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) pace: Pace,
     /// Most packets of one UE in a row.
     pub(super) run_len: u32,
+    /// Packets that a paced flow sends at a time.
+    pub(super) burst: u32,
     /// Downlink packets in flight of all UEs together.
     pub(super) queue: u32,
     pub(super) run: u32,
@@ -98,6 +100,7 @@ impl Shared {
             down: plan.direction != Direction::Up && plan.far.is_some(),
             pace: plan.pace,
             run_len: plan.run_len.unwrap_or(u32::MAX),
+            burst: plan.burst,
             queue: plan.queue,
             run: plan.run,
             pattern: Pattern::new(),
