@@ -98,8 +98,10 @@ impl ControlLoop {
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             hang_up: signal(SignalKind::hangup()).map_err(failed)?,
         };
+        // Measures the cipher libraries now rather than under the first packet.
+        let ciphers = codec::esp::backend::choose();
         notify_supervisor("READY=1");
-        tracing::info!(workers = self.workers.threads.len(), "ready");
+        tracing::info!(workers = self.workers.threads.len(), %ciphers, "ready");
         loop {
             let woken = self.wait(&wake, &mut inputs, &mut signals).await;
             let now = Instant::now();
