@@ -31,6 +31,8 @@ impl Tunnel {
         if self.inbound.len() == INBOUND_MAX {
             self.inbound.remove(0);
         }
+        // Most UEs have one at a time, and there may be a hundred thousand of them.
+        self.inbound.reserve_exact(1);
         self.inbound.push(InboundSa::new(child.spi_in, child.suite, child.keys_in, replay_window));
         self.outbound = Some(OutboundSa::new(child.spi_out, child.suite, child.keys_out, random));
     }
@@ -65,5 +67,11 @@ impl Tunnel {
             out.truncate(at);
         }
         sealed.is_ok()
+    }
+
+    /// Frees what only speeds up the next packet.
+    pub(super) fn cool(&mut self) {
+        self.inbound.iter_mut().for_each(InboundSa::cool);
+        self.outbound.iter_mut().for_each(OutboundSa::cool);
     }
 }

@@ -65,7 +65,7 @@ impl Initiator {
         let State::Up(up) = &mut self.state else { return };
         let is_old = up.old.as_ref().is_some_and(|old| old.owns(header));
         let sa = match &up.old {
-            Some(old) if is_old => old,
+            Some(old) if is_old => &**old,
             _ if up.sa.owns(header) => &up.sa,
             _ => return,
         };

@@ -113,8 +113,8 @@ enum State {
 /// An established IKE SA with its children.
 struct Established {
     sa: IkeSa,
-    /// The SA that a rekey has replaced, until its DELETE is answered.
-    old: Option<IkeSa>,
+    /// The SA that a rekey has replaced, until its DELETE is answered; boxed because it is hardly ever there.
+    old: Option<Box<IkeSa>>,
     children: Vec<ChildSpis>,
     /// What the pending request of `sa` is about.
     exchange: Option<Exchange>,
@@ -182,7 +182,7 @@ impl Initiator {
             State::Init(init) => self.transmits.push_back(init.request.clone()),
             State::Auth(auth) => self.transmits.extend(auth.pending_request()),
             State::Up(up) => {
-                let pending = [up.old.as_ref(), Some(&up.sa)].into_iter().flatten();
+                let pending = [up.old.as_deref(), Some(&up.sa)].into_iter().flatten();
                 self.transmits
                     .extend(pending.filter_map(|sa| sa.pending.as_ref()).map(|p| p.message.clone()));
                 if self.transmits.is_empty() {
@@ -274,7 +274,7 @@ impl Initiator {
 
     /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        pop(&mut self.events)
     }
 
     /// Returns whether [`Initiator::poll_transmit`] has something.
@@ -284,7 +284,7 @@ impl Initiator {
 
     /// Returns the next IKE message (without Non-ESP Marker) for the current connection.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     fn wish(&mut self, now: Instant, wish: Wish, random: &mut dyn Random) {
@@ -301,7 +301,7 @@ impl Initiator {
         if up.sa.pending.is_some() {
             return;
         }
-        let Some(wish) = up.wishes.pop_front() else { return };
+        let Some(wish) = pop(&mut up.wishes) else { return };
         let begun = match wish {
             Wish::Probe => up.request_probe(now, random),
             Wish::RekeyChild => up.request_child_rekey(now, &self.config, random),
@@ -326,6 +326,15 @@ impl Initiator {
         self.state = State::Ended;
         self.events.push_back(Event::Ended(cause));
     }
+}
+
+/// Takes the first element. An empty queue keeps no memory: a UE at rest is one of a hundred thousand.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
+    first
 }
 
 fn pending_name(pending: &sa::Pending) -> &'static str {

@@ -91,7 +91,7 @@ impl Initiator {
             builder.delete_ike();
         });
         self.transmits.extend(delete);
-        up.old = Some(old);
+        up.old = Some(Box::new(old));
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct IkeSa {
     /// Our answer to the gateway's last request, for when it asks again.
     last_response: Option<Bytes>,
     /// The request that waits; the window is one (RFC 7296 §2.3).
-    pub(super) pending: Option<Pending>,
+    pub(super) pending: Option<Box<Pending>>,
 }
 
 /// A request in flight: kept as sent, because a new connection must carry the same octets (RFC 9329 §6.2).
@@ -79,7 +79,8 @@ impl IkeSa {
         fill(&mut builder);
         let message = Bytes::from(builder.seal(&mut self.key_out, random).ok()?);
         self.next_request += 1;
-        self.pending = Some(Pending { message: message.clone(), message_id, exchange, sent_at: now });
+        self.pending =
+            Some(Box::new(Pending { message: message.clone(), message_id, exchange, sent_at: now }));
         Some(message)
     }
 
@@ -94,7 +95,8 @@ impl IkeSa {
         let mut builder =
             MessageBuilder::new(self.spi_i, self.spi_r, header.exchange, flags, header.message_id);
         fill(&mut builder);
-        let message = Bytes::from(builder.seal(&mut self.key_out, random).ok()?);
+        // Kept until the gateway's next request: without the builder's spare room.
+        let message = Bytes::from(builder.seal(&mut self.key_out, random).ok()?.into_boxed_slice());
         self.next_peer_request = header.message_id.0.wrapping_add(1);
         self.last_response = Some(message.clone());
         Some(message)
