@@ -119,9 +119,39 @@ pub struct AttachArgs {
     /// Holds the UEs attached for so many seconds before they detach
     #[arg(long, value_name = "S", default_value_t = 0.0)]
     pub hold: f64,
+    /// Sends so many voice packets (160 octets) per second from random UEs while it holds them
+    #[arg(long, value_name = "PACKETS/S", value_parser = positive)]
+    pub trickle: Option<f64>,
     /// Leaves without DELETE: the gateway has to find out
     #[arg(long)]
     pub no_delete: bool,
+    /// What drives the connections [default: raw above 15,000 UEs or with --trickle, tokio otherwise]
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
+}
+
+impl AttachArgs {
+    /// Returns the engine to use.
+    pub fn engine(&self) -> Engine {
+        let default = if self.measure.ues > TOKIO_UES_MAX || self.trickle.is_some() {
+            Engine::Raw
+        } else {
+            Engine::Tokio
+        };
+        self.engine.unwrap_or(default)
+    }
+}
+
+/// Most UEs of an engine whose connections are open files: RLIMIT_NOFILE is 20,000 on many hosts, whatever one asks.
+const TOKIO_UES_MAX: u32 = 15_000;
+
+/// What drives the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// tokio-uring: a task and an open file per connection.
+    Tokio,
+    /// Several rings with direct descriptors: no open file per connection.
+    Raw,
 }
 
 /// `traffic`

@@ -1,13 +1,27 @@
 //! `loadgen attach`
 
 use super::options::{Prepared, environment, gateway_process};
-use crate::cli::AttachArgs;
-use crate::engine::{self, AttachOutcome, Fleet};
+use crate::cli::{AttachArgs, Engine};
+use crate::engine::raw::RawFleet;
+use crate::engine::{self, AttachOutcome, DetachOutcome, Fleet, FleetPlan, HoldOutcome};
 use crate::error::Failure;
 use crate::host::affinity;
 use crate::host::process::{GatewayProcess, MemoryReading};
-use crate::report::{GatewaySection, Progress, Report, Table, attach_section, write_json};
-use std::time::Duration;
+use crate::report::{
+    AttachSection, DetachSection, GatewaySection, HoldSection, Progress, Report, Table, attach_section,
+    write_json,
+};
+use std::time::{Duration, Instant};
+
+/// What a run saw, whichever engine drove it.
+struct Run {
+    attach: AttachOutcome,
+    gateway: GatewaySection,
+    own_bytes_per_ue: Option<f64>,
+    hold: HoldOutcome,
+    /// `None` when the UEs left without DELETE.
+    detach: Option<DetachOutcome>,
+}
 
 /// Runs the command; returns whether every UE attached, stayed and detached.
 ///
@@ -17,22 +31,30 @@ pub fn run(args: &AttachArgs) -> Result<bool, Failure> {
     let prepared = Prepared::new(&args.ue)?;
     let core = prepared.core;
     let process = gateway_process(args.measure.gateway_pid)?;
-    let plan = prepared.fleet(&args.measure, args.rate)?;
-    affinity::pin(core)?;
     let progress = Progress::new();
-    let (report, clean) = engine::run(async {
-        let before = GatewayBefore::read(process);
-        let (fleet, outcome) = Fleet::attach(plan, &progress).await;
-        let mut gateway = before.after_attach(process, &outcome);
-        let held = hold(args.hold, &fleet).await;
-        gateway.rss_bytes = process.and_then(|process| process.memory().rss_bytes).or(gateway.rss_bytes);
-        let undeleted = if args.no_delete { 0 } else { fleet.detach().await };
-        let clean = outcome.failed.is_empty() && held && undeleted == 0;
-        if undeleted > 0 {
-            eprintln!("{undeleted} UEs had no answer to their DELETE");
+    let run = match args.engine() {
+        Engine::Raw => {
+            let plan = prepared.fleet_without_files(&args.measure, args.rate)?;
+            affinity::pin(core)?;
+            run_raw(args, plan, process, &progress)?
         }
-        (report(args, core, &outcome, gateway), clean)
-    })?;
+        Engine::Tokio if args.trickle.is_some() => {
+            return Err(Failure::Usage("--trickle needs --engine raw".into()));
+        }
+        Engine::Tokio => {
+            let plan = prepared.fleet(&args.measure, args.rate)?;
+            affinity::pin(core)?;
+            engine::run(run_tokio(args, plan, process, &progress))?
+        }
+    };
+    if run.hold.lost > 0 {
+        eprintln!("{} UEs lost their IKE SA while held", run.hold.lost);
+    }
+    let unanswered = run.detach.map_or(0, |detach| detach.unanswered);
+    if unanswered > 0 {
+        eprintln!("{unanswered} UEs had no answer to their DELETE");
+    }
+    let report = report(args, core, &run);
     let mut table = Table::new("attach");
     if let Some(section) = &report.attach {
         table.attach(section);
@@ -41,44 +63,134 @@ pub fn run(args: &AttachArgs) -> Result<bool, Failure> {
     if let Some(path) = &args.measure.json {
         write_json(path, &report)?;
     }
-    Ok(clean)
+    Ok(run.attach.failed.is_empty() && run.hold.lost == 0 && unanswered == 0)
 }
 
-/// Waits; returns whether all UEs that were attached still are.
-async fn hold(seconds: f64, fleet: &Fleet) -> bool {
-    let before = fleet.attached().count();
-    tokio::time::sleep(Duration::try_from_secs_f64(seconds).unwrap_or_default()).await;
-    let after = fleet.attached().count();
-    if after < before {
-        eprintln!("{} UEs lost their IKE SA while held", before - after);
+fn run_raw(
+    args: &AttachArgs,
+    plan: FleetPlan,
+    process: Option<GatewayProcess>,
+    progress: &Progress,
+) -> Result<Run, Failure> {
+    let before = Before::read(process);
+    let (mut fleet, attach) = RawFleet::attach(plan, progress)?;
+    let mut gateway = before.gateway.after_attach(process, &attach);
+    let hold = fleet.hold(hold_time(args), args.trickle.unwrap_or(0.0))?;
+    let own_bytes_per_ue = before.held(process, &attach, &mut gateway);
+    let detach = if args.no_delete { None } else { Some(fleet.detach()?) };
+    Ok(Run { attach, gateway, own_bytes_per_ue, hold, detach })
+}
+
+async fn run_tokio(
+    args: &AttachArgs,
+    plan: FleetPlan,
+    process: Option<GatewayProcess>,
+    progress: &Progress,
+) -> Run {
+    let before = Before::read(process);
+    let (fleet, attach) = Fleet::attach(plan, progress).await;
+    let mut gateway = before.gateway.after_attach(process, &attach);
+    let hold = hold(hold_time(args), &fleet).await;
+    let own_bytes_per_ue = before.held(process, &attach, &mut gateway);
+    let detach = if args.no_delete { None } else { Some(detach(fleet).await) };
+    Run { attach, gateway, own_bytes_per_ue, hold, detach }
+}
+
+fn hold_time(args: &AttachArgs) -> Duration {
+    Duration::try_from_secs_f64(args.hold).unwrap_or_default()
+}
+
+async fn hold(time: Duration, fleet: &Fleet) -> HoldOutcome {
+    let (begun_at, attached, reconnects) = (Instant::now(), fleet.attached().count(), fleet.reconnects());
+    tokio::time::sleep(time).await;
+    HoldOutcome {
+        seconds: begun_at.elapsed().as_secs_f64(),
+        lost: attached.saturating_sub(fleet.attached().count()) as u64,
+        reconnects: fleet.reconnects() - reconnects,
+        trickle_sent: 0,
     }
-    after == before
 }
 
-fn report(args: &AttachArgs, core: usize, outcome: &AttachOutcome, gateway: GatewaySection) -> Report {
+async fn detach(fleet: Fleet) -> DetachOutcome {
+    let (begun_at, attached) = (Instant::now(), fleet.attached().count() as u64);
+    let unanswered = fleet.detach().await;
+    let ok = attached.saturating_sub(unanswered);
+    DetachOutcome { ok, unanswered, span_s: begun_at.elapsed().as_secs_f64() }
+}
+
+fn report(args: &AttachArgs, core: usize, run: &Run) -> Report {
     Report {
         command: "attach",
         config: serde_json::json!({
             "gateway": args.ue.gateway, "ues": args.measure.ues, "rate": args.rate, "in_flight": args.measure.in_flight,
             "ike": args.ue.ike, "esp": args.ue.esp, "source": args.ue.source.map(|source| source.to_string()),
-            "hold_s": args.hold,
+            "hold_s": args.hold, "trickle_per_s": args.trickle, "engine": format!("{:?}", args.engine()).to_lowercase(),
         }),
         environment: environment(core),
-        attach: Some(attach_section(
-            outcome.ok,
-            outcome.failed.clone(),
-            outcome.span_s,
-            &outcome.latencies.summary(),
-        )),
+        attach: Some(section(run)),
         uplink: None,
         downlink: None,
         latency_us: None,
         voice: None,
         churn: None,
         loadgen: None,
-        gateway,
+        gateway: run.gateway,
         plain_tcp: None,
     }
+}
+
+fn section(run: &Run) -> AttachSection {
+    let attach = &run.attach;
+    let hold = run.hold;
+    AttachSection {
+        hold: (hold.seconds > 0.0).then_some(HoldSection {
+            seconds: hold.seconds,
+            lost: hold.lost,
+            reconnects: hold.reconnects,
+            trickle_sent: hold.trickle_sent,
+        }),
+        detach: run.detach.map(|detach| DetachSection {
+            ok: detach.ok,
+            unanswered: detach.unanswered,
+            per_s: if detach.span_s > 0.0 { detach.ok as f64 / detach.span_s } else { 0.0 },
+        }),
+        loadgen_bytes_per_ue: run.own_bytes_per_ue,
+        ..attach_section(attach.ok, attach.failed.clone(), attach.span_s, &attach.latencies.summary())
+    }
+}
+
+/// Memory of both ends before the first attach.
+struct Before {
+    gateway: GatewayBefore,
+    own: MemoryReading,
+}
+
+impl Before {
+    fn read(process: Option<GatewayProcess>) -> Self {
+        Self { gateway: GatewayBefore::read(process), own: own_memory() }
+    }
+
+    /// Reads both again at the end of the hold: what is needed at rest, without what the attach needed for a while.
+    /// Returns this process's share per UE.
+    fn held(
+        &self,
+        process: Option<GatewayProcess>,
+        attach: &AttachOutcome,
+        gateway: &mut GatewaySection,
+    ) -> Option<f64> {
+        let attach_cpu_s = gateway.attach_cpu_s;
+        *gateway = GatewaySection { attach_cpu_s, ..self.gateway.after_attach(process, attach) };
+        growth_each(self.own.private_bytes, own_memory().private_bytes, attach.ok)
+    }
+}
+
+fn own_memory() -> MemoryReading {
+    GatewayProcess::by_pid(std::process::id()).map(|own| own.memory()).unwrap_or_default()
+}
+
+fn growth_each(before: Option<u64>, after: Option<u64>, count: u64) -> Option<f64> {
+    let growth = after? as f64 - before? as f64;
+    (count > 0).then(|| growth / count as f64)
 }
 
 /// The gateway before the first attach.
@@ -99,15 +211,13 @@ impl GatewayBefore {
     /// Reads it again with all sessions up and says what one costs.
     pub fn after_attach(&self, process: Option<GatewayProcess>, outcome: &AttachOutcome) -> GatewaySection {
         let after = process.map(|process| process.memory()).unwrap_or_default();
-        let each = |before: Option<u64>, after: Option<u64>| {
-            let growth = after? as f64 - before? as f64;
-            (outcome.ok > 0).then(|| growth / outcome.ok as f64)
-        };
+        let each = |before, after| growth_each(before, after, outcome.ok);
         let cpu_s = process.and_then(|process| process.cpu()).map(|cpu| cpu.process_s);
         GatewaySection {
             rss_bytes: after.rss_bytes,
             rss_before_bytes: self.memory.rss_bytes,
             user_bytes_per_session: each(self.memory.rss_bytes, after.rss_bytes),
+            private_bytes_per_session: each(self.memory.private_bytes, after.private_bytes),
             kernel_tcp_bytes_per_connection: each(self.memory.tcp_bytes, after.tcp_bytes),
             kernel_slab_bytes_per_connection: each(self.memory.slab_bytes, after.slab_bytes),
             attach_cpu_s: match (self.cpu_s, cpu_s) {

@@ -74,6 +74,19 @@ impl Prepared {
     /// [`Failure::Environment`] when it may not.
     pub fn fleet(self, measure: &MeasureOptions, rate: Option<f64>) -> Result<FleetPlan, Failure> {
         privilege::require_files(u64::from(measure.ues))?;
+        self.fleet_without_files(measure, rate)
+    }
+
+    /// Makes the plan of a fleet whose connections are no open files.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when the source addresses have too few ports.
+    pub fn fleet_without_files(
+        self,
+        measure: &MeasureOptions,
+        rate: Option<f64>,
+    ) -> Result<FleetPlan, Failure> {
+        self.source.require_ports(self.gateway, measure.ues)?;
         Ok(FleetPlan {
             gateway: self.gateway,
             ues: measure.ues,

@@ -5,16 +5,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use tokio_uring::net::TcpStream;
 
-/// A connection under way; the first write waits until it is open, or fails with the reason.
-pub(super) struct Connection {
-    pub(super) stream: TcpStream,
-    pub(super) local: SocketAddr,
-}
-
-/// Starts to connect to `gateway` from `source`; a connection that is to `reset` ends with RST, however it is closed.
-pub(super) fn connect(gateway: SocketAddr, source: Option<IpAddr>, reset: bool) -> io::Result<Connection> {
+/// Starts to connect to `gateway` from `source`; a connection that is to `reset` ends with RST, however it is closed. The
+/// first write waits until it is open, or fails with the reason. Returns the local address too.
+pub(super) fn connect(
+    gateway: SocketAddr,
+    source: Option<IpAddr>,
+    reset: bool,
+) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(gateway), Type::STREAM, Some(Protocol::TCP))?;
     // Many frames share a write; each write should leave at once.
     socket.set_tcp_nodelay(true)?;
@@ -35,7 +33,7 @@ pub(super) fn connect(gateway: SocketAddr, source: Option<IpAddr>, reset: bool) 
     // io_uring waits for readiness of blocking sockets only; non-blocking ones return EAGAIN to the caller.
     socket.set_nonblocking(false)?;
     let local = socket.local_addr()?.as_socket().unwrap_or(gateway);
-    Ok(Connection { stream: TcpStream::from_std(socket.into()), local })
+    Ok((socket, local))
 }
 
 /// Names a connection failure in few words, equal for equal causes.

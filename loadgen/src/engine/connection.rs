@@ -58,9 +58,10 @@ impl Ue {
         loop {
             let reset = self.core.borrow().cut_kind == Cut::Reset;
             let ended = match connect(self.shared.gateway, self.shared.source.address(self.index), reset) {
-                Ok(connection) => {
+                Ok((socket, local)) => {
                     let up_since = Instant::now();
-                    let ended = self.clone().run_connection(connection.stream, connection.local).await;
+                    let stream = TcpStream::from_std(socket.into());
+                    let ended = self.clone().run_connection(stream, local).await;
                     if up_since.elapsed() > RECONNECT_PAUSE_MAX {
                         pause = RECONNECT_PAUSE;
                     }

@@ -51,6 +51,30 @@ pub struct AttachOutcome {
     pub latencies: Latencies,
 }
 
+/// What a hold saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HoldOutcome {
+    /// Seconds held.
+    pub seconds: f64,
+    /// UEs whose IKE SA ended.
+    pub lost: u64,
+    /// Connections opened again.
+    pub reconnects: u64,
+    /// Packets of the trickle that left.
+    pub trickle_sent: u64,
+}
+
+/// What a detach saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DetachOutcome {
+    /// UEs whose DELETE was answered.
+    pub ok: u64,
+    /// UEs attached before whose DELETE was not.
+    pub unanswered: u64,
+    /// Seconds from the first DELETE to the last answer.
+    pub span_s: f64,
+}
+
 /// UEs, attached or on the way.
 pub struct Fleet {
     shared: Rc<Shared>,
@@ -169,7 +193,7 @@ impl Fleet {
 
 /// Makes a key of every group once: the library tests itself and gathers entropy at its first use, which takes tens of
 /// milliseconds that are no UE's.
-fn warm_up(config: &UeConfig) {
+pub(super) fn warm_up(config: &UeConfig) {
     for group in config.ike.iter().flat_map(|proposal| proposal.groups()) {
         let _ = KeyExchange::generate(*group, &mut OsRandom);
     }

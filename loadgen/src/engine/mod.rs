@@ -1,20 +1,22 @@
-//! Many UEs on one io_uring, one thread, one core.
+//! Many UEs on one thread and one core: on one tokio-uring, or, beyond what the process may have open files, on several
+//! rings with direct descriptors ([`raw`]).
 //!
-//! Each UE has a connection with a reader task and a writer task; both are idle most of the time, and neither exists per
-//! packet. The writer *pulls*: whenever the connection can take more it asks the UE for IKE messages, control packets,
-//! acknowledgements and data, in this order, sealed straight into the buffer it then writes. So nothing queues behind a
-//! slow connection, and a write carries as many frames as there are.
+//! On tokio-uring each UE has a connection with a reader task and a writer task; both are idle most of the time, and
+//! neither exists per packet. The writer *pulls*: whenever the connection can take more it asks the UE for IKE messages,
+//! control packets, acknowledgements and data, in this order, sealed straight into the buffer it then writes. So nothing
+//! queues behind a slow connection, and a write carries as many frames as there are.
 
 mod connect;
 mod connection;
 mod fleet;
 mod inner;
 mod link;
+pub mod raw;
 mod source;
 pub mod traffic;
 mod tunnel;
 
-pub use fleet::{AttachOutcome, Fleet, FleetPlan};
+pub use fleet::{AttachOutcome, DetachOutcome, Fleet, FleetPlan, HoldOutcome};
 pub use inner::{Cut, Inner, Sealer};
 pub use link::{Ue, UeState};
 pub use source::SourceSpread;

@@ -1,7 +1,11 @@
 //! Source addresses of the UEs' connections.
 
+use crate::error::Failure;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+/// Ephemeral ports of a source address, per destination.
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Gives connections source addresses out of a prefix, in turn.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +23,9 @@ impl SourceSpread {
     ///
     /// Network and broadcast address of an IPv4 prefix shorter than /31 are left out.
     pub fn address(&self, index: u32) -> Option<IpAddr> {
-        let prefix = self.prefix?;
-        match prefix {
+        match self.prefix? {
             IpNet::V4(v4) => {
-                let total = 1_u64 << (32 - v4.prefix_len());
-                let (first, count) = if total > 2 { (1, total - 2) } else { (0, total) };
+                let (first, count) = hosts(v4.prefix_len());
                 let offset = first + u64::from(index) % count;
                 Some(IpAddr::V4((u32::from(v4.network()) + offset as u32).into()))
             }
@@ -33,6 +35,48 @@ impl SourceSpread {
             }
         }
     }
+
+    /// Checks that `ues` connections to `gateway` find a port each.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] with the prefix that would do.
+    pub fn require_ports(&self, gateway: SocketAddr, ues: u32) -> Result<(), Failure> {
+        let range = std::fs::read_to_string(PORT_RANGE).ok();
+        match range.as_deref().and_then(port_count) {
+            Some(ports) => self.check_ports(gateway, ues, ports),
+            None => Ok(()),
+        }
+    }
+
+    fn check_ports(&self, gateway: SocketAddr, ues: u32, ports: u64) -> Result<(), Failure> {
+        let addresses = match self.prefix {
+            None => 1,
+            Some(IpNet::V4(v4)) => hosts(v4.prefix_len()).1,
+            Some(IpNet::V6(v6)) => 1 << (128 - v6.prefix_len()).min(32),
+        };
+        if u64::from(ues) <= addresses * ports {
+            return Ok(());
+        }
+        let host_bits = (u64::from(ues).div_ceil(ports) + 2).next_power_of_two().ilog2();
+        let prefix_len = if gateway.is_ipv4() { 32 } else { 128 } - host_bits;
+        Err(Failure::Usage(format!(
+            "{ues} connections to {gateway} need more ports than {addresses} source addresses have ({ports} each, \
+             {PORT_RANGE}); give --source a /{prefix_len} or larger"
+        )))
+    }
+}
+
+/// First host address of an IPv4 prefix as an offset, and how many there are.
+fn hosts(prefix_len: u8) -> (u64, u64) {
+    let total = 1_u64 << (32 - prefix_len);
+    if total > 2 { (1, total - 2) } else { (0, total) }
+}
+
+/// Reads `first last`.
+fn port_count(range: &str) -> Option<u64> {
+    let mut ports = range.split_ascii_whitespace().map(str::parse::<u64>);
+    let (first, last) = (ports.next()?.ok()?, ports.next()?.ok()?);
+    (last + 1).checked_sub(first)
 }
 
 #[cfg(test)]
@@ -50,6 +94,21 @@ mod tests {
         assert_eq!(addresses("10.0.0.7/32", 2), ["10.0.0.7", "10.0.0.7"]);
         assert_eq!(addresses("fd00::/127", 3), ["fd00::", "fd00::1", "fd00::"]);
         assert_eq!(addresses("::/0", 2), ["::", "::1"]);
+    }
+
+    #[test]
+    fn too_few_ports_are_noticed_before_the_first_connection() {
+        assert_eq!(port_count("32768\t60999\n"), Some(28_232));
+        let gateway = "127.0.0.1:4500".parse().unwrap();
+        let check = |prefix: Option<&str>, ues| {
+            let spread = SourceSpread::new(prefix.map(|prefix| prefix.parse().unwrap()));
+            spread.check_ports(gateway, ues, 28_232)
+        };
+        assert!(check(None, 28_232).is_ok() && check(None, 28_233).is_err());
+        assert!(check(Some("127.1.0.0/30"), 56_464).is_ok());
+        let refusal = check(Some("127.1.0.0/30"), 56_465).unwrap_err().to_string();
+        assert!(refusal.ends_with("a /29 or larger"), "{refusal}");
+        assert!(check(Some("127.1.0.0/29"), 56_465).is_ok());
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct CpuReading {
 pub struct MemoryReading {
     /// Resident octets of the process.
     pub rss_bytes: Option<u64>,
+    /// Resident octets that the process shares with nobody; needs the right to trace it.
+    pub private_bytes: Option<u64>,
     /// Octets in kernel TCP buffers, whole host.
     pub tcp_bytes: Option<u64>,
     /// Kernel slab octets, whole host.
@@ -68,6 +70,12 @@ impl GatewayProcess {
             .ok()
             .and_then(|status| kib_field(&status, "VmRSS:"))
             .map(|kib| kib * 1024);
+        let private_bytes = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid))
+            .ok()
+            .and_then(|rollup| {
+                Some(kib_field(&rollup, "Private_Clean:")? + kib_field(&rollup, "Private_Dirty:")?)
+            })
+            .map(|kib| kib * 1024);
         // TCP buffer pages are accounted for the whole host, whichever namespace is asked.
         let tcp_bytes = fs::read_to_string(format!("/proc/{}/net/sockstat", self.pid))
             .ok()
@@ -77,7 +85,7 @@ impl GatewayProcess {
             .ok()
             .and_then(|meminfo| kib_field(&meminfo, "Slab:"))
             .map(|kib| kib * 1024);
-        MemoryReading { rss_bytes, tcp_bytes, slab_bytes }
+        MemoryReading { rss_bytes, private_bytes, tcp_bytes, slab_bytes }
     }
 
     /// Returns the cores that any worker of the process is confined to; all cores when none is pinned.
@@ -177,6 +185,7 @@ mod tests {
         let own = GatewayProcess::by_pid(std::process::id()).unwrap();
         assert!(own.cpu().is_some());
         assert!(own.memory().rss_bytes.unwrap() > 0);
+        assert!(own.memory().private_bytes.unwrap() > 0);
         assert!(GatewayProcess::by_pid(u32::MAX).is_none());
     }
 }

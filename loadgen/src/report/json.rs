@@ -51,6 +51,39 @@ pub struct AttachSection {
     pub per_s: f64,
     /// From the first octet of the TCP connection to the Child SA.
     pub latency_us: Option<LatencySection>,
+    /// The time between attach and detach (`attach`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldSection>,
+    /// How the UEs left (`attach`), null when they left without DELETE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detach: Option<DetachSection>,
+    /// Private memory of loadgen per attached UE (`attach`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loadgen_bytes_per_ue: Option<f64>,
+}
+
+/// UEs held attached.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct HoldSection {
+    /// Seconds held.
+    pub seconds: f64,
+    /// UEs whose IKE SA ended meanwhile.
+    pub lost: u64,
+    /// Connections opened again.
+    pub reconnects: u64,
+    /// Voice packets sent by random UEs.
+    pub trickle_sent: u64,
+}
+
+/// UEs that left.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DetachSection {
+    /// UEs whose DELETE was answered.
+    pub ok: u64,
+    /// UEs whose DELETE was not.
+    pub unanswered: u64,
+    /// Answers per second.
+    pub per_s: f64,
 }
 
 /// Percentiles in microseconds.
@@ -177,6 +210,8 @@ pub struct GatewaySection {
     pub rss_before_bytes: Option<u64>,
     /// Growth of the resident octets per session.
     pub user_bytes_per_session: Option<f64>,
+    /// Growth of the private ones.
+    pub private_bytes_per_session: Option<f64>,
     /// Growth of kernel TCP buffer octets (both ends, when both are on this host) per connection.
     pub kernel_tcp_bytes_per_connection: Option<f64>,
     /// Growth of kernel slab octets (both ends, whole host) per connection.
@@ -270,7 +305,15 @@ pub fn attach_section(
     latency: &LatencySummary,
 ) -> AttachSection {
     let per_s = if span_s > 0.0 { ok as f64 / span_s } else { 0.0 };
-    AttachSection { ok, failed, per_s, latency_us: LatencySection::from_summary(latency) }
+    AttachSection {
+        ok,
+        failed,
+        per_s,
+        latency_us: LatencySection::from_summary(latency),
+        hold: None,
+        detach: None,
+        loadgen_bytes_per_ue: None,
+    }
 }
 
 /// Writes the report to `path`.

@@ -6,8 +6,9 @@ mod progress;
 mod table;
 
 pub use json::{
-    AttachSection, ChurnSection, DirectionSection, GatewaySection, LatencySection, LoadgenSection, Report,
-    SinkSection, VoiceSection, attach_section, failure_counts, write_json,
+    AttachSection, ChurnSection, DetachSection, DirectionSection, GatewaySection, HoldSection,
+    LatencySection, LoadgenSection, Report, SinkSection, VoiceSection, attach_section, failure_counts,
+    write_json,
 };
 pub use latency::{Latencies, LatencySummary};
 pub use progress::Progress;

@@ -35,6 +35,21 @@ impl Table {
         if let Some(latency) = &section.latency_us {
             self.row("attach latency", percentiles(latency));
         }
+        if let Some(hold) = &section.hold {
+            self.row(
+                "held: lost / reconnects / voice packets sent",
+                format!("{:.1} s: {} / {} / {}", hold.seconds, hold.lost, hold.reconnects, hold.trickle_sent),
+            );
+        }
+        if let Some(detach) = &section.detach {
+            self.row(
+                "detached / unanswered",
+                format!("{} / {}, {:.0} /s", detach.ok, detach.unanswered, detach.per_s),
+            );
+        }
+        if let Some(bytes) = section.loadgen_bytes_per_ue {
+            self.row("loadgen private memory", format!("{bytes:.0} octets/UE"));
+        }
         self
     }
 
@@ -103,7 +118,11 @@ impl Table {
         );
         self.row(
             "gateway user memory",
-            format!("{} octets/session", figure(section.user_bytes_per_session, 0)),
+            format!(
+                "{} octets/session, {} private",
+                figure(section.user_bytes_per_session, 0),
+                figure(section.private_bytes_per_session, 0)
+            ),
         );
         self.row(
             "kernel, both ends: TCP buffers / slab",

@@ -1,0 +1,233 @@
+//! The raw engine: over loopback against the scripted gateway, and in a namespace against the real one (needs root; says
+//! so and passes without).
+
+#[allow(dead_code, reason = "each test program uses its part")]
+mod script;
+
+use codec::OsRandom;
+use codec::ike::ExchangeType;
+use codec::stream::{Deframer, NON_ESP_MARKER, Next, frame_ike};
+use loadgen::engine::raw::RawFleet;
+use loadgen::engine::{FleetPlan, SourceSpread};
+use loadgen::report::Progress;
+use loadgen::ue::{Credentials, Identity, UeConfig};
+use script::Script;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const IKE: &str = "aes128gcm16-prfsha256-x25519";
+const ESP: &str = "aes128gcm16";
+
+fn plan(gateway: SocketAddr) -> FleetPlan {
+    FleetPlan {
+        gateway,
+        ues: 1,
+        rate: None,
+        in_flight: 1,
+        source: SourceSpread::new(Some("127.0.0.9/32".parse().unwrap())),
+        config: Arc::new(UeConfig {
+            ike: vec![IKE.parse().unwrap()],
+            esp: vec![ESP.parse().unwrap()],
+            credentials: Credentials::Psk(b"secret".to_vec().into()),
+            idr: None,
+            gateway_id: None,
+            response_timeout: Duration::from_secs(2),
+            dpd: None,
+            replay_window: 64,
+        }),
+        idi: Box::new(|_| Identity::parse("ue@test")),
+        random: Box::new(OsRandom),
+    }
+}
+
+/// Answers requests, an octet per segment, until it has answered so many or the UE closes.
+fn answer(stream: &mut TcpStream, script: &mut Script, requests: usize) {
+    let mut deframer = Deframer::responder();
+    let (mut carry, mut buffer, mut answered) = (Vec::new(), [0; 4096], 0);
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    while answered < requests {
+        let len = stream.read(&mut buffer).unwrap();
+        if len == 0 {
+            return;
+        }
+        let mut at = 0;
+        loop {
+            // Fails unless the stream starts with the prefix.
+            let body = match deframer.next(&buffer[..len], &mut at, &mut carry).unwrap() {
+                Next::Pending => break,
+                Next::InPlace(range) => buffer[range].to_vec(),
+                Next::Carried => carry.clone(),
+            };
+            let Some(message) = script.answer(&body[NON_ESP_MARKER.len()..]) else { continue };
+            let mut out = vec![0, 2, 0, 3, 0xff];
+            frame_ike(&message, &mut out).unwrap();
+            for octet in out {
+                stream.write_all(&[octet]).unwrap();
+            }
+            answered += 1;
+        }
+    }
+}
+
+#[test]
+fn r9329_6_1_o3_session_goes_on_over_a_new_connection_after_fin_and_after_length_zero() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let mut script = Script::new(IKE, ESP, b"secret");
+        answer(&mut listener.accept().unwrap().0, &mut script, 2);
+        let (mut stream, _) = listener.accept().unwrap();
+        answer(&mut stream, &mut script, 1);
+        // RFC 9329 §3: a Length of 0 is fatal to the connection, not to the SA.
+        stream.write_all(&[0, 0]).unwrap();
+        assert_eq!(stream.read(&mut [0; 64]).unwrap_or(0), 0);
+        answer(&mut listener.accept().unwrap().0, &mut script, usize::MAX);
+        script
+    });
+    let (mut fleet, outcome) = RawFleet::attach(plan(gateway), &Progress::new()).unwrap();
+    assert_eq!((outcome.ok, outcome.failed), (1, Default::default()));
+    let held = fleet.hold(Duration::from_millis(3500), 0.0).unwrap();
+    assert_eq!((held.lost, held.reconnects), (0, 2));
+    let left = fleet.detach().unwrap();
+    assert_eq!((left.ok, left.unanswered), (1, 0));
+    let script = server.join().unwrap();
+    assert!(script.deleted, "r9329_6_1_o2: DELETE before closing");
+    assert!(script.seen[2..4].iter().all(|kind| *kind == ExchangeType::INFORMATIONAL), "{:?}", script.seen);
+}
+
+#[test]
+fn attach_fails_by_cause_when_nobody_listens_answers_or_the_gateway_hangs_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = listener.local_addr().unwrap();
+    let attach =
+        || RawFleet::attach(plan(gateway), &Progress::new()).unwrap().1.failed.into_keys().next().unwrap();
+    let server = std::thread::spawn(move || {
+        let silent = listener.accept().unwrap();
+        drop(listener.accept().unwrap());
+        drop((silent, listener));
+    });
+    assert_eq!(attach(), "timeout in IKE_SA_INIT");
+    // The close of unread data is a reset.
+    assert!(["connection: closed by gateway", "connection: reset"].contains(&attach().as_str()));
+    server.join().unwrap();
+    assert_eq!(attach(), "connection: refused");
+}
+
+/// A namespace with a gateway in it; both go with the value.
+struct Gateway {
+    namespace: String,
+    process: Child,
+}
+
+impl Gateway {
+    fn start(directory: &Path) -> Self {
+        let namespace = format!("raw-test-{}", std::process::id());
+        ip(&["netns", "add", &namespace]);
+        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        std::fs::write(directory.join("secrets.toml"), "psk = \"secret\"\n").unwrap();
+        let config = format!(
+            "[gateway]\nidentity = \"gw.test\"\nworkers = 2\nrun_dir = \"{}\"\n\
+             [listen]\ntcp = [\"127.0.0.1:4500\"]\nudp = []\n[metrics]\nlisten = \"\"\n[inner]\ndevice = \"swu0\"\n\
+             [[pool]]\nname = \"default\"\nprefixes = [\"10.64.0.0/16\"]\n\
+             [[profile]]\nname = \"lab\"\nmatch = {{ idi = \"*\", idr = \"*\" }}\nauth = \"psk\"\nsecrets_file = \"secrets.toml\"\n\
+             pool = \"default\"\nlocal_ts = [\"0.0.0.0/0\"]\nike = [\"{IKE}\"]\nesp = [\"{ESP}\"]\ntransports = [\"tcp\"]\n",
+            directory.display()
+        );
+        std::fs::write(directory.join("swugate.toml"), config).unwrap();
+        let process = Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .arg(binary("gateway", "swugate"))
+            .args(["run", "-c"])
+            .arg(directory.join("swugate.toml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let gateway = Self { namespace, process };
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !directory.join("control.sock").exists() {
+            assert!(Instant::now() < deadline, "the gateway does not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        gateway
+    }
+
+    /// Runs `loadgen attach` beside it.
+    fn attach(&self, args: &[&str]) -> Output {
+        Command::new("ip")
+            .args(["netns", "exec", &self.namespace])
+            .arg(env!("CARGO_BIN_EXE_loadgen"))
+            .args(["attach", "--engine", "raw", "--source", "127.1.0.0/24"])
+            .args(["--gateway-pid", &self.process.id().to_string()])
+            .args(args)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // `ip netns exec` has become the gateway.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        ip(&["netns", "del", &self.namespace]);
+    }
+}
+
+fn ip(args: &[&str]) {
+    assert!(Command::new("ip").args(args).status().unwrap().success(), "{args:?}");
+}
+
+/// Finds a program beside this test's; builds it when it is not there.
+fn binary(package: &str, name: &str) -> PathBuf {
+    let beside = PathBuf::from(env!("CARGO_BIN_EXE_loadgen")).with_file_name(name);
+    if !beside.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "-p", package]);
+        if beside.parent().is_some_and(|directory| directory.ends_with("release")) {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    }
+    beside
+}
+
+#[test]
+fn hundreds_attach_hold_and_detach_at_the_real_gateway() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: namespaces need root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(directory.path());
+    let json = directory.path().join("attach.json");
+    let report = |output: &Output| -> serde_json::Value {
+        let text =
+            std::fs::read(&json).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        serde_json::from_slice(&text).unwrap()
+    };
+    let common = ["--gateway", "127.0.0.1:4500", "--json", json.to_str().unwrap()];
+
+    let rest = ["--psk", "secret", "--ues", "400", "--hold", "2", "--trickle", "300"];
+    let output = gateway.attach(&[&common[..], &rest[..]].concat());
+    let seen = report(&output);
+    assert!(output.status.success(), "{seen:#}");
+    let attach = &seen["attach"];
+    assert_eq!((&attach["ok"], &attach["detach"]["ok"]), (&400.into(), &400.into()), "{seen:#}");
+    assert_eq!((&attach["hold"]["lost"], &attach["detach"]["unanswered"]), (&0.into(), &0.into()));
+    assert!(attach["hold"]["trickle_sent"].as_u64().unwrap() >= 300, "{seen:#}");
+    assert!(attach["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    assert!(attach["loadgen_bytes_per_ue"].is_f64());
+    for key in ["user_bytes_per_session", "private_bytes_per_session", "kernel_slab_bytes_per_connection"] {
+        assert!(seen["gateway"][key].is_f64(), "{key}");
+    }
+
+    let output = gateway.attach(&[&common[..], &["--psk", "wrong", "--ues", "20"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(report(&output)["attach"]["failed"], serde_json::json!({ "AUTHENTICATION_FAILED": 20 }));
+}
