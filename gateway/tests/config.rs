@@ -60,6 +60,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let config = ok(Dir::new().load(LEAST));
     assert_eq!(config.metrics, Some("127.0.0.1:9329".parse().expect("an address")));
     assert_eq!((config.inner.device.as_str(), config.inner.mtu, config.inner.hairpin), ("swu0", 1400, false));
+    assert!(config.inner.offload && config.inner.flow_queue);
     assert_eq!(config.gateway.run_dir, Path::new("/run/swugate"));
     assert_eq!((config.gateway.workers, config.gateway.cores.len()), (None, 0));
     assert_eq!(config.limits, Limits::default());

@@ -94,7 +94,7 @@ fn open(config: &Config) -> Result<Opened, Failure> {
     }
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let device = &config.inner.device;
-    let queues = tun::open(device, workers, false)
+    let queues = tun::open(device, workers, config.inner.offload)
         .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
     let steering = steering(&queues, config);
     Ok(Opened { listeners, metrics, queues, steering })

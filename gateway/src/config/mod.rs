@@ -84,6 +84,8 @@ pub struct InnerSection {
     pub dns: Vec<IpAddr>,
     /// Whether UEs may reach each other through the gateway.
     pub hairpin: bool,
+    /// Whether the device carries super-packets (TSO, USO).
+    pub offload: bool,
     /// Whether downlink packets wait in a queue per UE before they are encrypted.
     pub flow_queue: bool,
 }
@@ -116,13 +118,8 @@ impl Config {
             ("metrics", self.metrics != running.metrics),
             (
                 "inner",
-                (&self.inner.device, self.inner.mtu, self.inner.hairpin, self.inner.flow_queue)
-                    != (
-                        &running.inner.device,
-                        running.inner.mtu,
-                        running.inner.hairpin,
-                        running.inner.flow_queue,
-                    ),
+                InnerSection { dns: Vec::new(), ..self.inner.clone() }
+                    != InnerSection { dns: Vec::new(), ..running.inner.clone() },
             ),
             ("pool prefixes", pools(self) != pools(running)),
             ("limits of workers", limits(self) != limits(running)),

@@ -150,8 +150,14 @@ fn metrics(root: &mut Section<'_>) -> Option<SocketAddr> {
 }
 
 fn inner(root: &mut Section<'_>) -> InnerSection {
-    let default =
-        InnerSection { device: "swu0".into(), mtu: 1400, dns: Vec::new(), hairpin: false, flow_queue: true };
+    let default = InnerSection {
+        device: "swu0".into(),
+        mtu: 1400,
+        dns: Vec::new(),
+        hairpin: false,
+        offload: true,
+        flow_queue: true,
+    };
     let Some(mut section) = root.section("inner") else { return default };
     let device = section.value("device").and_then(|field| {
         let allowed = "an interface name of 1 to 15 letters, digits, '-', '_' or '.'";
@@ -169,9 +175,10 @@ fn inner(root: &mut Section<'_>) -> InnerSection {
     let dns =
         section.list("dns", allowed).iter().filter_map(|field| field.parse::<IpAddr>(allowed)).collect();
     let hairpin = section.flag("hairpin", default.hairpin);
+    let offload = section.flag("offload", default.offload);
     let flow_queue = section.flag("flow_queue", default.flow_queue);
     section.finish();
-    InnerSection { device: device.unwrap_or(default.device), mtu, dns, hairpin, flow_queue }
+    InnerSection { device: device.unwrap_or(default.device), mtu, dns, hairpin, offload, flow_queue }
 }
 
 fn pools(root: &mut Section<'_>) -> Vec<PoolConfig> {

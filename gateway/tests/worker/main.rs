@@ -6,6 +6,7 @@
 mod downlink;
 mod handover;
 mod limits;
+mod queueing;
 mod rig;
 mod stream;
 mod uplink;

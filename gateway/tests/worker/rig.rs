@@ -201,7 +201,12 @@ impl Rig {
 
     /// The core sends an inner packet.
     pub fn to_ue(&self, worker: usize, packet: &[u8]) {
-        let with_header = [&VirtioHeader::PLAIN[..], packet].concat();
+        self.to_ue_offloaded(worker, &VirtioHeader::default(), packet);
+    }
+
+    /// The core sends what `virtio` says.
+    pub fn to_ue_offloaded(&self, worker: usize, virtio: &VirtioHeader, packet: &[u8]) {
+        let with_header = [&virtio.encode()[..], packet].concat();
         self.seats[worker].core.send(&with_header).expect("the device takes it");
     }
 }
