@@ -5,6 +5,7 @@
 //! buffer per completion; the arena is then cut into smaller ones.
 
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -186,6 +187,17 @@ impl RecvPool {
         // SAFETY: `claim` made the run inside its buffer, and so inside the arena; runs never overlap, the
         // kernel writes only behind what it has filled, and the borrow of `self` keeps others away.
         unsafe { std::slice::from_raw_parts_mut(self.data.base.as_ptr().add(start), incoming.len as usize) }
+    }
+
+    /// Where part of a run lies, for [`super::ring::Ring::parts_mut`]; `None` outside the run.
+    pub(super) fn part(&self, incoming: &Incoming, part: Range<usize>) -> Option<NonNull<[u8]>> {
+        let run = usize::from(incoming.buffer) * self.buffer_len + incoming.offset as usize;
+        if part.start > part.end || part.end > incoming.len() {
+            return None;
+        }
+        // SAFETY: `claim` made the run inside the arena, and the part lies inside the run.
+        let start = unsafe { self.data.base.add(run + part.start) };
+        Some(NonNull::slice_from_raw_parts(start, part.len()))
     }
 
     /// Gives a run back; its buffer goes to the kernel again once nobody uses it.

@@ -14,6 +14,7 @@ mod footprint;
 mod gather;
 pub mod inbox;
 mod lifecycle;
+mod opening;
 mod orders;
 mod outlet;
 mod pace;
@@ -45,6 +46,7 @@ use counters::{DropReason, WorkerCounters};
 use flow_queue::{FlowQueues, SUPER_LEN};
 use gather::Gather;
 use inbox::{ToControl, ToWorker};
+use opening::Opening;
 use outlet::Outlet;
 use sad::Sad;
 
@@ -201,6 +203,8 @@ struct Worker {
     sad: Sad,
     blocks: BlockPool,
     outlet: Outlet,
+    /// Frames to be opened together; absent only while they are.
+    opening: Option<Box<Opening>>,
     flow_queues: FlowQueues,
     flow_hasher: ahash::RandomState,
     /// Packets wait for a send block.
@@ -269,6 +273,7 @@ impl Worker {
             sad: Sad::default(),
             blocks: BlockPool::new(limits.send_memory),
             outlet: Outlet::new(params.device),
+            opening: Some(Box::new(Opening::new())),
             flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, inner.mtu),
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
@@ -313,7 +318,7 @@ impl Worker {
                 let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
             }
-            self.outlet.flush(&mut self.ring, &self.counters);
+            self.flush_uplink();
             self.read_device();
             self.report_late();
             self.feed_starved();

@@ -17,6 +17,8 @@ const STOP_WITHIN: Duration = Duration::from_millis(500);
 impl Worker {
     /// Handles what is in the inbox, bounded; what is left wakes the worker again.
     pub(super) fn on_woken(&mut self) {
+        // What came before an order is not to find its SA removed.
+        self.finish_opening();
         for _ in 0..ORDERS_PER_TURN {
             let Ok(order) = self.inbox.try_recv() else { return };
             self.on_order(order);

@@ -123,6 +123,31 @@ impl Outlet {
         octets.and_then(|octets| octets.get_mut(place.range.clone())).unwrap_or_default()
     }
 
+    /// The octets at all of `places`, which are whole frames in the order they were held.
+    pub fn frames<'a, const N: usize>(
+        &'a mut self,
+        ring: &'a mut Ring,
+        places: impl Iterator<Item = &'a Place> + Clone,
+    ) -> [&'a mut [u8]; N] {
+        let mut slices: [&mut [u8]; N] = std::array::from_fn(|_| Default::default());
+        let lent = &self.lent;
+        let parts = places.clone().enumerate().filter_map(|(at, place)| match place.buffer {
+            Buffer::Lent(index) => Some((at, lent.get(index)?, place.range.clone())),
+            Buffer::Owned(_) => None,
+        });
+        ring.parts_mut(parts, &mut slices);
+        let mut owned = self.owned.iter_mut().enumerate();
+        for (at, place) in places.enumerate() {
+            if let Buffer::Owned(index) = place.buffer
+                && let Some((_, octets)) = owned.find(|(other, _)| *other == index)
+                && let Some(frame) = octets.get_mut(place.range.clone())
+            {
+                slices[at] = frame;
+            }
+        }
+        slices
+    }
+
     fn bytes<'a>(&'a self, ring: &'a Ring, place: &Place) -> &'a [u8] {
         let octets = match place.buffer {
             Buffer::Lent(index) => self.lent.get(index).map(|incoming| ring.bytes(incoming)),

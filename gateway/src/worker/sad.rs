@@ -35,6 +35,11 @@ pub(super) struct Child {
 }
 
 impl Child {
+    /// Whether the downlink waits for the UE's first packet on this SA.
+    pub fn is_standby(&self) -> bool {
+        self.standby_for.is_some()
+    }
+
     /// Whether an uplink packet lies inside the selectors (RFC 4301 §5.2).
     pub fn admits_uplink(&self, inner: &InnerHeader) -> bool {
         any(&self.remote_ts, inner.src, inner.proto, inner.src_port)
@@ -196,11 +201,6 @@ impl Sad {
         if let Some(child) = self.children.get_mut(&spi) {
             child.standby_for = None;
         }
-    }
-
-    /// Whether the downlink waits for the UE's first packet on this SA.
-    pub fn is_standby(&self, spi: EspSpi) -> bool {
-        self.children.get(&spi).is_some_and(|child| child.standby_for.is_some())
     }
 
     pub fn session_of(&self, addr: IpAddr) -> Option<SessionId> {

@@ -1,16 +1,20 @@
 //! UE to core: octets to frames, frames to packets, packets to the inner device.
 
 use std::mem;
+use std::net::IpAddr;
 
-use codec::esp::{EspError, EspSpi, OpenedKind};
+use ahash::AHashSet;
+use codec::esp::{EspError, EspSpi, OpenBatch, OpenedKind};
 use codec::ip::{self, InnerHeader};
 use codec::stream::{FrameError, FrameKind, Next, classify};
 
 use super::conn::State;
 use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
+use super::opening::Waiting;
 use super::outlet::Place;
-use super::{UNFINISHED_FREE, Worker};
+use super::sad::Child;
+use super::{InnerConfig, UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::Received;
 use crate::types::{SessionId, WorkerId};
@@ -19,9 +23,9 @@ use crate::types::{SessionId, WorkerId};
 const ACTIVITY_REPORT_S: u64 = 5;
 
 /// An authenticated inner packet that may go to the core.
-struct Admitted {
+struct Inner {
     place: Place,
-    inner: InnerHeader,
+    header: InnerHeader,
 }
 
 impl Worker {
@@ -101,7 +105,7 @@ impl Worker {
         }
         self.settle_carry(slot);
         if self.outlet.is_full() {
-            self.outlet.flush(&mut self.ring, &self.counters);
+            self.flush_uplink();
         }
     }
 
@@ -191,32 +195,38 @@ impl Worker {
     }
 
     fn on_esp(&mut self, slot: u32, spi: EspSpi, body: Place) {
+        if self.opening.as_ref().is_some_and(|opening| opening.is_full()) {
+            self.finish_opening();
+        }
         match self.open_esp(slot, spi, &body) {
-            Ok(Admitted { place, inner }) => {
-                self.outlet.push(&mut self.ring, &self.counters, place, &inner);
-            }
-            Err(Refused::Drop(reason)) => {
-                self.counters.dropped(reason);
-            }
-            Err(Refused::Bad(reason)) => {
-                self.bad_message(slot, reason);
-            }
-            Err(Refused::Close(reason)) => {
+            Ok(Some(inner)) => self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header),
+            Ok(None) => {}
+            Err(refused) => self.refuse(slot, &body, refused),
+        }
+    }
+
+    /// What becomes of a frame that yields no packet.
+    fn refuse(&mut self, slot: u32, body: &Place, refused: Refused) {
+        match refused {
+            Refused::Drop(reason) => self.counters.dropped(reason),
+            Refused::Bad(reason) => self.bad_message(slot, reason),
+            Refused::Close(reason) => {
                 // D6: this connection alone; the SA and its other connections are untouched.
                 self.counters.dropped(reason);
                 self.close(slot, CloseCause::AuthFailed);
             }
-            Err(Refused::Elsewhere(owner)) => {
-                let octets = self.outlet.octets(&mut self.ring, &body).to_vec();
+            Refused::Elsewhere(owner) => {
+                let octets = self.outlet.octets(&mut self.ring, body).to_vec();
                 self.begin_move(slot, owner, None);
                 self.requeue(slot, &octets);
             }
         }
     }
 
-    /// Everything between an ESP frame and a packet that may go to the core. Nothing of the SA or the
-    /// session changes before the ICV verifies.
-    fn open_esp(&mut self, slot: u32, spi: EspSpi, body: &Place) -> Result<Admitted, Refused> {
+    /// Everything between an ESP frame and a packet that may go to the core; `None` when it waits for the
+    /// others of the turn. Nothing of the SA or the session changes before the ICV verifies.
+    fn open_esp(&mut self, slot: u32, spi: EspSpi, body: &Place) -> Result<Option<Inner>, Refused> {
+        let id = self.conns.id(slot).ok_or(Refused::Drop(DropReason::NoConnection))?;
         let conn = self.conns.get_mut(slot).ok_or(Refused::Drop(DropReason::NoConnection))?;
         let Some(child) = self.sad.child_mut(spi) else {
             if self.sad.is_retired(spi) {
@@ -229,30 +239,70 @@ impl Worker {
             }
             return Err(Refused::Bad(DropReason::UnknownSpi));
         };
-        let session = child.session;
-        if conn.session.is_some_and(|bound| bound != session) {
+        if conn.session.is_some_and(|bound| bound != child.session) {
             return Err(Refused::Bad(DropReason::ForeignSpi));
         }
         let octets = self.outlet.octets(&mut self.ring, body);
+        if !child.inbound.suite().cipher.is_aead()
+            && let Some(opening) = &mut self.opening
+        {
+            let frame = Waiting { conn: id, spi, body: body.clone() };
+            opening.push(&mut child.inbound, octets, frame).map_err(refused)?;
+            return Ok(None);
+        }
         let opened = child.inbound.open(octets).map_err(refused)?;
-        conn.bad_in_a_row = 0;
-        let verdict = if opened.kind == OpenedKind::Dummy {
-            Err(DropReason::Dummy)
-        } else {
-            let clamp_to = self.inner.mtu;
-            admit(&self.inner, &self.local_addrs, child, &mut octets[opened.payload.clone()], clamp_to)
-        };
-        self.on_authentic(slot, spi, session);
-        let inner = verdict.map_err(Refused::Drop)?;
-        Ok(Admitted { place: body.part(opened.payload), inner })
+        let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
+        let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
+        self.conclude(slot, accepted, body.part(opened.payload)).map(Some)
     }
 
-    /// A fresh authentic packet arrived: it moves the session to this connection (RFC 9329 §6.1), and the
-    /// downlink to its SA.
-    fn on_authentic(&mut self, slot: u32, spi: EspSpi, id: SessionId) {
-        if self.sad.is_standby(spi) {
+    /// Opens the frames that wait and hands them on in their order.
+    pub(super) fn finish_opening(&mut self) {
+        let Some(mut opening) = self.opening.take_if(|opening| !opening.batch.is_empty()) else { return };
+        opening.run(&mut self.outlet, &mut self.ring);
+        for (position, frame) in opening.frames.drain(..).enumerate() {
+            match self.finish_esp(&opening.batch, position, &frame) {
+                Ok(inner) => self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header),
+                Err(refused) => self.refuse(frame.conn.slot, &frame.body, refused),
+            }
+        }
+        opening.batch.clear();
+        self.opening = Some(opening);
+    }
+
+    fn finish_esp(&mut self, batch: &OpenBatch, position: usize, frame: &Waiting) -> Result<Inner, Refused> {
+        // An earlier frame of the batch may have closed the connection.
+        let conn = self.conns.find(frame.conn).filter(|conn| conn.is_open());
+        conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
+        let child = self.sad.child_mut(frame.spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
+        let octets = self.outlet.octets(&mut self.ring, &frame.body);
+        let opened = child.inbound.finish_open(batch, position, octets).map_err(refused)?;
+        let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
+        let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
+        self.conclude(frame.conn.slot, accepted, frame.body.part(opened.payload))
+    }
+
+    /// Takes an authentic packet: what it says about its sender first, whatever becomes of it then.
+    fn conclude(&mut self, slot: u32, accepted: Accepted, place: Place) -> Result<Inner, Refused> {
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.bad_in_a_row = 0;
+        }
+        if let Some(spi) = accepted.promote {
             self.sad.promote(spi);
         }
+        self.on_authentic(slot, accepted.session);
+        let header = accepted.verdict.map_err(Refused::Drop)?;
+        Ok(Inner { place, header })
+    }
+
+    /// Ends the turn of the uplink: everything that was received leaves.
+    pub(super) fn flush_uplink(&mut self) {
+        self.finish_opening();
+        self.outlet.flush(&mut self.ring, &self.counters);
+    }
+
+    /// A fresh authentic packet arrived: it moves the session to this connection (RFC 9329 §6.1).
+    fn on_authentic(&mut self, slot: u32, id: SessionId) {
         let Some(session) = self.sad.session_mut(id) else { return };
         session.active_s = self.now_s;
         let report = self.now_s.saturating_sub(session.reported_s) >= ACTIVITY_REPORT_S;
@@ -270,6 +320,31 @@ impl Worker {
         if report {
             self.report(ToControl::EspActivity { session: id });
         }
+    }
+}
+
+/// What an authentic packet says, and whether it may go on.
+struct Accepted {
+    session: SessionId,
+    /// The SA whose first packet this is: the downlink leaves the one it replaces.
+    promote: Option<EspSpi>,
+    verdict: Result<InnerHeader, DropReason>,
+}
+
+impl Accepted {
+    fn new(
+        config: &InnerConfig,
+        local_addrs: &AHashSet<IpAddr>,
+        child: &Child,
+        kind: OpenedKind,
+        packet: &mut [u8],
+    ) -> Self {
+        let verdict = match kind {
+            OpenedKind::Dummy => Err(DropReason::Dummy),
+            _ => admit(config, local_addrs, child, packet),
+        };
+        let promote = child.is_standby().then(|| child.inbound.spi());
+        Self { session: child.session, promote, verdict }
     }
 }
 
@@ -299,11 +374,10 @@ fn refused(error: EspError) -> Refused {
 
 /// Selectors, isolation and MSS clamp of an uplink packet; its header.
 fn admit(
-    config: &super::InnerConfig,
-    local_addrs: &ahash::AHashSet<std::net::IpAddr>,
-    child: &super::sad::Child,
+    config: &InnerConfig,
+    local_addrs: &AHashSet<IpAddr>,
+    child: &Child,
     packet: &mut [u8],
-    mtu: u16,
 ) -> Result<InnerHeader, DropReason> {
     let inner = InnerHeader::parse(packet).map_err(|_| DropReason::BadInnerPacket)?;
     if !child.admits_uplink(&inner) {
@@ -317,6 +391,6 @@ fn admit(
             return Err(DropReason::UeToUe);
         }
     }
-    ip::clamp_mss(packet, mtu);
+    ip::clamp_mss(packet, config.mtu);
     Ok(inner)
 }

@@ -1,6 +1,7 @@
 //! Connections on the ring: accept, receive, send, and the descriptors behind slots.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use io_uring::squeue::Entry;
@@ -184,6 +185,31 @@ impl Ring {
     /// The octets of a run, writable in place.
     pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
         self.lanes[incoming.lane()].stream.bytes_mut(incoming)
+    }
+
+    /// Parts of runs, all writable at once: what lies at place `n` of `slices` for each `(n, run, range)`.
+    ///
+    /// # Panics
+    /// When two of them overlap or one is outside its run: they are frames of the streams, which do neither.
+    pub fn parts_mut<'a, const N: usize>(
+        &'a mut self,
+        parts: impl Iterator<Item = (usize, &'a Incoming, Range<usize>)>,
+        slices: &mut [&'a mut [u8]; N],
+    ) {
+        let mut seen = [(0_usize, 0_usize); N];
+        let mut count = 0;
+        for (place, run, range) in parts {
+            let part = self.lanes[run.lane()].stream.part(run, range).expect("inside its run");
+            let start = part.as_ptr().cast::<u8>().addr();
+            seen[count] = (start, start + part.len());
+            count += 1;
+            // SAFETY: the part lies inside a run, which the kernel is done with; it overlaps none of the
+            // others, or the check below ends the process before any is used; `self` stays borrowed as long
+            // as the slices live.
+            slices[place] = unsafe { &mut *part.as_ptr() };
+        }
+        seen[..count].sort_unstable();
+        assert!(seen[..count].is_sorted_by(|one, next| one.1 <= next.0), "frames do not overlap");
     }
 
     /// Gives a run of received octets back.
