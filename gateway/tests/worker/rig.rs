@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use codec::OsRandom;
-use codec::esp::{EspCipher, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
+use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
 use codec::ip::VirtioHeader;
 use crossbeam::channel::bounded;
 use gateway::io::sockets::listen_tcp;
@@ -26,8 +26,6 @@ pub const REPORTS_MAX: usize = 4096;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 pub const SUITE: EspSuite = EspSuite { cipher: EspCipher::Aes128Gcm16, integ: None, esn: true };
 pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-const KEY_IN: [u8; 20] = [1; 20];
-const KEY_OUT: [u8; 20] = [2; 20];
 
 /// One worker seen from outside.
 pub struct Seat {
@@ -268,6 +266,16 @@ impl Ue {
         ue
     }
 
+    /// As [`Self::install`], with AES-CBC and HMAC: the worker opens such packets in batches.
+    pub fn install_cbc(rig: &Rig, worker: usize, number: u8) -> Self {
+        let spi_in = WorkerId(worker as u8).spi(0x1_0000 * (u32::from(number) + 1)).expect("not reserved");
+        let suite =
+            EspSuite { cipher: EspCipher::Aes256Cbc, integ: Some(EspInteg::HmacSha2_256_128), esn: true };
+        let ue = Self::install_suite(rig, worker, number, spi_in, None, suite);
+        rig.fence(worker);
+        ue
+    }
+
     pub fn install_child(
         rig: &Rig,
         worker: usize,
@@ -275,8 +283,19 @@ impl Ue {
         spi_in: EspSpi,
         replaces: Option<EspSpi>,
     ) -> Self {
+        Self::install_suite(rig, worker, number, spi_in, replaces, SUITE)
+    }
+
+    fn install_suite(
+        rig: &Rig,
+        worker: usize,
+        number: u8,
+        spi_in: EspSpi,
+        replaces: Option<EspSpi>,
+        suite: EspSuite,
+    ) -> Self {
         let spi_out = EspSpi(0xe000_0000 | spi_in.0);
-        let keys = |octets: &[u8]| EspKeys::new(&SUITE, octets).expect("right length");
+        let keys = |octet: u8| EspKeys::new(&suite, &vec![octet; suite.keymat_len()]).expect("right length");
         let addr = Ipv4Addr::new(10, 64, 0, number + 1);
         let any =
             |addr: IpAddr, last: IpAddr| TsRange { first: addr, last, protocol: 0, ports: (0, u16::MAX) };
@@ -285,9 +304,9 @@ impl Ue {
             worker: WorkerId(worker as u8),
             spi_in,
             spi_out,
-            suite: SUITE,
-            keys_in: keys(&KEY_IN),
-            keys_out: keys(&KEY_OUT),
+            suite,
+            keys_in: keys(1),
+            keys_out: keys(2),
             local_ts: vec![any([0, 0, 0, 0].into(), [255, 255, 255, 255].into())],
             remote_ts: vec![any(addr.into(), addr.into())],
             inner: vec![addr.into()],
@@ -299,8 +318,8 @@ impl Ue {
             session: SessionId(u64::from(number)),
             addr,
             spi_in,
-            outbound: OutboundSa::new(spi_in, SUITE, keys(&KEY_IN), &mut OsRandom),
-            inbound: InboundSa::new(spi_out, SUITE, keys(&KEY_OUT), 128),
+            outbound: OutboundSa::new(spi_in, suite, keys(1), &mut OsRandom),
+            inbound: InboundSa::new(spi_out, suite, keys(2), 128),
         }
     }
 

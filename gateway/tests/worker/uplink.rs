@@ -57,6 +57,38 @@ fn d6_a_bad_icv_closes_only_its_connection() {
 }
 
 #[test]
+fn cbc_packets_of_many_ues_open_together_and_each_bad_one_fails_alone() {
+    let rig = Rig::new(1);
+    let mut ues: Vec<(Ue, Peer)> =
+        (0..5).map(|number| (Ue::install_cbc(&rig, 0, number), Peer::connect(&rig, 0))).collect();
+    // UE 4 forges its third packet of 60, UE 3 sends each twice; more than one batch in all.
+    const PACKETS: u8 = 60;
+    for (number, (ue, peer)) in ues.iter_mut().enumerate() {
+        let mut stream = Vec::new();
+        for packet in 0..PACKETS {
+            let mut frame = ue.frame_to(CORE, &[number as u8, packet, 7, 7]);
+            if (number, packet) == (4, 2) {
+                *frame.last_mut().expect("not empty") ^= 1;
+            }
+            stream.extend_from_slice(&frame.repeat(if number == 3 { 2 } else { 1 }));
+        }
+        peer.send(&stream);
+    }
+    let mut next = [0; 5];
+    for _ in 0..4 * usize::from(PACKETS) + 2 {
+        let packet = rig.core_receives(0);
+        let &[.., number, index, _, _] = &packet[..] else { panic!("short") };
+        assert_eq!(index, next[usize::from(number)], "UE {number}");
+        next[usize::from(number)] += 1;
+    }
+    assert_eq!(next, [PACKETS, PACKETS, PACKETS, PACKETS, 2]);
+    rig.until("replays", PACKETS.into(), |rig| rig.drops(0, "replayed"));
+    rig.until("forged", 1, |rig| rig.drops(0, "bad_icv"));
+    rig.until("closed", 1, |rig| rig.closes(0, "auth_failed"));
+    assert!(rig.core_is_silent(0), "nothing behind the forged packet");
+}
+
+#[test]
 fn r9329_6_1_9_a_connection_with_a_session_does_not_carry_another() {
     let rig = Rig::new(1);
     let (mut ue, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));

@@ -142,21 +142,19 @@ impl Ring {
         self.push_on(self.place(slot).0, cancel, Token::new(Kind::Ignored, 0, 0));
     }
 
-    /// Ends the receive and the send of the slot; their last completions still come.
+    /// Ends the receive and the send of the slot; their last completions still come, and
+    /// [`Completion::Stopped`] when both have been told.
     ///
-    /// The slot must stay as it is until [`Completion::Stopped`]: this names the connection by its slot, and
-    /// would end what runs on the next one in it. A shutdown would do the same and wait for a kernel thread.
+    /// Each is found by its token: to look for all operations of a descriptor the kernel would walk those of
+    /// every connection of the ring. A shutdown would end them too and wait for a kernel thread.
     pub fn stop(&mut self, slot: u32) {
-        self.push_on_slot(slot, Kind::Stop, |file| {
-            let on_it = match file {
-                Target::Direct(fd) => types::CancelBuilder::fd(fd),
-                Target::Plain(fd) => types::CancelBuilder::fd(fd),
-            };
-            opcode::AsyncCancel2::new(on_it.all()).build()
-        });
-        if let Some(entry) = self.slots.get_mut(slot as usize) {
-            entry.stopping = true;
-        }
+        self.cancel_receive(slot);
+        let lane = self.place(slot).0;
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        entry.stopping = true;
+        let generation = entry.generation;
+        let cancel = opcode::AsyncCancel::new(Token::new(Kind::Send, generation, slot).0).build();
+        self.push_on(lane, cancel, Token::new(Kind::Stop, generation, slot));
     }
 
     /// Remembers a slot whose receive ended with [`Received::Starved`].
