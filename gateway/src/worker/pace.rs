@@ -61,10 +61,11 @@ impl Pace {
         let elapsed = now.saturating_duration_since(since);
         let before = self.class;
         if elapsed < AHEAD {
-            // At least this many in ten milliseconds.
-            self.class = self.class.max(class_within(self.octets));
+            // A short burst shows a rate as well, but for what the socket took in and has not sent.
+            let sent = self.octets.saturating_sub(*self.in_socket() as usize);
+            self.class = self.class.max(class_within(ahead_at(sent, elapsed)));
         } else {
-            let ahead = (self.octets as u128 * AHEAD.as_nanos() / elapsed.as_nanos()) as usize;
+            let ahead = ahead_at(self.octets, elapsed);
             let class = class_within(ahead);
             // A quarter below the present step counts as the same.
             let slower = more && class_within(ahead + ahead / 3) < self.class;
@@ -78,6 +79,11 @@ impl Pace {
         }
         self.class != before
     }
+}
+
+/// What the rate of `octets` in `elapsed` makes in the time ahead.
+fn ahead_at(octets: usize, elapsed: Duration) -> usize {
+    (octets as u128 * AHEAD.as_nanos() / elapsed.as_nanos().max(1)) as usize
 }
 
 /// The largest step within `octets`, or the least.
@@ -136,6 +142,28 @@ mod tests {
             told += run(&mut pace, &mut now, octets, MS, 10);
         }
         assert_eq!(told, 0);
+    }
+
+    #[test]
+    fn short_bursts_that_leave_at_once_show_a_fast_connection() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for _ in 0..3 {
+            pace.begin(now);
+            now += Duration::from_micros(100);
+            pace.sent(32 << 10, true, now);
+            now += Duration::from_micros(100);
+            pace.sent(32 << 10, false, now);
+            now += MS;
+        }
+        assert_eq!(pace.sealed_max(), 256 << 10);
+    }
+
+    #[test]
+    fn what_the_socket_takes_in_is_no_rate() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        pace.begin(now);
+        now += Duration::from_micros(50);
+        assert!(!pace.sent(32 << 10, false, now));
     }
 
     #[test]
