@@ -40,6 +40,11 @@ impl Block {
         &self.octets[..self.used]
     }
 
+    /// The frames, to be encrypted where they lie.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.octets[..self.used]
+    }
+
     /// How many frames it holds.
     pub fn frames(&self) -> u32 {
         self.frames

@@ -98,6 +98,8 @@ impl Worker {
             Err(Refused::Elsewhere(_)) => self.counters.dropped(DropReason::NoSession),
             Err(Refused::TooBig) => self.counters.dropped(DropReason::TooBig),
         }
+        // The next order may close the connection or move it with its blocks.
+        self.sealing.run(&mut self.conns);
     }
 
     /// Finds the UE of a packet and what is to be sealed of it.
@@ -163,6 +165,9 @@ impl Worker {
     /// # Errors
     /// Why what is left of the packet is lost.
     fn seal_now(&mut self, aim: &mut Aim, packet: &mut [u8]) -> Result<(), DropReason> {
+        if self.sealing.room() < aim.segmenter.remaining() {
+            self.sealing.run(&mut self.conns);
+        }
         let conn = self.conns.get_mut(aim.slot).filter(|conn| conn.can_send());
         let queue = &mut conn.ok_or(DropReason::NoConnection)?.queue;
         if queue.waiting.is_some() {
@@ -174,6 +179,10 @@ impl Worker {
         let (mut packets, mut octets) = (0, 0);
         let result = loop {
             let Some(len) = aim.segmenter.peek_len() else { break Ok(()) };
+            if self.sealing.is_full() {
+                // What is left of the packet waits for the next batch.
+                break Ok(());
+            }
             let frame_len = child.outbound.frame_len(len);
             if !self.inner.flow_queue {
                 if queue.octets + frame_len > self.limits.send_queue_octets {
@@ -186,7 +195,8 @@ impl Worker {
                 break Ok(());
             }
             let Some(range) = aim.segmenter.next(packet, false) else { break Ok(()) };
-            if let Err(reason) = queue.seal(&mut child.outbound, &packet[range]) {
+            if let Err(reason) = queue.seal(&mut child.outbound, &packet[range], aim.slot, &mut self.sealing)
+            {
                 self.counters.dropped(reason);
                 break Err(reason);
             }

@@ -19,6 +19,7 @@ mod orders;
 mod outlet;
 mod pace;
 mod sad;
+mod sealing;
 mod send;
 mod uplink;
 
@@ -49,6 +50,7 @@ use inbox::{ToControl, ToWorker};
 use opening::Opening;
 use outlet::Outlet;
 use sad::Sad;
+use sealing::Sealing;
 
 /// Longest sleep of an idle worker; deadlines are kept to about this.
 const TICK: Duration = Duration::from_millis(1000);
@@ -205,6 +207,8 @@ struct Worker {
     outlet: Outlet,
     /// Frames to be opened together; absent only while they are.
     opening: Option<Box<Opening>>,
+    /// Frames in the clear in send blocks: none but between reading the device and flushing.
+    sealing: Sealing,
     flow_queues: FlowQueues,
     flow_hasher: ahash::RandomState,
     /// Packets wait for a send block.
@@ -274,6 +278,7 @@ impl Worker {
             blocks: BlockPool::new(limits.send_memory),
             outlet: Outlet::new(params.device),
             opening: Some(Box::new(Opening::new())),
+            sealing: Sealing::new(),
             flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, inner.mtu),
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,

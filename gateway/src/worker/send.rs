@@ -9,6 +9,7 @@ use super::conn::{Conn, SendQueue, State};
 use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
 use super::sad::Child;
+use super::sealing::Sealing;
 use crate::io::block::{Block, BlockPool};
 use crate::types::{ConnId, SessionId};
 
@@ -26,6 +27,9 @@ const FRAME_OVERHEAD_MAX: usize = 96;
 
 /// Octets of queued packets that are sealed before the loop turns to what has arrived meanwhile.
 const ROUND_OCTETS: usize = 1 << 20;
+
+/// Frames that fit the sealing batch at the start of a UE's turn, at least.
+const SEALING_ROOM: usize = 32;
 
 /// Frames that a connection may always have sealed and unsent, however slow it is.
 const SEALED_FRAMES: usize = 2;
@@ -67,16 +71,26 @@ impl SendQueue {
         }
     }
 
-    /// Seals a packet behind what is queued; its room has been reserved.
-    pub(super) fn seal(&mut self, outbound: &mut OutboundSa, packet: &[u8]) -> Result<(), DropReason> {
-        let block = self.blocks.back_mut().ok_or(DropReason::SendMemory)?;
-        let len = outbound.seal_frame(packet, block.room()).map_err(|error| match error {
+    /// Seals a packet behind what is queued, or lays it out to be sealed with others before the turn ends; its
+    /// room has been reserved.
+    pub(super) fn seal(
+        &mut self,
+        outbound: &mut OutboundSa,
+        packet: &[u8],
+        slot: u32,
+        sealing: &mut Sealing,
+    ) -> Result<(), DropReason> {
+        let sealed = if outbound.suite().cipher.is_aead() {
+            let block = self.blocks.back_mut().ok_or(DropReason::SendMemory)?;
+            outbound.seal_frame(packet, block.room()).inspect(|&len| block.commit(len))
+        } else {
+            sealing.lay_out(outbound, packet, slot, &mut self.blocks)
+        };
+        self.octets += sealed.map_err(|error| match error {
             SealError::SequenceExhausted => DropReason::SequenceExhausted,
             SealError::NotIp => DropReason::BadInnerPacket,
             SealError::TooLong | SealError::OutputTooSmall => DropReason::TooBig,
         })?;
-        block.commit(len);
-        self.octets += len;
         Ok(())
     }
 }
@@ -120,6 +134,8 @@ impl Worker {
     /// something queued and none in flight.
     pub(super) fn flush(&mut self) {
         self.serve_round();
+        // Nothing leaves in the clear.
+        self.sealing.run(&mut self.conns);
         while let Some(slot) = self.dirty.pop() {
             let Some(conn) = self.conns.get_mut(slot) else { continue };
             conn.dirty = false;
@@ -141,6 +157,9 @@ impl Worker {
         while octets < ROUND_OCTETS
             && let Some(slot) = self.flow_queues.next_turn()
         {
+            if self.sealing.room() < SEALING_ROOM {
+                self.sealing.run(&mut self.conns);
+            }
             match self.serve(slot) {
                 Served::Done(sealed) => octets += sealed,
                 Served::NoBlock => {
@@ -170,7 +189,7 @@ impl Worker {
                 break Served::Done(sealed);
             }
             let expected = conn.queue.pace.sealed_max();
-            let over = self.flow_queues.turn_is_over(ue);
+            let over = self.flow_queues.turn_is_over(ue) || self.sealing.is_full();
             let reserved = over || conn.queue.reserve(&mut self.blocks, frame_max, expected);
             if over || !reserved {
                 self.flow_queues.activate(ue);
@@ -183,9 +202,11 @@ impl Worker {
             let packet = self.flow_queues.bytes(&segment);
             let len = packet.len();
             let result = match self.sad.child_mut(segment.spi_in) {
-                Some(child) => conn.queue.seal(&mut child.outbound, packet).inspect(|()| {
-                    high = high.or(sequence_runs_out(child).then_some((child.session, segment.spi_in)));
-                }),
+                Some(child) => {
+                    conn.queue.seal(&mut child.outbound, packet, slot, &mut self.sealing).inspect(|()| {
+                        high = high.or(sequence_runs_out(child).then_some((child.session, segment.spi_in)));
+                    })
+                }
                 None => Err(DropReason::NoSession),
             };
             self.flow_queues.release(segment);

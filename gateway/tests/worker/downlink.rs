@@ -31,6 +31,39 @@ fn packets_reach_their_ue_in_order_and_nobody_else() {
 }
 
 #[test]
+fn cbc_packets_of_many_ues_are_sealed_together_and_reach_each_in_order() {
+    let rig = Rig::new(1);
+    let mut ues: Vec<(Ue, Peer)> = (0..6)
+        .map(|number| {
+            let (mut ue, mut peer) = (Ue::install_cbc(&rig, 0, number), Peer::connect(&rig, 0));
+            peer.send(&ue.frame_to(CORE, b"attach"));
+            rig.core_receives(0);
+            (ue, peer)
+        })
+        .collect();
+    // More than a batch, the UEs in turn, lengths that need every padding.
+    let payload = |number: usize, packet: usize| vec![(number * 16 + packet) as u8; 100 + packet * 13];
+    std::thread::scope(|scope| {
+        let addrs: Vec<Ipv4Addr> = ues.iter().map(|(ue, _)| ue.addr).collect();
+        let rig = &rig;
+        scope.spawn(move || {
+            for packet in 0..80 {
+                for (number, addr) in addrs.iter().enumerate() {
+                    rig.to_ue(0, &udp(CORE, *addr, &payload(number, packet)));
+                }
+            }
+        });
+        for packet in 0..80 {
+            for (number, (ue, peer)) in ues.iter_mut().enumerate() {
+                let wanted = udp(CORE, ue.addr, &payload(number, packet));
+                assert_eq!(ue.open(peer.receive()), wanted, "UE {number}, packet {packet}");
+            }
+        }
+    });
+    assert_eq!(rig.seats[0].counters.downlink_packets.get(), 480);
+}
+
+#[test]
 fn r9329_6_1_15_only_a_fresh_authentic_message_moves_the_downlink() {
     let rig = Rig::new(1);
     let (mut ue, mut old) = attached(&rig, 0, 0);

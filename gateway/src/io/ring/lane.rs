@@ -32,7 +32,7 @@ pub enum Sleep {
     No,
     /// Until there is one, at most so long.
     AtMost(Duration),
-    /// As [`Sleep::AtMost`], but for [`GATHER_US`] even when there is one already: under load, more of them
+    /// As [`Sleep::AtMost`], but for 50 us even when there is one already: under load, more of them
     /// in a turn cost less each (Linux 6.12; earlier kernels do not gather).
     Gathering(Duration),
 }

@@ -1,7 +1,7 @@
 //! The engine for more UEs than a process may have open files: attach, hold, detach.
 //!
-//! One thread, one loop, several rings. Every connection is a direct descriptor of one of them ([`ring`]); a UE at rest
-//! is its IKE state and its SAs ([`ue`]), with no task, no buffer and no timer of its own. Traffic at rate belongs to the
+//! One thread, one loop, several rings. Every connection is a direct descriptor of one of them (`ring`); a UE at rest
+//! is its IKE state and its SAs (`ue`), with no task, no buffer and no timer of its own. Traffic at rate belongs to the
 //! other engine: here a trickle of voice shows that the held UEs live.
 
 mod ring;
