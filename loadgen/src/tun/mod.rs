@@ -1,7 +1,7 @@
 //! A TUN device at the end of one UE's tunnel: what the kernel routes into it leaves as ESP, and the other way round.
 //!
 //! With offloads the device hands over TCP and UDP super-packets, which are cut to its MTU while they are sealed, and takes
-//! super-packets, into which arriving segments are joined ([`Joiner`]). The device is read when the connection can take a
+//! super-packets, into which arriving segments are joined (`Joiner`). The device is read when the connection can take a
 //! write, and not before: what does not fit waits in the device's own queue, where the kernel's congestion control sees it.
 
 mod joiner;
