@@ -229,6 +229,12 @@ pub struct WorkerStats {
     /// Times a connection found no receive buffer and waited for one.
     #[serde(default)]
     pub receive_starved: u64,
+    /// Writes to the inner device that carried the uplink; a super-packet is one.
+    #[serde(default)]
+    pub device_writes: u64,
+    /// Downlink packets marked as having met congestion instead of dropped (RFC 3168).
+    #[serde(default)]
+    pub ecn_marked: u64,
     /// CPU time of its thread.
     pub cpu_s: f64,
 }

@@ -94,6 +94,10 @@ impl Collector for Snapshot {
         let starved = stats.workers.iter().map(|worker| worker.receive_starved).sum();
         let help = "Times a connection found no receive buffer and waited for one";
         out.counter("receive_starved", help, None, starved)?;
+        let writes = stats.workers.iter().map(|worker| worker.device_writes).sum();
+        out.counter("device_writes", "Writes to the inner device that carried the uplink", None, writes)?;
+        let marked = stats.workers.iter().map(|worker| worker.ecn_marked).sum();
+        out.counter("ecn_marked", "Downlink packets marked with congestion, not dropped", None, marked)?;
         out.counter("control_ike_messages", "IKE messages handled", None, stats.control.ike_messages)?;
         let help = "Most messages found waiting in one worker's queue to the control thread";
         out.count("control_queue_depth_max", help, stats.control.queue_depth_max)?;

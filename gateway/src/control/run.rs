@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use codec::esp::{KEPT_CONTEXTS_DEFAULT, backend, keep_contexts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -98,8 +99,9 @@ impl ControlLoop {
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
             hang_up: signal(SignalKind::hangup()).map_err(failed)?,
         };
+        keep_contexts(KEPT_CONTEXTS_DEFAULT * self.workers.threads.len().max(1));
         // Measures the cipher libraries now rather than under the first packet.
-        let ciphers = codec::esp::backend::choose();
+        let ciphers = backend::choose();
         notify_supervisor("READY=1");
         tracing::info!(workers = self.workers.threads.len(), %ciphers, "ready");
         loop {

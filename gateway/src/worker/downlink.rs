@@ -134,9 +134,15 @@ impl Worker {
     /// of it waits.
     fn take(&mut self, mut aim: Aim, buffer: &mut Box<[u8]>, range: Range<usize>) {
         let Some(packet) = buffer.get_mut(range.clone()) else { return };
-        if let Err(reason) = self.seal_now(&mut aim, packet) {
-            let left = aim.segmenter.remaining() as u64;
-            return self.counters.dropped_many(reason, left);
+        loop {
+            if let Err(reason) = self.seal_now(&mut aim, packet) {
+                let left = aim.segmenter.remaining() as u64;
+                return self.counters.dropped_many(reason, left);
+            }
+            if !self.sealing.is_full() {
+                break;
+            }
+            self.sealing.run(&mut self.conns);
         }
         if aim.segmenter.peek_len().is_none() {
             return;
@@ -160,14 +166,12 @@ impl Worker {
         }
     }
 
-    /// Seals as much of a packet as its connection takes now: nothing while others wait for it.
+    /// Seals as much of a packet as its connection and the sealing batch take now: nothing while others wait
+    /// for the connection.
     ///
     /// # Errors
     /// Why what is left of the packet is lost.
     fn seal_now(&mut self, aim: &mut Aim, packet: &mut [u8]) -> Result<(), DropReason> {
-        if self.sealing.room() < aim.segmenter.remaining() {
-            self.sealing.run(&mut self.conns);
-        }
         let conn = self.conns.get_mut(aim.slot).filter(|conn| conn.can_send());
         let queue = &mut conn.ok_or(DropReason::NoConnection)?.queue;
         if queue.waiting.is_some() {
@@ -180,7 +184,6 @@ impl Worker {
         let result = loop {
             let Some(len) = aim.segmenter.peek_len() else { break Ok(()) };
             if self.sealing.is_full() {
-                // What is left of the packet waits for the next batch.
                 break Ok(());
             }
             let frame_len = child.outbound.frame_len(len);

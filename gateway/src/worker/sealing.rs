@@ -37,11 +37,6 @@ impl Sealing {
         self.batch.is_full()
     }
 
-    /// Frames that may be laid out before it must run.
-    pub fn room(&self) -> usize {
-        BATCH_MAX - self.batch.len()
-    }
-
     /// Lays `packet` out at the end of the last of `blocks`, those of connection `slot`; returns the octets of
     /// the frame.
     pub fn lay_out(
@@ -87,14 +82,12 @@ impl Sealing {
     fn seal(&mut self, lent: &mut [(u32, VecDeque<Block>)]) {
         let mut cursors: Vec<Cursor<'_>> = lent.iter_mut().map(Cursor::new).collect();
         let mut slices: [&mut [u8]; BATCH_MAX] = std::array::from_fn(|_| Default::default());
-        let mut last = 0;
         for (slice, frame) in slices.iter_mut().zip(&self.frames) {
-            if cursors.get(last).is_none_or(|cursor| cursor.slot != frame.slot) {
-                last = cursors.iter().position(|cursor| cursor.slot == frame.slot).unwrap_or(last);
-            }
-            if let Some(cursor) = cursors.get_mut(last) {
-                *slice = cursor.frame(frame);
-            }
+            // The connection of the frame before it, mostly: it was put to the front.
+            let found = cursors.iter().position(|cursor| cursor.slot == frame.slot);
+            let Some(at) = found else { continue };
+            cursors.swap(0, at);
+            *slice = cursors[0].frame(frame);
         }
         self.batch.run(&mut slices[..self.frames.len()]);
     }

@@ -28,9 +28,6 @@ const FRAME_OVERHEAD_MAX: usize = 96;
 /// Octets of queued packets that are sealed before the loop turns to what has arrived meanwhile.
 const ROUND_OCTETS: usize = 1 << 20;
 
-/// Frames that fit the sealing batch at the start of a UE's turn, at least.
-const SEALING_ROOM: usize = 32;
-
 /// Frames that a connection may always have sealed and unsent, however slow it is.
 const SEALED_FRAMES: usize = 2;
 
@@ -157,7 +154,7 @@ impl Worker {
         while octets < ROUND_OCTETS
             && let Some(slot) = self.flow_queues.next_turn()
         {
-            if self.sealing.room() < SEALING_ROOM {
+            if self.sealing.is_full() {
                 self.sealing.run(&mut self.conns);
             }
             match self.serve(slot) {

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr::NonNull;
 
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
@@ -194,20 +195,23 @@ impl Ring {
         parts: impl Iterator<Item = (usize, &'a Incoming, Range<usize>)>,
         slices: &mut [&'a mut [u8]; N],
     ) {
-        let mut seen = [(0_usize, 0_usize); N];
-        let mut count = 0;
+        let mut found: [Option<NonNull<[u8]>>; N] = [None; N];
         for (place, run, range) in parts {
-            let part = self.lanes[run.lane()].stream.part(run, range).expect("inside its run");
-            let start = part.as_ptr().cast::<u8>().addr();
-            seen[count] = (start, start + part.len());
-            count += 1;
-            // SAFETY: the part lies inside a run, which the kernel is done with; it overlaps none of the
-            // others, or the check below ends the process before any is used; `self` stays borrowed as long
-            // as the slices live.
-            slices[place] = unsafe { &mut *part.as_ptr() };
+            found[place] = Some(self.lanes[run.lane()].stream.part(run, range).expect("inside its run"));
         }
-        seen[..count].sort_unstable();
-        assert!(seen[..count].is_sorted_by(|one, next| one.1 <= next.0), "frames do not overlap");
+        let mut bounds = found.map(|part| {
+            let start = part.map_or(0, |part| part.as_ptr().cast::<u8>().addr());
+            start..start + part.map_or(0, |part| part.len())
+        });
+        bounds.sort_unstable_by_key(|bounds| bounds.start);
+        assert!(bounds.is_sorted_by(|one, next| one.end <= next.start), "frames do not overlap");
+        for (slice, part) in slices.iter_mut().zip(found) {
+            if let Some(mut part) = part {
+                // SAFETY: the part lies inside a run, which the kernel is done with, and overlaps none of the
+                // others, as was just checked; `self` stays borrowed as long as the slices live.
+                *slice = unsafe { part.as_mut() };
+            }
+        }
     }
 
     /// Gives a run of received octets back.
