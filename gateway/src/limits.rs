@@ -74,6 +74,11 @@ limits! {
     half_open: u32 = 32_768, 1..=1_000_000, "IKE SAs";
     /// Half-open IKE SAs from one source address. Memory: included in `half_open`.
     half_open_per_source: u32 = 8_192, 1..=1_000_000, "IKE SAs";
+    /// Half-open IKE SAs from which on an IKE_SA_INIT over UDP is answered with a cookie (RFC 7296 §2.6) and
+    /// nothing of it kept; 0 asks everybody. Memory: none.
+    cookies_from: u32 = 1_024, 0..=1_000_000, "IKE SAs";
+    /// Time after which a request of ours is sent again over UDP; twice as long each time after. Memory: none.
+    retransmit_first_ms: u32 = 1_000, 100..=30_000, "milliseconds";
     /// Time a connection has for the six octets of the stream prefix (D1). Memory: none.
     prefix_s: u32 = 8, 1..=60, "seconds";
     /// Time a connection has until a message finds or makes an IKE SA (D2). Memory: none.

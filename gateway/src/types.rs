@@ -51,6 +51,19 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    /// What a message over UDP came in on: the sockets of `worker`. They are not a connection, carry any number
+    /// of sessions, and their [`Path`] says where an answer goes.
+    pub const fn datagrams(worker: WorkerId) -> Self {
+        Self { worker, slot: u32::MAX, generation: 0 }
+    }
+
+    /// Whether this stands for the UDP sockets of a worker.
+    pub fn is_datagrams(self) -> bool {
+        self == Self::datagrams(self.worker)
+    }
+}
+
 /// One UE's session: an IKE SA and, across rekeys, its successors. Never reused within a process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
@@ -92,6 +105,29 @@ pub struct Path {
     pub local: SocketAddr,
     /// The UE's (or its NAT's) address and port.
     pub remote: SocketAddr,
+}
+
+/// The UDP port that carries IKE alone, without a non-ESP marker (RFC 7296 §2). All others carry both, as 4500
+/// does (RFC 3948 §2).
+pub const IKE_PORT: u16 = 500;
+
+impl Path {
+    /// Whether ESP may be sent on it.
+    pub fn carries_esp(&self) -> bool {
+        self.transport != Transport::Udp || self.local.port() != IKE_PORT
+    }
+}
+
+/// What a fresh authentic packet from elsewhere does to a session that lives on a UDP path. A session on TCP
+/// follows to other TCP connections always (RFC 9329 §6.1), and to UDP never but by MOBIKE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// Nothing: only MOBIKE moves it (RFC 4555 §3.5).
+    Never,
+    /// Moves it to a TCP connection.
+    Tcp,
+    /// Moves it to a TCP connection or to other UDP addresses: the UE is behind a NAT (RFC 7296 §2.23).
+    Any,
 }
 
 /// A range of addresses, ports and one protocol (RFC 7296 §3.13.1), as the packet path checks it.

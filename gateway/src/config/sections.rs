@@ -284,6 +284,8 @@ fn responder_limits(limits: &Limits) -> ResponderLimits {
         half_open_max: limits.half_open as usize,
         half_open_per_source_max: limits.half_open_per_source as usize,
         half_open_timeout: Duration::from_secs(limits.half_open_s.into()),
+        cookies_from: limits.cookies_from as usize,
+        retransmit_first: Duration::from_millis(limits.retransmit_first_ms.into()),
         children_max: limits.children_per_session as usize,
         message_len_max: limits.ike_message_octets as usize,
         ..ResponderLimits::default()

@@ -14,7 +14,7 @@ use crossbeam::channel::TrySendError;
 
 use super::responder::Transmit;
 use crate::io::steering::SteeringMap;
-use crate::types::{ChildInstall, CloseReason, ConnId, SessionId, WorkerId};
+use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 use crate::worker::InboxHandle;
 use crate::worker::inbox::ToWorker;
 
@@ -97,6 +97,11 @@ impl Dispatcher {
         }
     }
 
+    /// Makes a UDP path the session's place. Every worker has a socket of every address, so nothing moves.
+    pub fn bind_path(&mut self, session: SessionId, worker: WorkerId, path: Path, follow: Follow) {
+        self.push(worker, ToWorker::BindPath { session, path, follow });
+    }
+
     /// Removes a session from its worker and its inner addresses, as far as they are routed, from all.
     pub fn close_session(&mut self, session: SessionId, worker: WorkerId, inner: &[IpAddr]) {
         self.push(worker, ToWorker::CloseSession { session });
@@ -111,8 +116,11 @@ impl Dispatcher {
     /// Sends an IKE message; when it lets the UE use an SA of a worker other than the sending one, only
     /// once that worker has it in force.
     pub fn transmit(&mut self, transmit: Transmit) {
-        let Transmit { conn, message, after_install, owner } = transmit;
-        let send = ToWorker::Send { conn, message };
+        let Transmit { conn, path, message, after_install, owner } = transmit;
+        let send = match conn.is_datagrams() {
+            true => ToWorker::SendTo { from: conn.worker, path, message },
+            false => ToWorker::Send { conn, message },
+        };
         if after_install && owner != conn.worker {
             self.fences += 1;
             self.push(owner, ToWorker::Fence(self.fences));
@@ -140,6 +148,9 @@ impl Dispatcher {
 
     /// Sends a message about a connection to wherever the connection is.
     pub fn push_to_conn(&mut self, mut message: ToWorker) {
+        if let ToWorker::SendTo { from, .. } = message {
+            return self.push(from, message);
+        }
         let Some(conn) = conn_of(&message).map(|conn| self.current(conn)) else { return };
         readdress(&mut message, conn);
         if let ToWorker::Move { to, session, .. } = message
@@ -293,6 +304,7 @@ mod tests {
 
     use super::*;
     use crate::io::wake::Wake;
+    use crate::types::Transport;
 
     fn workers(count: usize, room: usize) -> (Dispatcher, Vec<Receiver<ToWorker>>) {
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count)
@@ -308,8 +320,14 @@ mod tests {
         ConnId { worker: WorkerId(worker), slot, generation: 1 }
     }
 
+    fn path() -> Path {
+        let addr = |text: &str| text.parse().expect("an address");
+        Path { transport: Transport::Udp, local: addr("192.0.2.1:4500"), remote: addr("198.51.100.7:40000") }
+    }
+
     fn response(conn: ConnId, owner: u8) -> Transmit {
-        Transmit { conn, message: Bytes::from_static(b"ike"), after_install: true, owner: WorkerId(owner) }
+        let (path, message) = (path(), Bytes::from_static(b"ike"));
+        Transmit { conn, path, message, after_install: true, owner: WorkerId(owner) }
     }
 
     fn names(receiver: &Receiver<ToWorker>) -> Vec<String> {
@@ -321,6 +339,8 @@ mod tests {
                 ToWorker::Move { conn, to, .. } => format!("move {} to {}", conn.slot, to.0),
                 ToWorker::Handled { conn, .. } => format!("handled {}", conn.slot),
                 ToWorker::Close { conn, .. } => format!("close {}", conn.slot),
+                ToWorker::SendTo { from, .. } => format!("send from {}", from.0),
+                ToWorker::BindPath { .. } => "bind path".into(),
                 ToWorker::Fence(fence) => format!("fence {fence}"),
                 ToWorker::StopAccepting => "stop accepting".into(),
                 _ => "other".into(),
@@ -338,6 +358,19 @@ mod tests {
         assert_eq!(names(&workers[0]), [""; 0]);
         dispatcher.fence_reached(1);
         assert_eq!(names(&workers[0]), ["send 7", "move 7 to 1"]);
+    }
+
+    #[test]
+    fn r7296_2_8_over_udp_too_a_response_waits_for_the_owner_of_the_new_sa() {
+        let (mut dispatcher, workers) = workers(2, 16);
+        dispatcher.bind_path(SessionId(1), WorkerId(1), path(), Follow::Tcp);
+        dispatcher.transmit(response(ConnId::datagrams(WorkerId(0)), 1));
+        dispatcher.transmit(response(ConnId::datagrams(WorkerId(1)), 1));
+        dispatcher.end_turn();
+        assert_eq!(names(&workers[1]), ["bind path", "fence 1", "send from 1"]);
+        assert_eq!(names(&workers[0]), [""; 0]);
+        dispatcher.fence_reached(1);
+        assert_eq!(names(&workers[0]), ["send from 0"]);
     }
 
     #[test]

@@ -138,7 +138,10 @@ impl Engine {
             Event::RemoveChild { session, worker, spi_in } => {
                 self.dispatcher.push(worker, ToWorker::RemoveChild { session, spi_in });
             }
-            Event::Bind { session, worker, conn } => self.dispatcher.bind(session, worker, conn),
+            Event::Bind { session, worker, conn, path, follow } => match conn.is_datagrams() {
+                true => self.dispatcher.bind_path(session, worker, path, follow),
+                false => self.dispatcher.bind(session, worker, conn),
+            },
             Event::CloseSession { session, worker, inner } => {
                 self.dispatcher.close_session(session, worker, &inner);
                 if let Some(skipped) = self.ended_log.allow(now) {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use codec::esp::EspSpi;
 
-use crate::types::{ChildInstall, CloseReason, ConnId, Path, SessionId, WorkerId};
+use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 
 /// To a worker.
 pub enum ToWorker {
@@ -29,6 +29,15 @@ pub enum ToWorker {
         /// Its current connection, on this worker.
         conn: ConnId,
     },
+    /// The session lives on a UDP path: send there from now on.
+    BindPath {
+        /// The session.
+        session: SessionId,
+        /// Our address and the UE's.
+        path: Path,
+        /// Whether authentic packets from elsewhere move it.
+        follow: Follow,
+    },
     /// Removes the session with all its Child SAs; its connections linger a few seconds for reuse.
     CloseSession {
         /// The session.
@@ -44,6 +53,15 @@ pub enum ToWorker {
         /// The connection.
         conn: ConnId,
         /// The IKE message, without marker and Length.
+        message: Bytes,
+    },
+    /// Sends an IKE message over UDP; dropped and counted when no socket of ours has that address.
+    SendTo {
+        /// The worker whose socket it leaves through.
+        from: WorkerId,
+        /// Our address and the UE's.
+        path: Path,
+        /// The IKE message, without marker.
         message: Bytes,
     },
     /// The control thread is done with one [`ToControl::Ike`] of this connection; it sends exactly one of

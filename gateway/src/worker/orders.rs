@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::conn::State;
-use super::counters::CloseCause;
+use super::counters::{CloseCause, DropReason};
 use super::inbox::{ToControl, ToWorker};
 use crate::types::{ChildInstall, ConnId, SessionId, WorkerId};
 
@@ -36,6 +36,8 @@ impl Worker {
                 self.counters.sas.set(self.sad.len() as u64);
             }
             ToWorker::Bind { session, conn } => self.on_bind(session, conn),
+            ToWorker::BindPath { .. } => {}
+            ToWorker::SendTo { .. } => self.counters.dropped(DropReason::IkeNoConnection),
             ToWorker::CloseSession { session } => self.close_session(session),
             ToWorker::HalfOpen { conn } => {
                 if let Some(slot) = self.slot_of(conn) {

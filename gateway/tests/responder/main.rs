@@ -9,6 +9,7 @@ mod init;
 mod lifetimes;
 mod rekey;
 mod simulation;
+mod udp;
 #[path = "../support/ue.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod ue;

@@ -213,9 +213,26 @@ impl Ue {
     pub fn init_with(&mut self, more: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
         let own = KeyExchange::generate(self.config.group, &mut self.random).expect("a key");
         let nonce = self.nonce();
+        self.write_init(own, nonce, |_| {}, more)
+    }
+
+    /// The last IKE_SA_INIT request again, with further payloads in front (RFC 7296 §2.6).
+    pub fn repeat_init(&mut self, first: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        let last = self.init.take().expect("a request to repeat");
+        self.write_init(last.own.expect("not answered yet"), last.nonce, first, |_| {})
+    }
+
+    fn write_init(
+        &mut self,
+        own: KeyExchange,
+        nonce: Vec<u8>,
+        first: impl FnOnce(&mut MessageBuilder),
+        more: impl FnOnce(&mut MessageBuilder),
+    ) -> Vec<u8> {
         let flags = Flags::new(true, false);
         let mut builder =
             MessageBuilder::new(self.spi_i, IkeSpi::ZERO, ExchangeType::IKE_SA_INIT, flags, MessageId(0));
+        first(&mut builder);
         let transforms: Vec<_> = self.ike_offer().iter().map(IkeProposal::transforms).collect();
         let offers: Vec<_> =
             transforms.iter().zip(1..).map(|(list, number)| offer(number, &[], list)).collect();

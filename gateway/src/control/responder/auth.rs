@@ -73,8 +73,7 @@ impl Responder {
                 self.core.counters.drops.bad_icv_half_open += 1;
                 // The first failure may be a mere guess; later ones are a broken or hostile connection.
                 if known {
-                    let reason = CloseReason::IkeAuthFailed;
-                    self.core.events.push_back(Event::CloseConn { conn: at.conn, reason });
+                    self.core.close_conn(at.conn, CloseReason::IkeAuthFailed);
                 }
                 return Verdict::Bad;
             }
@@ -108,7 +107,7 @@ impl Responder {
         let (Some(peer), Ok(payloads)) = (admitted, payloads) else {
             let response = self.core.seal(builder, &mut keys.key_out);
             self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
-            self.core.transmit(at.conn, response);
+            self.core.transmit(at.conn, &at.path, response);
             return;
         };
         let created = half.created;
@@ -119,13 +118,14 @@ impl Responder {
         let installed = self.core.first_child(at, &mut session, &half, &payloads, &mut builder);
         let response = self.core.seal(builder, &mut session.ike.key_out);
         session.ike.window.answered(at.now, digest, &response);
-        self.core.conns.insert(at.conn, ConnUse::Session(session.id));
+        self.core.occupy(at.conn, ConnUse::Session(session.id));
         let (id, worker) = (session.id, session.worker);
-        self.core.events.push_back(Event::Bind { session: id, worker, conn: at.conn });
+        self.core.announce(&session);
         let latency = at.now.saturating_duration_since(created);
         self.core.events.push_back(Event::Attached { session: id, latency });
         self.core.transmits.push_back(Transmit {
             conn: at.conn,
+            path: at.path,
             message: response,
             after_install: installed,
             owner: worker,
@@ -192,6 +192,8 @@ impl Responder {
             worker: at.conn.worker,
             conn: Some(at.conn),
             path: at.path,
+            behind_nat: half.behind_nat,
+            mobike: false,
             idi: peer.idi,
             idr: peer.idr,
             profile: peer.profile,

@@ -9,7 +9,7 @@ use codec::ike::{KeGroup, MessageBuilder, NotifyType, PayloadType};
 
 use super::sa::{ChildSa, Session, hard};
 use super::{Arrived, Core, EspKeyLog, Event, KeyLog, ts};
-use crate::types::{ChildInstall, TsRange};
+use crate::types::{ChildInstall, Transport, TsRange};
 
 /// What the peer asks for.
 pub(super) struct ChildRequest<'a> {
@@ -119,8 +119,8 @@ impl Core {
             old.expires = old.expires.min(now + self.config.limits.replaced_timeout);
             old.spi_in
         });
-        let inner = if session.routed { Vec::new() } else { session.inner.to_vec() };
-        session.routed = true;
+        let routed_now = !std::mem::replace(&mut session.routed, true);
+        let inner = if routed_now { session.inner.to_vec() } else { Vec::new() };
         self.events.push_back(Event::Install(Box::new(ChildInstall {
             session: session.id,
             worker: session.worker,
@@ -135,6 +135,10 @@ impl Core {
             replaces,
             replay_window: session.profile.replay_window,
         })));
+        if routed_now && session.path.transport == Transport::Udp {
+            // The packet path knows the session from here on; without this it would not know where it is.
+            self.announce(session);
+        }
         // Nearly every session has one: no room for four.
         session.children.reserve_exact(1);
         session.children.push(child);

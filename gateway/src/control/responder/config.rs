@@ -144,6 +144,10 @@ pub struct Limits {
     pub certificates_max: usize,
     /// Traffic selectors of one kind kept for a Child SA.
     pub selectors_max: usize,
+    /// Half-open IKE SAs from which on an IKE_SA_INIT over UDP is answered with a cookie first.
+    pub cookies_from: usize,
+    /// How long a request of ours waits over UDP before it is sent again; twice as long each time after.
+    pub retransmit_first: Duration,
     /// How long the peer may take to answer a request of ours before its session is deleted.
     pub request_timeout: Duration,
     /// The same for a request that deletes the session.
@@ -170,6 +174,8 @@ impl Default for Limits {
             payloads_max: 64,
             certificates_max: 8,
             selectors_max: 32,
+            cookies_from: 1_024,
+            retransmit_first: Duration::from_secs(1),
             request_timeout: Duration::from_secs(30),
             delete_timeout: Duration::from_secs(5),
             replaced_timeout: Duration::from_secs(60),

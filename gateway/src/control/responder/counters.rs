@@ -44,12 +44,18 @@ counters! {
         requests_resent,
         /// Retransmitted requests answered from the cache (RFC 7296 §2.1).
         retransmissions_answered,
-        /// Sessions that moved to another connection (RFC 9329 §6.1).
+        /// Requests sent again over UDP because no response came (RFC 7296 §2.1).
+        requests_retransmitted,
+        /// Sessions that moved to another connection (RFC 9329 §6.1) or UDP path (RFC 7296 §2.23).
         connection_switches,
         /// Earlier sessions of an identity replaced because of INITIAL_CONTACT.
         initial_contact_replaced,
         /// IKE_SA_INIT requests whose NAT detection shows a translated address.
         behind_nat,
+        /// IKE_SA_INIT requests over UDP answered with a cookie (RFC 7296 §2.6).
+        cookies_sent,
+        /// Such requests that came back with it.
+        cookies_returned,
         /// Unprotected error notifications sent.
         unprotected_replies,
         /// Sessions ended because the peer did not answer.
@@ -110,6 +116,10 @@ counters! {
         init_on_active_connection,
         /// Message of another session than the connection's (RFC 9329 §6.1).
         foreign_session,
+        /// Message over UDP of a session that lives on TCP (RFC 9329 §5).
+        tcp_bound,
+        /// IKE_SA_INIT with a cookie that is wrong or too old; it was answered with a new one (RFC 7296 §2.6).
+        bad_cookie,
         /// No configured proposal fits the peer's for the IKE SA.
         ike_no_proposal,
         /// Key exchange in a group that was not selected.

@@ -9,13 +9,15 @@ use codec::esp::EspSuite;
 use codec::ike::IkeSpi;
 use zeroize::Zeroizing;
 
-use crate::types::{ChildInstall, CloseReason, ConnId, Path, SessionId, WorkerId};
+use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 
 /// An IKE message to send, without marker and Length.
 #[derive(Clone)]
 pub struct Transmit {
     /// The connection it leaves on.
     pub conn: ConnId,
+    /// Its addresses: over UDP they alone say where it goes.
+    pub path: Path,
     /// The whole message from the IKE header on.
     pub message: Bytes,
     /// The peer may use a Child SA of a preceding [`Event::Install`] as soon as it has this message, so
@@ -48,7 +50,8 @@ pub enum Event {
         /// Our SPI of the pair.
         spi_in: EspSpi,
     },
-    /// The session's current connection, after a fresh authentic IKE message on it (RFC 9329 §6.1).
+    /// The session's current connection or UDP path, after a fresh authentic IKE message on it (RFC 9329 §6.1)
+    /// or because MOBIKE moved it there.
     Bind {
         /// The session.
         session: SessionId,
@@ -56,6 +59,10 @@ pub enum Event {
         worker: WorkerId,
         /// Where to send from now on.
         conn: ConnId,
+        /// Its addresses.
+        path: Path,
+        /// Whether authentic packets from elsewhere move the session on.
+        follow: Follow,
     },
     /// The session is gone with all its Child SAs; its connections may linger for reuse.
     CloseSession {

@@ -9,8 +9,8 @@ use super::inner::Payloads;
 use super::protect::Malformed;
 use super::sa::{IkeSa, Session, SpiOwner};
 use super::window::{self, Arrival};
-use super::{Arrived, Core, Event, Responder, Transmit, Verdict};
-use crate::types::{CloseReason, SessionId};
+use super::{Arrived, Core, Responder, Transmit, Verdict};
+use crate::types::{CloseReason, SessionId, Transport};
 
 /// What a message means for its session.
 pub(super) enum Outcome {
@@ -52,6 +52,12 @@ impl Responder {
             return Verdict::Bad;
         }
         let session = self.sessions.get_mut(&id).expect("SPIs in the table belong to live sessions");
+        // RFC 9329 §5: while it is TCP-encapsulated all of it is, until MOBIKE moves it.
+        if at.path.transport == Transport::Udp && session.path.transport != Transport::Udp && !session.mobike
+        {
+            self.core.counters.drops.tcp_bound += 1;
+            return Verdict::Bad;
+        }
         let sa = session.sa(old);
         let ours = sa.spi_i == header.spi_i
             && sa.spi_r == header.spi_r
@@ -88,7 +94,7 @@ impl Core {
             // A repetition is answered where it came in and moves nothing (RFC 7296 §2.1, RFC 9329 §6.1).
             Arrival::Repeated(response) => {
                 self.counters.exchanges.retransmissions_answered += 1;
-                self.transmit(at.conn, response);
+                self.transmit(at.conn, &at.path, response);
                 return Outcome::Good;
             }
             Arrival::Altered => {
@@ -162,7 +168,8 @@ impl Core {
     }
 
     fn respond(&mut self, at: &Arrived, session: &Session, message: Bytes, after_install: bool) {
-        self.transmits.push_back(Transmit { conn: at.conn, message, after_install, owner: session.worker });
+        let (conn, path, owner) = (at.conn, at.path, session.worker);
+        self.transmits.push_back(Transmit { conn, path, message, after_install, owner });
     }
 
     fn finish_request(&mut self, now: Instant, session: &mut Session, old: bool, after: After) -> Outcome {
@@ -214,7 +221,7 @@ impl Core {
     /// only that: who knows SPIs may forge messages (RFC 9329 §6.1).
     pub(super) fn on_bad_icv(&mut self, at: &Arrived) {
         self.counters.drops.bad_icv += 1;
-        self.events.push_back(Event::CloseConn { conn: at.conn, reason: CloseReason::IkeAuthFailed });
+        self.close_conn(at.conn, CloseReason::IkeAuthFailed);
     }
 }
 

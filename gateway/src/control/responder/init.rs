@@ -9,6 +9,7 @@ use codec::ike::{
 use super::inner::Payloads;
 use super::sa::{HalfOpen, Secrets, SpiOwner};
 use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat};
+use crate::types::ConnId;
 
 /// What an acceptable request offered.
 struct Offer<'a> {
@@ -36,9 +37,6 @@ impl Responder {
         if let Some(verdict) = self.repeated_init(at, header, message) {
             return verdict;
         }
-        if !self.admit_init(at) {
-            return Verdict::Bad;
-        }
         let chain = message.get(codec::ike::HEADER_LEN..).unwrap_or_default();
         let max = self.core.config.limits.payloads_max;
         let Ok(payloads) = Payloads::decode(header.next_payload, chain, max) else {
@@ -46,6 +44,12 @@ impl Responder {
             self.core.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
             return Verdict::Bad;
         };
+        if self.core.challenge(at, header, &payloads, self.half_open.len()) {
+            return Verdict::Good;
+        }
+        if !self.admit_init(at) {
+            return Verdict::Bad;
+        }
         match self.core.read_offer(at, header, &payloads) {
             Ok(offer) => self.start_half_open(at, header, message, &payloads, &offer),
             Err(verdict) => verdict,
@@ -65,10 +69,9 @@ impl Responder {
             half.path = at.path;
             let (spi, response) = (half.spi_r, half.response.clone());
             if here.is_none() {
-                self.core.conns.insert(at.conn, ConnUse::HalfOpen(spi));
-                self.core.events.push_back(Event::HalfOpen { conn: at.conn });
+                self.core.carry_half_open(at.conn, spi);
             }
-            self.core.transmit(at.conn, response);
+            self.core.transmit(at.conn, &at.path, response);
             return Some(Verdict::Good);
         }
         here.is_some().then(|| {
@@ -108,13 +111,12 @@ impl Responder {
         let (spi_r, nonce_r) = (core.new_ike_spi(), core.new_nonce());
         let signed = payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS);
         let response = core.init_response(at, header, spi_r, offer, own.public(), &nonce_r, signed.is_some());
-        core.note_nat(at, header, payloads);
+        let behind_nat = core.note_nat(at, header, payloads);
         core.counters.exchanges.sa_init_accepted += 1;
         core.spis.insert(spi_r, SpiOwner::HalfOpen);
-        core.conns.insert(at.conn, ConnUse::HalfOpen(spi_r));
+        core.carry_half_open(at.conn, spi_r);
         core.timers.schedule(Owner::HalfOpen(spi_r), at.now + core.config.limits.half_open_timeout);
-        core.events.push_back(Event::HalfOpen { conn: at.conn });
-        core.transmit(at.conn, response.clone());
+        core.transmit(at.conn, &at.path, response.clone());
         let source = at.path.remote.ip();
         self.sources.add(source);
         self.initiators.insert((header.spi_i, source), spi_r);
@@ -124,6 +126,7 @@ impl Responder {
                 conn: at.conn,
                 path: at.path,
                 source,
+                behind_nat,
                 spi_i: header.spi_i,
                 spi_r,
                 suite: offer.chosen.suite,
@@ -162,6 +165,14 @@ impl Responder {
 }
 
 impl Core {
+    /// Notes that a half-open IKE SA lives on a connection, which gets the time of one.
+    fn carry_half_open(&mut self, conn: ConnId, spi: IkeSpi) {
+        if !conn.is_datagrams() {
+            self.occupy(conn, ConnUse::HalfOpen(spi));
+            self.events.push_back(Event::HalfOpen { conn });
+        }
+    }
+
     /// Takes from a request what the exchange needs, or answers why it cannot go on. These answers keep no
     /// state and are part of an ordinary negotiation, so no rate limit holds them back.
     fn read_offer<'a>(
@@ -201,13 +212,13 @@ impl Core {
         Ok(Offer { chosen, ke, nonce: nonce.data })
     }
 
-    fn answer_init(&mut self, at: &Arrived, header: &IkeHeader, kind: NotifyType, data: &[u8]) {
+    pub(super) fn answer_init(&mut self, at: &Arrived, header: &IkeHeader, kind: NotifyType, data: &[u8]) {
         let flags = Flags::new(false, true);
         let mut builder =
             MessageBuilder::new(header.spi_i, IkeSpi::ZERO, header.exchange, flags, header.message_id);
         builder.notify(kind, data);
         if let Ok(message) = builder.finish() {
-            self.transmit(at.conn, message.into());
+            self.transmit(at.conn, &at.path, message.into());
         }
     }
 
@@ -226,8 +237,7 @@ impl Core {
         let mut builder = MessageBuilder::new(header.spi_i, spi_r, header.exchange, flags, header.message_id);
         builder.payload(PayloadType::SA, |out| offer.chosen.encode(&[], out));
         builder.ke(&KeView { group: offer.chosen.suite.group, data: public }).nonce(nonce);
-        // RFC 9329 §6.5: computed with the TCP ports.
-        for (kind, address) in nat::addresses(at.path.local, at.path.remote) {
+        for (kind, address) in nat::announced(&at.path) {
             builder.notify(kind, &nat::hash(header.spi_i, spi_r, address));
         }
         let certificates = self.config.certificates.as_ref();
@@ -246,16 +256,11 @@ impl Core {
         self.config.profiles.iter().any(|profile| matches!(profile.auth, AuthKind::Certificate))
     }
 
-    /// Compares the peer's idea of the addresses with ours (RFC 9329 §6.5). A NAT changes nothing over TCP;
-    /// it is counted.
-    fn note_nat(&mut self, at: &Arrived, header: &IkeHeader, payloads: &Payloads<'_>) {
-        let expected = nat::addresses(at.path.remote, at.path.local);
-        let translated = expected.into_iter().any(|(kind, address)| {
-            let hash = nat::hash(header.spi_i, IkeSpi::ZERO, address);
-            let mut sent = payloads.notifies.iter().filter(|notify| notify.kind == kind).peekable();
-            // RFC 7296 §2.23: there may be several source hashes, one of which has to fit.
-            sent.peek().is_some() && !sent.any(|notify| notify.data == hash)
-        });
-        self.counters.exchanges.behind_nat += u64::from(translated);
+    /// Compares the peer's idea of the addresses with ours (RFC 7296 §2.23, RFC 9329 §6.5). Returns whether the
+    /// peer is behind a NAT, which changes nothing over TCP.
+    fn note_nat(&mut self, at: &Arrived, header: &IkeHeader, payloads: &Payloads<'_>) -> bool {
+        let [source, destination] = nat::translated(&at.path, header.spi_i, IkeSpi::ZERO, &payloads.notifies);
+        self.counters.exchanges.behind_nat += u64::from(source || destination);
+        source
     }
 }

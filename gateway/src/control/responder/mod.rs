@@ -16,6 +16,7 @@ mod authenticate;
 mod child;
 mod config;
 mod config_payload;
+mod cookie;
 mod counters;
 mod create_child;
 mod event;
@@ -30,6 +31,7 @@ mod nat;
 mod own_request;
 mod protect;
 mod rekey;
+mod resend;
 mod sa;
 mod session;
 mod timers;
@@ -56,7 +58,8 @@ pub use identity::{Glob, IDENTITY_LEN_MAX, Identity};
 pub use view::{ChildView, IkeView, SessionView};
 
 use crate::control::pool::Pool;
-use crate::types::{ConnId, Path, SessionId, WorkerId};
+use crate::types::{CloseReason, ConnId, Path, SessionId, WorkerId};
+use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
 use sa::{HalfOpen, Session, SpiOwner};
@@ -106,6 +109,7 @@ struct Core {
     timers: Timers<Owner>,
     hasher: ahash::RandomState,
     replies: RateLimit,
+    cookies: Cookies,
     lingering: Lingering,
 }
 
@@ -151,6 +155,7 @@ impl Responder {
         let limits = &config.limits;
         let core = Core {
             replies: RateLimit::new(limits.unprotected_replies_per_s, now),
+            cookies: Cookies::new(&mut *random, now),
             lingering: Lingering::new(limits.lingering_max, limits.lingering_timeout),
             pools: config.pools.iter().cloned().map(Pool::new).collect(),
             offers: offers(&config),
@@ -409,13 +414,28 @@ impl Core {
             MessageBuilder::new(header.spi_i, header.spi_r, header.exchange, flags, header.message_id);
         builder.notify(kind, &[]);
         if let Ok(message) = builder.finish() {
-            self.transmit(at.conn, message.into());
+            self.transmit(at.conn, &at.path, message.into());
         }
     }
 
     /// Queues a message that installs nothing.
-    fn transmit(&mut self, conn: ConnId, message: Bytes) {
-        self.transmits.push_back(Transmit { conn, message, after_install: false, owner: conn.worker });
+    fn transmit(&mut self, conn: ConnId, path: &Path, message: Bytes) {
+        let (path, owner) = (*path, conn.worker);
+        self.transmits.push_back(Transmit { conn, path, message, after_install: false, owner });
+    }
+
+    /// Notes what a connection carries. UDP sockets are none: they carry any number of sessions.
+    fn occupy(&mut self, conn: ConnId, used: ConnUse) {
+        if !conn.is_datagrams() {
+            self.conns.insert(conn, used);
+        }
+    }
+
+    /// Ends the connection a message came in on, and only that; over UDP there is none to end.
+    fn close_conn(&mut self, conn: ConnId, reason: CloseReason) {
+        if !conn.is_datagrams() {
+            self.events.push_back(Event::CloseConn { conn, reason });
+        }
     }
 
     /// A request or response whose SPI is not ours.
@@ -428,7 +448,7 @@ impl Core {
         let digest = window::digest(&self.hasher, message);
         if let Some(response) = self.lingering.find(local, digest) {
             self.counters.exchanges.retransmissions_answered += 1;
-            self.transmit(at.conn, response);
+            self.transmit(at.conn, &at.path, response);
             return Verdict::Good;
         }
         self.counters.drops.unknown_ike_spi += 1;

@@ -44,7 +44,7 @@ impl Core {
         });
         self.counters.exchanges.requests_sent += 1;
         if let Some(conn) = session.conn {
-            self.transmit(conn, built);
+            self.transmit(conn, &session.path, built);
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct HalfOpen {
     pub(super) path: Path,
     /// The source it counts for.
     pub(super) source: IpAddr,
+    /// Whether NAT detection found a NAT in front of the peer.
+    pub(super) behind_nat: bool,
     pub(super) spi_i: IkeSpi,
     pub(super) spi_r: IkeSpi,
     pub(super) suite: IkeSuite,
@@ -127,9 +129,14 @@ pub(super) struct ChildSa {
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) worker: WorkerId,
-    /// Where it last proved to be (RFC 9329 §6.1); `None` while that connection is gone.
+    /// Where it last proved to be (RFC 9329 §6.1); `None` while that connection is gone. Over UDP it stands for
+    /// the worker's sockets, and `path` is the place.
     pub(super) conn: Option<ConnId>,
     pub(super) path: Path,
+    /// Whether NAT detection found a NAT in front of the peer.
+    pub(super) behind_nat: bool,
+    /// Whether MOBIKE was negotiated (RFC 4555 §3.1).
+    pub(super) mobike: bool,
     pub(super) idi: Identity,
     /// What the peer asked for, or our own.
     pub(super) idr: Identity,
@@ -178,6 +185,7 @@ impl Session {
     /// its Delete counts.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let request = self.ike.window.outstanding().map(|request| request.deadline);
+        let request = [request, self.resend_due()].into_iter().flatten().min();
         if self.closing() {
             return request;
         }

@@ -9,7 +9,7 @@ use super::sa::{ANSWER_KEPT, Session};
 use super::view::{ChildView, IkeView, SessionView};
 use super::window::{OwnRequest, Window};
 use super::{ConnUse, Core, Event, Owner, Responder};
-use crate::types::{ConnId, Path, SessionId};
+use crate::types::{ConnId, Follow, Path, SessionId, Transport};
 
 /// Keeps a deadline that is due again at once from being handled in a loop.
 const RESCHEDULE_MIN: Duration = Duration::from_millis(1);
@@ -18,7 +18,7 @@ impl Core {
     /// Notes that `session` proved to be on `conn`, and sends a request of ours that awaits its response
     /// again there. Returns whether it moved.
     pub(super) fn attach_conn(&mut self, session: &mut Session, conn: ConnId, path: &Path) -> bool {
-        if session.conn == Some(conn) {
+        if session.conn == Some(conn) && (!conn.is_datagrams() || session.path == *path) {
             return false;
         }
         if session.conn.is_some() {
@@ -26,28 +26,43 @@ impl Core {
         }
         session.conn = Some(conn);
         session.path = *path;
-        self.conns.insert(conn, ConnUse::Session(session.id));
+        self.occupy(conn, ConnUse::Session(session.id));
         // RFC 9329 §6.2: the identical request goes to the new connection, and the wait goes on.
         let waiting = [Some(&session.ike), session.old.as_ref().map(|old| &old.0)];
         for request in waiting.into_iter().flatten().filter_map(|sa| sa.window.outstanding()) {
             self.counters.exchanges.requests_resent += 1;
-            self.transmit(conn, request.message.clone());
+            self.transmit(conn, path, request.message.clone());
         }
         true
     }
 
-    /// [`Self::attach_conn`] for a fresh IKE message, which the packet path has to hear of.
+    /// Takes note of a fresh authentic IKE message: the session moves to where it came from, if it follows.
     pub(super) fn bind(&mut self, session: &mut Session, conn: ConnId, path: &Path) {
-        if self.attach_conn(session, conn, path) {
-            let (session, worker) = (session.id, session.worker);
-            self.events.push_back(Event::Bind { session, worker, conn });
+        if session.follows_to(path) {
+            self.move_to(session, conn, path);
         }
+    }
+
+    /// Moves a session to a connection or, with [`ConnId::datagrams`], to a UDP path; the packet path hears of it.
+    pub(super) fn move_to(&mut self, session: &mut Session, conn: ConnId, path: &Path) {
+        if self.attach_conn(session, conn, path) {
+            self.announce(session);
+        }
+    }
+
+    /// Tells the packet path where a session is.
+    pub(super) fn announce(&mut self, session: &Session) {
+        let Some(conn) = session.conn else { return };
+        let (path, follow) = (session.path, session.follow());
+        let (session, worker) = (session.id, session.worker);
+        self.events.push_back(Event::Bind { session, worker, conn, path, follow });
     }
 
     /// Starts the next waiting request of ours and sets the session's alarm. To be called after anything
     /// that may have changed what is due.
     pub(super) fn settle(&mut self, now: Instant, session: &mut Session) {
         self.start_own_request(now, session);
+        self.arm_resends(now, session);
         if let Some(due) = session.next_due() {
             self.timers.schedule(Owner::Session(session.id), due.max(now + RESCHEDULE_MIN));
         }
@@ -68,8 +83,9 @@ impl Core {
 impl Responder {
     pub(super) fn on_session_due(&mut self, now: Instant, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        self.core.resend_due(now, session);
         if let Some(request) = session.ike.window.outstanding().filter(|request| request.deadline <= now) {
-            // RFC 9329 §6.2: no retransmission on a connection; on timeout the SA is deleted.
+            // RFC 7296 §2.4, RFC 9329 §6.2: on timeout the SA is deleted.
             let asked_to_leave = request.kind == OwnRequest::DeleteIke || session.wanted.delete_ike;
             if !asked_to_leave {
                 self.core.counters.exchanges.peer_dead += 1;
@@ -145,6 +161,27 @@ impl Core {
 }
 
 impl Session {
+    /// What an authentic packet from elsewhere does to it while it is on UDP.
+    pub(super) fn follow(&self) -> Follow {
+        if !self.path.carries_esp() || (self.behind_nat && !self.mobike) {
+            Follow::Any
+        } else if self.mobike {
+            Follow::Never
+        } else {
+            Follow::Tcp
+        }
+    }
+
+    /// Whether a fresh authentic message that came on `path` moves it there (RFC 9329 §5 and §6.1, RFC 7296 §2.23).
+    fn follows_to(&self, path: &Path) -> bool {
+        match (self.path.transport, path.transport) {
+            (Transport::Udp, Transport::Udp) => self.follow() == Follow::Any,
+            (_, Transport::Udp) => false,
+            (Transport::Udp, _) => self.follow() != Follow::Never,
+            _ => true,
+        }
+    }
+
     pub(super) fn view(&self, now: Instant) -> SessionView<'_> {
         let state = match (self.closing(), self.conn) {
             (true, _) => "closing",
@@ -174,7 +211,7 @@ impl Session {
                 suite: self.ike.suite,
                 rekeys: self.rekeys,
                 fragmentation: false,
-                mobike: false,
+                mobike: self.mobike,
             },
             children: children.collect(),
         }

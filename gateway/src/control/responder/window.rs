@@ -1,6 +1,6 @@
 //! Message IDs and the one exchange that may be open in each direction (RFC 7296 §2.1 to §2.3).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use codec::esp::EspSpi;
@@ -57,7 +57,14 @@ pub(super) struct Window {
     next_in: MessageId,
     next_out: MessageId,
     last_in: Option<Box<Answer>>,
-    outstanding: Option<Box<Outstanding>>,
+    outstanding: Option<Box<(Outstanding, Option<Resend>)>>,
+}
+
+/// When the outstanding request is sent again.
+struct Resend {
+    at: Instant,
+    /// The wait before that; it doubles each time.
+    interval: Duration,
 }
 
 impl Window {
@@ -117,24 +124,53 @@ impl Window {
         if let Some(next) = outstanding.message_id.next() {
             self.next_out = next;
         }
-        self.outstanding = Some(Box::new(outstanding));
+        self.outstanding = Some(Box::new((outstanding, None)));
     }
 
     /// The request whose response is awaited.
     pub(super) fn outstanding(&self) -> Option<&Outstanding> {
-        self.outstanding.as_deref()
+        self.outstanding.as_ref().map(|outstanding| &outstanding.0)
     }
 
     /// Brings the deadline of the outstanding request forward.
     pub(super) fn hurry(&mut self, deadline: Instant) {
         if let Some(outstanding) = &mut self.outstanding {
-            outstanding.deadline = outstanding.deadline.min(deadline);
+            outstanding.0.deadline = outstanding.0.deadline.min(deadline);
         }
     }
 
     /// Takes the outstanding request, on its response or when it no longer matters.
     pub(super) fn take_outstanding(&mut self) -> Option<Outstanding> {
-        self.outstanding.take().map(|outstanding| *outstanding)
+        self.outstanding.take().map(|outstanding| outstanding.0)
+    }
+
+    /// When the outstanding request is to be sent again, if it is.
+    pub(super) fn resend_at(&self) -> Option<Instant> {
+        self.outstanding.as_ref()?.1.as_ref().map(|resend| resend.at)
+    }
+
+    /// Lets the outstanding request, if any, be sent again after `first` and then after twice as long each time,
+    /// unless that is under way.
+    pub(super) fn resend_after(&mut self, now: Instant, first: Duration) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.1.get_or_insert(Resend { at: now + first, interval: first });
+        }
+    }
+
+    /// The outstanding request is not sent again.
+    pub(super) fn stop_resending(&mut self) {
+        if let Some(outstanding) = &mut self.outstanding {
+            outstanding.1 = None;
+        }
+    }
+
+    /// The outstanding request, if it is time to send it again.
+    pub(super) fn resend(&mut self, now: Instant) -> Option<Bytes> {
+        let (outstanding, resend) = &mut **self.outstanding.as_mut()?;
+        let resend = resend.as_mut().filter(|resend| resend.at <= now && outstanding.deadline > now)?;
+        resend.interval *= 2;
+        resend.at = now + resend.interval;
+        Some(outstanding.message.clone())
     }
 }
 
@@ -192,5 +228,25 @@ mod tests {
         assert_eq!(window.next_request(), None);
         assert!(window.take_outstanding().is_some());
         assert_eq!(window.next_request(), Some(MessageId(1)));
+    }
+
+    #[test]
+    fn r7296_2_4_a_request_is_sent_again_ever_more_rarely_until_its_deadline() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut window = Window::new(MessageId(0));
+        window.asked(Outstanding {
+            message_id: MessageId(0),
+            message: Bytes::from_static(b"request"),
+            kind: OwnRequest::Liveness,
+            deadline: at(30),
+        });
+        assert_eq!(window.resend_at(), None);
+        window.resend_after(start, Duration::from_secs(1));
+        window.resend_after(at(10), Duration::from_secs(1));
+        let sent: Vec<u64> = (0..60).filter(|&s| window.resend(at(s)).is_some()).collect();
+        assert_eq!(sent, [1, 3, 7, 15]);
+        window.stop_resending();
+        assert_eq!(window.resend_at(), None);
     }
 }
