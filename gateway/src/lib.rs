@@ -1,6 +1,7 @@
 //! swugate: an RFC 9329 TCP Responder and IKEv2/IPsec gateway.
 
 pub mod admin;
+pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -10,5 +11,6 @@ pub mod io;
 pub mod limits;
 pub mod log;
 pub mod process;
+pub mod relay;
 pub mod types;
 pub mod worker;

@@ -4,6 +4,29 @@
 //! sum of the worst cases is the memory an attacker can make swugate hold; kernel socket memory
 //! (about 5 KB for an idle connection) comes on top and is bounded by [`Limits::connections`].
 
+/// Requests of one leg of a bridge (relay, originate) kept with their answers, per connection. A peer has one
+/// under way unless it negotiated a larger window (RFC 7296 §2.3).
+pub const BRIDGE_EXCHANGES_MAX: usize = 16;
+
+/// Octets of those requests and answers, per leg and connection: four messages of the greatest length.
+pub const BRIDGE_OCTETS_MAX: usize = 256 * 1024;
+
+/// IKE SAs one `swugate originate` carries, a connection each. Memory: 2 KB each, what its IKE exchanges keep
+/// (above), and 256 KB while its connection does not drain.
+pub const ORIGINATE_LINKS_MAX: usize = 16_384;
+
+/// IKE SAs of one local address among them.
+pub const ORIGINATE_LINKS_PER_CLIENT: usize = 1_024;
+
+/// ESP SPIs of local clients that are remembered with the IKE SA they belong to.
+pub const ORIGINATE_SPIS_MAX: usize = 65_536;
+
+/// Octets of ESP that wait for a connection that is being opened, per IKE SA.
+pub const ORIGINATE_HELD_OCTETS: usize = 64 * 1024;
+
+/// Octets that wait on a connection that does not drain, per IKE SA; further ESP is dropped.
+pub const ORIGINATE_QUEUE_OCTETS: usize = 256 * 1024;
+
 /// The range and unit of one limit, as the configuration reader and the documentation need them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
@@ -128,6 +151,12 @@ limits! {
     /// hold 4 KB besides; beyond it the connection is closed. A connection with a session may always hold
     /// one frame. Memory: this per worker, and 4 KB or 64 KB for each connection inside a frame.
     unfinished_octets: u64 = 67_108_864, 1_048_576..=4_294_967_296, "octets";
+    /// Time without any packet after which a relay closes a connection: it cannot tell an idle session from a
+    /// dead one. Memory: none.
+    relay_idle_s: u32 = 7_200, 60..=604_800, "seconds";
+    /// Octets of the IKE messages that one worker of a relay keeps to repeat them; beyond it the connection
+    /// that brought the last one is closed. Memory: this per worker.
+    relay_ike_octets: u64 = 67_108_864, 1_048_576..=4_294_967_296, "octets";
     /// Time SIGTERM leaves for deleting all sessions. Memory: none.
     drain_s: u32 = 4, 0..=3_600, "seconds";
     /// Connections to the control socket, and as many to the metrics listener. Memory: 64 KB each.

@@ -13,18 +13,29 @@ use nix::unistd::{Uid, User};
 use crate::error::Failure;
 
 /// What a running gateway keeps of root: the inner device and its routes, and ports below 1024.
-const KEPT: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
+pub const GATEWAY_KEEPS: &[Capability] = &[Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
 
-/// Refuses to start where the gateway cannot work: without io_uring or without CAP_NET_ADMIN.
+/// What a relay keeps of root: nothing. Its ports are open by then.
+pub const RELAY_KEEPS: &[Capability] = &[];
+
+/// Refuses to start where no part of swugate can work: without io_uring.
 ///
 /// # Errors
-/// [`Failure::Environment`] that names what is missing.
-pub fn check_environment() -> Result<(), Failure> {
+/// [`Failure::Environment`] that names it.
+pub fn check_io_uring() -> Result<(), Failure> {
     io_uring::IoUring::new(8).map_err(|error| {
         let hint =
             "kernel feature io_uring is missing or forbidden (sysctl kernel.io_uring_disabled, seccomp)";
         Failure::Environment(format!("{hint}: {error}"))
     })?;
+    Ok(())
+}
+
+/// Refuses to start where the gateway cannot work: without CAP_NET_ADMIN.
+///
+/// # Errors
+/// [`Failure::Environment`] that names it.
+pub fn check_net_admin() -> Result<(), Failure> {
     let effective = caps::read(None, CapSet::Effective)
         .map_err(|error| Failure::Environment(format!("cannot read capabilities: {error}")))?;
     if !effective.contains(&Capability::CAP_NET_ADMIN) {
@@ -60,17 +71,17 @@ pub fn find_user(name: &str) -> Result<User, Failure> {
     user.ok_or_else(|| Failure::Environment(format!("user {name} does not exist")))
 }
 
-/// Gives up everything of root but two capabilities, becomes `user` if one is given, and bars the way back.
+/// Gives up everything of root but the capabilities `kept`, becomes `user` if one is given, and bars the way back.
 ///
 /// Capabilities belong to threads: this must come before any other thread exists. A process that did not
 /// start as root keeps its user and what it was given of the same capabilities.
 ///
 /// # Errors
 /// [`Failure::Environment`] when the system refuses a step.
-pub fn drop_privileges(user: Option<&User>) -> Result<(), Failure> {
+pub fn drop_privileges(user: Option<&User>, kept: &[Capability]) -> Result<(), Failure> {
     let failed = |step: &str, error: &dyn std::fmt::Display| Failure::Environment(format!("{step}: {error}"));
     let held = caps::read(None, CapSet::Permitted).map_err(|error| failed("capabilities", &error))?;
-    let keep: CapsHashSet = KEPT.into_iter().filter(|cap| held.contains(cap)).collect();
+    let keep: CapsHashSet = kept.iter().copied().filter(|cap| held.contains(cap)).collect();
     if held.contains(&Capability::CAP_SETPCAP) {
         for cap in caps::all() {
             if !keep.contains(&cap) {

@@ -102,6 +102,32 @@ fn the_sample_of_deploy_works() {
     assert_eq!(config.warnings, [""; 0]);
 }
 
+/// A relay needs to know where to; whatever else is there for a responder is said to be of no use.
+#[test]
+fn a_relay_needs_a_backend_only() {
+    let dir = Dir::new();
+    let config = ok(dir.load("[relay]\nbackend = \"192.0.2.1:4500\"\n"));
+    let relay = config.relay.expect("a relay");
+    assert_eq!((relay.addr.to_string().as_str(), relay.ike), ("192.0.2.1:4500", None));
+    assert_eq!(config.warnings, [""; 0]);
+    let both = "[relay]\nbackend = \"[2001:db8::1]:4500\"\nbackend_ike = \"[2001:db8::1]:500\"\n\
+                sources = [\"2001:db8::7\"]\n[[profile]]\nsecrets_file = \"not there\"\n";
+    let config = ok(dir.load(both));
+    assert_eq!(config.warnings, ["profile: not used by a relay; its files are not opened"]);
+    let relay = config.relay.expect("a relay");
+    assert_eq!(relay.ike.map(|ike| ike.port()), Some(500));
+    assert_eq!(relay.sources.len(), 1);
+    assert_eq!(
+        dir.mistakes("[relay]\nsources = [\"here\"]\nback_end = 1\n"),
+        [
+            "swugate.toml:1: backend = (missing): required in [relay]: address:port, such as \"0.0.0.0:4500\" \
+             or \"[::]:4500\"",
+            "swugate.toml:2: sources = \"here\": IP addresses of this host, such as [\"192.0.2.7\"]",
+            "swugate.toml:3: back_end = 1: unknown key in [relay]; known are backend, backend_ike, sources",
+        ]
+    );
+}
+
 /// The sample shows every limit with its default.
 #[test]
 fn the_sample_of_deploy_names_every_limit_with_its_default() {
@@ -326,8 +352,9 @@ fn mistakes_are_reported_where_they_stand() {
         ),
         (
             "secrets_file = \"secrets.toml\"",
-            "secrets_file = \"secrets.toml\"\n[relay]\nbackend = \"127.0.0.1:4500\"",
-            "swugate.toml:12: relay = [relay]: not in this version",
+            "secrets_file = \"secrets.toml\"\n[relay]\nbackend = \"127.0.0.1:0\"",
+            "swugate.toml:13: backend = \"127.0.0.1:0\": a port from 1 to 65535 in address:port, such as \
+             \"0.0.0.0:4500\" or \"[::]:4500\"",
         ),
         (
             "secrets_file = \"secrets.toml\"",
@@ -337,8 +364,8 @@ fn mistakes_are_reported_where_they_stand() {
         (
             "[[profile]]",
             "[[profiles]]",
-            "swugate.toml:8: profiles = (tables): unknown key; known are gateway, listen, metrics, inner, pool, \
-             aaa, profile, certificate, store, limits, debug, relay",
+            "swugate.toml:8: profiles = (tables): unknown key; known are relay, gateway, listen, metrics, inner, \
+             pool, aaa, profile, certificate, store, limits, debug",
         ),
     ];
     for (line, replacement, expected) in table {

@@ -43,6 +43,8 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Sessions`].
     Sessions(Vec<SessionRow>),
+    /// To [`Request::Sessions`], of a relay.
+    Relayed(Vec<RelayRow>),
     /// To [`Request::Stats`].
     Stats(Box<Stats>),
     /// Done; the text says what.
@@ -85,6 +87,7 @@ impl Answer {
         }
         let text = match self {
             Self::Sessions(rows) => line(rows),
+            Self::Relayed(rows) => line(rows),
             Self::Stats(stats) => line(stats),
             Self::Done(message) => line(message),
             Self::Refused(error) => {
@@ -166,6 +169,48 @@ pub struct ChildRow {
     pub rekeys: u32,
 }
 
+/// One element of `sessions --json` of a relay: a connection and its UDP port, by which the backend's log
+/// knows the UE.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayRow {
+    /// The connection's number, for `terminate`.
+    pub id: u64,
+    /// `opening`, `half-open` or `established`, by what the backend has sent.
+    pub state: String,
+    /// `tcp`.
+    pub transport: String,
+    /// The UE's address and port.
+    pub remote: String,
+    /// The backend's address and port.
+    pub backend: String,
+    /// The address and port the backend sees.
+    pub backend_source: String,
+    /// The same for the exchanges that open an IKE SA, while they last and have a port of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_source_ike: Option<String>,
+    /// The worker that owns it.
+    pub worker: u8,
+    /// Seconds since the connection was accepted.
+    pub established_s: u64,
+    /// Seconds since anything passed.
+    pub idle_s: u64,
+    /// The IKE SA it carries, as its messages name it.
+    pub ike: RelayIke,
+    /// ESP to the backend.
+    pub uplink: Traffic,
+    /// ESP to the UE.
+    pub downlink: Traffic,
+}
+
+/// The IKE SA of a [`RelayRow`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelayIke {
+    /// SPI of the initiator, 16 hexadecimal digits.
+    pub spi_i: String,
+    /// SPI of the responder, 16 hexadecimal digits.
+    pub spi_r: String,
+}
+
 /// Packets and octets of one direction.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Traffic {
@@ -214,7 +259,7 @@ pub struct Stats {
 }
 
 /// One worker in [`Stats`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkerStats {
     /// Its number.
     pub id: u8,

@@ -1,5 +1,6 @@
 //! The commands of `swugate`.
 
+mod relay;
 mod run;
 mod show;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use tokio::sync::mpsc;
 
-use super::config_failure;
+use super::{config_failure, relay};
 use crate::admin::{http, socket};
 use crate::config::{self, Config};
 use crate::control::administration::Administration;
@@ -33,7 +33,7 @@ use crate::worker::counters::WorkerCounters;
 use crate::worker::{self, InboxHandle, InnerConfig, WorkerLimits, WorkerParams};
 
 /// Requests of administrators waiting for the control loop.
-const CALLS_MAX: usize = 64;
+pub(super) const CALLS_MAX: usize = 64;
 
 /// What was opened while the process still had its privileges.
 struct Opened {
@@ -52,12 +52,16 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    process::check_environment()?;
+    process::check_io_uring()?;
+    if let Some(backend) = config.relay.clone() {
+        return relay::run(config, backend, log, started);
+    }
+    process::check_net_admin()?;
     process::raise_resource_limits();
     let user = config.gateway.user.as_deref().map(process::find_user).transpose()?;
     socket::prepare(&config.gateway.run_dir, user.as_ref())?;
     let opened = open(&config)?;
-    process::drop_privileges(user.as_ref())?;
+    process::drop_privileges(user.as_ref(), process::GATEWAY_KEEPS)?;
     let admin = Administration::new(config.clone(), log, started);
     let run_dir = config.gateway.run_dir.clone();
     let result = tokio_uring::start(serve(config, opened, admin));
@@ -66,7 +70,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 }
 
 /// Workers to run: as configured, else one per core they may use.
-fn worker_count(config: &Config) -> usize {
+pub(super) fn worker_count(config: &Config) -> usize {
     let cores = match config.gateway.cores.len() {
         0 => thread::allowed_cores().len(),
         cores => cores,
@@ -76,6 +80,17 @@ fn worker_count(config: &Config) -> usize {
 
 fn open(config: &Config) -> Result<Opened, Failure> {
     let workers = worker_count(config);
+    let listeners = listen(config, workers)?;
+    let metrics = config.metrics.map(bind_metrics).transpose()?;
+    let device = &config.inner.device;
+    let queues = tun::open(device, workers, config.inner.offload)
+        .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
+    let steering = steering(&queues, config);
+    Ok(Opened { listeners, metrics, queues, steering })
+}
+
+/// Opens the accept queues of `listen.tcp`: by worker, then by address.
+pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<TcpListener>>, Failure> {
     let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     for &addr in &config.listen.tcp {
         for queues in &mut listeners {
@@ -92,19 +107,14 @@ fn open(config: &Config) -> Result<Opened, Failure> {
     if listeners.iter().any(Vec::is_empty) {
         return Err(Failure::Environment("listen.tcp: none of the addresses can be used".into()));
     }
-    let metrics = config.metrics.map(bind_metrics).transpose()?;
-    let device = &config.inner.device;
-    let queues = tun::open(device, workers, config.inner.offload)
-        .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
-    let steering = steering(&queues, config);
-    Ok(Opened { listeners, metrics, queues, steering })
+    Ok(listeners)
 }
 
 fn is_no_ipv6(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn bind_metrics(addr: SocketAddr) -> Result<TcpListener, Failure> {
+pub(super) fn bind_metrics(addr: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(addr).map_err(|error| Failure::system(format!("metrics.listen {addr}"), &error))
 }
 

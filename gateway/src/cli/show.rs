@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::de::DeserializeOwned;
 
 use super::ANSWER_TIMEOUT;
-use crate::admin::api::{Request, SessionRow, Stats};
+use crate::admin::api::{RelayRow, Request, SessionRow, Stats};
 use crate::admin::socket;
 use crate::error::Failure;
 
@@ -23,6 +23,9 @@ pub(super) fn sessions(run_dir: &Path, json: bool) -> Result<(), Failure> {
     let answer = socket::ask(run_dir, &Request::Sessions, ANSWER_TIMEOUT)?;
     if json {
         return print(&answer);
+    }
+    if answer.get(0).is_some_and(|row| row.get("backend_source").is_some()) {
+        return print(&relayed(&decode::<Vec<RelayRow>>(answer)?));
     }
     let rows: Vec<SessionRow> = decode(answer)?;
     let mut table = Table::new();
@@ -51,6 +54,39 @@ pub(super) fn sessions(run_dir: &Path, json: bool) -> Result<(), Failure> {
         ]);
     }
     print(&table)
+}
+
+/// The connections of a relay.
+fn relayed(rows: &[RelayRow]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header([
+        "ID",
+        "STATE",
+        "VIA",
+        "REMOTE",
+        "BACKEND SEES",
+        "AGE S",
+        "IDLE S",
+        "SPI I",
+        "UP",
+        "DOWN",
+    ]);
+    for row in rows {
+        table.add_row([
+            row.id.to_string(),
+            row.state.clone(),
+            row.transport.clone(),
+            row.remote.clone(),
+            row.backend_source.clone(),
+            row.established_s.to_string(),
+            row.idle_s.to_string(),
+            row.ike.spi_i.clone(),
+            row.uplink.bytes.to_string(),
+            row.downlink.bytes.to_string(),
+        ]);
+    }
+    table
 }
 
 /// Prints one answer. A reader that has seen enough (`| head`) ends the command like any other success.

@@ -18,6 +18,7 @@ pub use reader::ConfigError;
 
 use crate::control::responder::ResponderConfig;
 use crate::limits::Limits;
+use crate::relay::Backend;
 use reader::Reader;
 
 /// Where the configuration is without `-c`.
@@ -41,6 +42,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// `[inner]`.
     pub inner: InnerSection,
+    /// `[relay]`: present, the process relays to this backend and is no responder itself.
+    pub relay: Option<Backend>,
     /// Identity, certificates, pools and profiles, as the responder takes them.
     pub responder: Arc<ResponderConfig>,
     /// `[limits]`.
@@ -90,6 +93,19 @@ pub struct InnerSection {
     pub flow_queue: bool,
 }
 
+impl Default for InnerSection {
+    fn default() -> Self {
+        Self {
+            device: "swu0".into(),
+            mtu: 1400,
+            dns: Vec::new(),
+            hairpin: false,
+            offload: true,
+            flow_queue: true,
+        }
+    }
+}
+
 /// `[debug]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DebugSection {
@@ -116,6 +132,7 @@ impl Config {
             ("gateway", self.gateway != running.gateway),
             ("listen", self.listen != running.listen),
             ("metrics", self.metrics != running.metrics),
+            ("relay", self.relay != running.relay),
             (
                 "inner",
                 InnerSection { dns: Vec::new(), ..self.inner.clone() }

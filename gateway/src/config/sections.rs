@@ -13,6 +13,7 @@ use super::{Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection,
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{Identity, Limits as ResponderLimits, ResponderConfig};
 use crate::limits::Limits;
+use crate::relay::Backend;
 use crate::types::WORKERS_MAX;
 
 /// Said of everything the format knows and this version does not serve.
@@ -26,12 +27,18 @@ const POOL_LEN_MAX: (u8, u8) = (30, 126);
 
 const IDENTITY: &str = "an FQDN, an IP address, user@fqdn or \"dn:O=…,CN=…\"";
 
+/// What a relay without an identity calls itself; no peer ever sees it (RFC 6761 §6.4).
+const NO_IDENTITY: &str = "relay.invalid";
+
 const SOCKET: &str = "address:port, such as \"0.0.0.0:4500\" or \"[::]:4500\"";
 
 /// Reads the whole document; mistakes go to `reader`, and any of them makes the result worthless.
 pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<Config> {
     let mut root = reader.root(document);
-    let gateway = gateway(&mut root);
+    if let Some(field) = root.value("relay") {
+        return relay(reader, root, &field);
+    }
+    let gateway = gateway(&mut root, true);
     let listen = listen(&mut root);
     let metrics = metrics(&mut root);
     let inner = inner(&mut root);
@@ -42,9 +49,6 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     store(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
-    if let Some(relay) = root.value("relay") {
-        relay.reject(NOT_YET);
-    }
     root.finish();
     if !listen.udp.is_empty() {
         reader.warn("listen.udp: UDP is not served in this version; these addresses are ignored".into());
@@ -61,15 +65,88 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     };
     let file = reader.file().to_owned();
     let responder = Arc::new(responder);
-    Some(Config { file, gateway, listen, metrics, inner, responder, limits, debug, warnings: Vec::new() })
+    let warnings = Vec::new();
+    Some(Config { file, gateway, listen, metrics, inner, relay: None, responder, limits, debug, warnings })
 }
 
-fn gateway(root: &mut Section<'_>) -> Option<(Identity, GatewaySection)> {
-    let Some(mut section) = root.section("gateway") else {
-        root.missing("gateway", "a table [gateway] with identity = \"…\"");
+/// Reads the document of a relay, which has neither keys nor an inner network.
+fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Config> {
+    let backend = field.section("[relay]".into()).and_then(backend);
+    let gateway = gateway(&mut root, false);
+    let listen = listen(&mut root);
+    let metrics = metrics(&mut root);
+    let limits = limits(&mut root);
+    let debug = debug(&mut root);
+    for key in ["inner", "pool", "profile", "certificate", "aaa", "store"] {
+        if root.value(key).is_some() {
+            reader.warn(format!("{key}: not used by a relay; its files are not opened"));
+        }
+    }
+    root.finish();
+    if !listen.udp.is_empty() {
+        reader.warn("listen.udp: a relay takes TCP only; these addresses are ignored".into());
+    }
+    let (identity, gateway) = gateway?;
+    let responder = Arc::new(ResponderConfig {
+        identity,
+        certificates: None,
+        profiles: Vec::new(),
+        pools: Vec::new(),
+        dns: Vec::new(),
+        keylog: false,
+        limits: responder_limits(&limits),
+    });
+    Some(Config {
+        file: reader.file().to_owned(),
+        gateway,
+        listen,
+        metrics,
+        inner: InnerSection::default(),
+        relay: Some(backend?),
+        responder,
+        limits,
+        debug,
+        warnings: Vec::new(),
+    })
+}
+
+fn backend(mut section: Section<'_>) -> Option<Backend> {
+    let addr = section.required("backend", SOCKET).and_then(|field| socket(&field));
+    let ike = section.value("backend_ike").and_then(|field| socket(&field));
+    let allowed = "IP addresses of this host, such as [\"192.0.2.7\"]";
+    let sources = section.list("sources", allowed);
+    let sources = sources.iter().filter_map(|field| field.parse::<IpAddr>(allowed)).collect();
+    section.finish();
+    Some(Backend { addr: addr?, ike, sources })
+}
+
+fn socket(field: &Field<'_>) -> Option<SocketAddr> {
+    let addr = field.parse::<SocketAddr>(SOCKET)?;
+    if addr.port() == 0 {
+        field.reject(format!("a port from 1 to 65535 in {SOCKET}"));
         return None;
+    }
+    Some(addr)
+}
+
+/// Reads `[gateway]`; a relay needs neither it nor an identity.
+fn gateway(root: &mut Section<'_>, responds: bool) -> Option<(Identity, GatewaySection)> {
+    let nobody = || NO_IDENTITY.parse::<Identity>().ok().filter(|_| !responds);
+    let Some(mut section) = root.section("gateway") else {
+        if responds {
+            root.missing("gateway", "a table [gateway] with identity = \"…\"");
+        }
+        let run_dir = root.reader().resolve(DEFAULT_RUN_DIR);
+        return Some((nobody()?, GatewaySection { user: None, workers: None, cores: Vec::new(), run_dir }));
     };
-    let identity = section.required("identity", IDENTITY).and_then(|field| field.parse::<Identity>(IDENTITY));
+    let identity = match section.value("identity") {
+        Some(field) => field.parse::<Identity>(IDENTITY),
+        None if responds => {
+            section.missing("identity", IDENTITY);
+            None
+        }
+        None => nobody(),
+    };
     let user = section.value("user").and_then(|field| {
         let allowed = "the name of an existing user";
         let name = field.text(allowed)?;
@@ -150,14 +227,7 @@ fn metrics(root: &mut Section<'_>) -> Option<SocketAddr> {
 }
 
 fn inner(root: &mut Section<'_>) -> InnerSection {
-    let default = InnerSection {
-        device: "swu0".into(),
-        mtu: 1400,
-        dns: Vec::new(),
-        hairpin: false,
-        offload: true,
-        flow_queue: true,
-    };
+    let default = InnerSection::default();
     let Some(mut section) = root.section("inner") else { return default };
     let device = section.value("device").and_then(|field| {
         let allowed = "an interface name of 1 to 15 letters, digits, '-', '_' or '.'";

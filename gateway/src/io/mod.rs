@@ -5,6 +5,7 @@
 //! hold all protocol state, are plain safe Rust.
 
 pub mod block;
+pub mod datagram;
 pub mod recv_pool;
 pub mod ring;
 pub mod sockets;

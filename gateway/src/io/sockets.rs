@@ -2,8 +2,8 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::check;
 
@@ -56,6 +56,53 @@ pub fn prepare_accepted(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<(Sock
     Ok((local, remote))
 }
 
+/// Seconds without traffic before the kernel asks whether the peer is there, between its questions, and how
+/// many go unanswered. They find dead peers, not dead IKE SAs (RFC 9329 §6.7).
+const KEEPALIVE_IDLE_S: libc::c_int = 60;
+const KEEPALIVE_EVERY_S: libc::c_int = 15;
+const KEEPALIVE_MISSED: libc::c_int = 4;
+
+/// Has the kernel break the connection when the peer is gone: keepalives answer nothing, or `unacked_ms`
+/// passes without an acknowledgement of what was sent.
+///
+/// # Errors
+/// When the connection is gone.
+pub fn detect_dead_peer(fd: BorrowedFd<'_>, unacked_ms: i32) -> io::Result<()> {
+    let raw = fd.as_raw_fd();
+    set_option(raw, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEPALIVE_IDLE_S)?;
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEPALIVE_EVERY_S)?;
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEPALIVE_MISSED)?;
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, unacked_ms)
+}
+
+/// Begins a connection to `to` without waiting for it: once the socket is writable, it stands or
+/// [`TcpStream::take_error`] says why not.
+///
+/// # Errors
+/// Whatever the kernel answers at once.
+pub fn connect_tcp(to: SocketAddr, unsent_max: i32) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: socket takes no pointers; the descriptor it returns belongs to nobody else yet.
+    let fd = unsafe {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?)
+    };
+    let raw = fd.as_raw_fd();
+    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    limit_unsent(fd.as_fd(), unsent_max)?;
+    if to.is_ipv6() {
+        // As for listeners: the flow label of every connection is 0 (RFC 9329 §6.1).
+        set_option(raw, libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)?;
+    }
+    let (storage, len) = to_raw(to);
+    // SAFETY: `storage` is a sockaddr of `len` octets that outlives the call.
+    match unsafe { check(libc::connect(raw, (&raw const storage).cast(), len)) } {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from(fd)),
+    }
+}
+
 /// Sets how many octets in the socket may be unsent before the kernel stops calling it writable.
 ///
 /// # Errors
@@ -64,7 +111,12 @@ pub fn limit_unsent(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<()> {
     set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent_max)
 }
 
-fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set_option(
+    fd: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let len = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the kernel reads `len` octets of `value`, which outlives the call.
     unsafe { check(libc::setsockopt(fd, level, name, (&raw const value).cast(), len))? };
@@ -82,24 +134,29 @@ fn address(fd: RawFd, call: AddressCall) -> io::Result<SocketAddr> {
         check(call(fd, (&raw mut storage).cast(), &mut len))?;
         storage
     };
+    from_raw(&storage).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+/// The address the kernel wrote into `storage`; `None` for none and for other families.
+pub(super) fn from_raw(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match libc::c_int::from(storage.ss_family) {
         libc::AF_INET => {
             // SAFETY: the kernel wrote a sockaddr_in, which fits into and is aligned for the storage.
-            let v4 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in>() };
+            let v4 = unsafe { *std::ptr::from_ref(storage).cast::<libc::sockaddr_in>() };
             let ip = u32::from_be(v4.sin_addr.s_addr).into();
-            Ok(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
         }
         libc::AF_INET6 => {
             // SAFETY: the kernel wrote a sockaddr_in6, which fits into and is aligned for the storage.
-            let v6 = unsafe { *(&raw const storage).cast::<libc::sockaddr_in6>() };
+            let v6 = unsafe { *std::ptr::from_ref(storage).cast::<libc::sockaddr_in6>() };
             let port = u16::from_be(v6.sin6_port);
-            Ok(SocketAddrV6::new(v6.sin6_addr.s6_addr.into(), port, 0, v6.sin6_scope_id).into())
+            Some(SocketAddrV6::new(v6.sin6_addr.s6_addr.into(), port, 0, v6.sin6_scope_id).into())
         }
-        _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        _ => None,
     }
 }
 
-fn to_raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub(super) fn to_raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all-zero is a valid sockaddr_storage; both casts write a smaller struct into it, for which it
     // is aligned.
     unsafe {
@@ -127,9 +184,6 @@ fn to_raw(addr: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
-    use std::os::fd::AsFd;
-
     use super::*;
 
     #[test]

@@ -1,0 +1,297 @@
+//! The TCP leg: a non-blocking connection that carries frames both ways.
+//!
+//! A frame once begun is finished, or the connection ends (RFC 9329 §3). What the socket does not take at
+//! once waits here, ESP within a bound and IKE ahead of no one: frames leave in the order they were queued.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+
+use codec::stream::{Deframer, FrameError, LENGTH_LEN, NON_ESP_MARKER, Next};
+
+/// Most frames of one [`FrameStream::queue_esp`].
+pub const STREAM_FRAMES_MAX: usize = 128;
+
+/// A backlog buffer above this many octets is given back once it is empty.
+const BACKLOG_KEPT: usize = 4096;
+
+/// A connection and its unfinished frames.
+pub struct FrameStream {
+    tcp: TcpStream,
+    deframer: Deframer,
+    /// The frame that straddles two reads; empty while none does.
+    carry: Vec<u8>,
+    /// Octets the socket has not taken, from `sent` on; they begin anywhere in a frame and end with one.
+    backlog: Vec<u8>,
+    sent: usize,
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadEnd {
+    /// So many octets lie in the buffer.
+    Octets(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The peer closed or reset the connection.
+    Closed,
+}
+
+/// What became of frames to be sent.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Queued {
+    /// Frames that are in the socket or the backlog.
+    pub frames: usize,
+    /// Frames dropped because the backlog is full.
+    pub dropped: usize,
+}
+
+impl FrameStream {
+    /// A connection whose peer speaks as `deframer` expects.
+    pub fn new(tcp: TcpStream, deframer: Deframer) -> Self {
+        Self { tcp, deframer, carry: Vec::new(), backlog: Vec::new(), sent: 0 }
+    }
+
+    /// The socket, for polling and options.
+    pub fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Reads what has arrived into `buffer`.
+    pub fn read(&mut self, buffer: &mut [u8]) -> ReadEnd {
+        match (&self.tcp).read(buffer) {
+            Ok(0) => ReadEnd::Closed,
+            Ok(len) => ReadEnd::Octets(len),
+            Err(error) if is_retry(&error) => ReadEnd::Nothing,
+            Err(_) => ReadEnd::Closed,
+        }
+    }
+
+    /// The next frame of `input`, as [`Deframer::next`]; a carried one is taken with [`FrameStream::carried`].
+    ///
+    /// # Errors
+    /// When the stream is no longer one: close it.
+    pub fn next(&mut self, input: &[u8], at: &mut usize) -> Result<Next, FrameError> {
+        self.deframer.next(input, at, &mut self.carry)
+    }
+
+    /// The frame that [`Next::Carried`] announced.
+    pub fn carried(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.carry)
+    }
+
+    /// Octets of memory the unfinished frame takes.
+    pub fn carry_octets(&self) -> usize {
+        self.carry.capacity()
+    }
+
+    /// Whether the stream's prefix has come whole.
+    pub fn prefix_complete(&self) -> bool {
+        self.deframer.prefix_complete()
+    }
+
+    /// Octets the socket has not taken.
+    pub fn backlog_octets(&self) -> usize {
+        self.backlog.len() - self.sent
+    }
+
+    /// Queues octets that are whole frames, or the prefix, behind everything else.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn queue_raw(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.backlog.extend_from_slice(octets);
+        self.flush()
+    }
+
+    /// Sends an IKE message, or queues it whatever waits already: the caller bounds that.
+    ///
+    /// # Errors
+    /// When the connection is broken. A message too long for a frame is not sent (RFC 9329 §3).
+    pub fn queue_ike(&mut self, message: &[u8]) -> io::Result<()> {
+        let body_len = NON_ESP_MARKER.len() + message.len();
+        let Some(length) = frame_length(body_len) else { return Ok(()) };
+        let mut head = [0; LENGTH_LEN + NON_ESP_MARKER.len()];
+        head[..LENGTH_LEN].copy_from_slice(&length);
+        let parts = [IoSlice::new(&head), IoSlice::new(message)];
+        self.write(&parts)
+    }
+
+    /// Sends the ESP packets `bodies`, at most [`STREAM_FRAMES_MAX`] of them, in one call where the socket
+    /// takes them. Those beyond `backlog_max` octets of backlog are dropped whole (D10).
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn queue_esp<'a>(
+        &mut self,
+        bodies: impl Iterator<Item = &'a [u8]>,
+        backlog_max: usize,
+    ) -> io::Result<Queued> {
+        let mut lengths = [[0; LENGTH_LEN]; STREAM_FRAMES_MAX];
+        let mut packets = [&[][..]; STREAM_FRAMES_MAX];
+        let mut queued = Queued::default();
+        let mut waiting = self.backlog_octets();
+        for body in bodies.take(STREAM_FRAMES_MAX) {
+            let Some(length) = frame_length(body.len()) else { continue };
+            // Frames for an idle socket are no backlog yet: the socket says what it takes.
+            if self.backlog_octets() > 0 {
+                waiting += LENGTH_LEN + body.len();
+                if waiting > backlog_max {
+                    queued.dropped += 1;
+                    continue;
+                }
+            }
+            lengths[queued.frames] = length;
+            packets[queued.frames] = body;
+            queued.frames += 1;
+        }
+        let mut parts = [IoSlice::new(&[]); 2 * STREAM_FRAMES_MAX];
+        for (at, (length, packet)) in lengths.iter().zip(&packets).take(queued.frames).enumerate() {
+            parts[2 * at] = IoSlice::new(length);
+            parts[2 * at + 1] = IoSlice::new(packet);
+        }
+        self.write(&parts[..2 * queued.frames])?;
+        Ok(queued)
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub fn flush(&mut self) -> io::Result<()> {
+        while self.sent < self.backlog.len() {
+            match (&self.tcp).write(&self.backlog[self.sent..]) {
+                Ok(len) => self.sent += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_retry(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.sent = 0;
+        self.backlog.clear();
+        if self.backlog.capacity() > BACKLOG_KEPT {
+            self.backlog = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let mut taken = 0;
+        if self.backlog.is_empty() {
+            match (&self.tcp).write_vectored(parts) {
+                Ok(len) => taken = len,
+                Err(error) if is_retry(&error) => {}
+                Err(error) => return Err(error),
+            }
+        } else if self.sent > self.backlog.len() / 2 {
+            self.backlog.drain(..std::mem::take(&mut self.sent));
+        }
+        for part in parts {
+            let skipped = taken.min(part.len());
+            taken -= skipped;
+            self.backlog.extend_from_slice(&part[skipped..]);
+        }
+        Ok(())
+    }
+}
+
+/// The Length of a frame with a body of so many octets; `None` when there is no such frame.
+fn frame_length(body_len: usize) -> Option<[u8; LENGTH_LEN]> {
+    u16::try_from(body_len + LENGTH_LEN).ok().map(u16::to_be_bytes)
+}
+
+/// Whether the socket only asks for patience.
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use codec::stream::BODY_LEN_MAX;
+
+    use super::*;
+
+    fn pair() -> (FrameStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let (far, _) = listener.accept().expect("accepted");
+        near.set_nonblocking(true).expect("non-blocking");
+        (FrameStream::new(near, Deframer::originator()), far)
+    }
+
+    /// Reads frames at the far end until there are `count`; their bodies.
+    fn frames(far: &mut TcpStream, near: &mut FrameStream, count: usize) -> Vec<Vec<u8>> {
+        let (mut deframer, mut carry, mut found) = (Deframer::originator(), Vec::new(), Vec::new());
+        let mut buffer = vec![0; 65_536];
+        while found.len() < count {
+            near.flush().expect("open");
+            let len = far.read(&mut buffer).expect("open");
+            let (input, mut at) = (&buffer[..len], 0);
+            loop {
+                match deframer.next(input, &mut at, &mut carry).expect("frames") {
+                    Next::Pending => break,
+                    Next::InPlace(range) => found.push(input[range].to_vec()),
+                    Next::Carried => found.push(carry.clone()),
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn r9329_3_frames_of_every_size_leave_whole_and_in_order() {
+        let (mut near, mut far) = pair();
+        let bodies: Vec<Vec<u8>> = (1..=100).map(|n| vec![n as u8; n * 14]).collect();
+        let queued = near.queue_esp(bodies.iter().map(Vec::as_slice), 1 << 20).expect("open");
+        assert_eq!(queued, Queued { frames: 100, dropped: 0 });
+        near.queue_ike(b"an IKE message").expect("open");
+        near.queue_ike(&vec![1; BODY_LEN_MAX]).expect("too long is not sent");
+        let longest = vec![9; BODY_LEN_MAX];
+        near.queue_esp([&longest[..], &[7; BODY_LEN_MAX + 1]].into_iter(), 1 << 20).expect("open");
+        let found = frames(&mut far, &mut near, 102);
+        assert_eq!(found[..100], bodies);
+        assert_eq!(found[100], b"\0\0\0\0an IKE message");
+        assert_eq!(found[101], longest);
+    }
+
+    #[test]
+    fn d10_a_peer_that_does_not_read_costs_whole_frames_and_a_bounded_backlog() {
+        let (mut near, mut far) = pair();
+        let packet = vec![5; 1400];
+        let (mut taken, mut dropped) = (0, 0);
+        while dropped < 100 {
+            let queued = near.queue_esp(std::iter::repeat_n(&packet[..], 64), 100_000).expect("open");
+            taken += queued.frames;
+            dropped += queued.dropped;
+            assert!(near.backlog_octets() <= 100_000 + 64 * 1402, "one call may be cut short by the socket");
+        }
+        near.queue_ike(b"not dropped").expect("open");
+        let found = frames(&mut far, &mut near, taken + 1);
+        assert!(found[..taken].iter().all(|body| *body == packet), "no frame was cut");
+        assert_eq!(found[taken], b"\0\0\0\0not dropped");
+        assert_eq!(near.backlog.capacity(), 0, "the memory is given back");
+    }
+
+    #[test]
+    fn r9329_6_1_7_what_a_broken_connection_left_unfinished_is_gone() {
+        let (mut near, mut far) = pair();
+        far.write_all(&[0, 10, 1, 2, 3]).expect("open");
+        let mut buffer = [0; 64];
+        let read = loop {
+            match near.read(&mut buffer) {
+                ReadEnd::Nothing => std::thread::yield_now(),
+                end => break end,
+            }
+        };
+        assert_eq!(read, ReadEnd::Octets(5));
+        assert_eq!(near.next(&buffer[..5], &mut 0), Ok(Next::Pending));
+        assert!(near.carry_octets() > 0);
+        drop(far);
+        while near.read(&mut buffer) == ReadEnd::Nothing {}
+        assert_eq!(near.read(&mut buffer), ReadEnd::Closed);
+    }
+}

@@ -1,0 +1,355 @@
+//! `swugate run` in relay mode, between a scripted UE and a scripted backend: needs root for a namespace.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use codec::ike::{ExchangeType, Flags, HEADER_LEN, IkeHeader, IkeSpi, MessageId, PayloadType, Version};
+use codec::stream::{NON_ESP_MARKER, STREAM_PREFIX};
+use nix::sys::signal::Signal;
+
+#[path = "support/process.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod support;
+
+use support::{Gateway, Namespace, eventually, is_root, text};
+
+const CONFIG: &str = r#"[gateway]
+workers = 1
+run_dir = "run"
+[listen]
+tcp = ["127.0.0.1:4500"]
+[relay]
+backend = "127.0.0.1:4600"
+[limits]
+connections_per_source = 6
+first_message_s = 2
+prefix_s = 1
+"#;
+
+const LONG: Duration = Duration::from_secs(5);
+
+/// Long enough for anything that comes at all.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A relay, its backend, and the namespace both are in.
+struct Lab {
+    namespace: Namespace,
+    relay: Gateway,
+    backend: UdpSocket,
+}
+
+impl Lab {
+    fn new(name: &str, config: &str) -> Self {
+        let namespace = Namespace::new(name);
+        let relay = Gateway::start(&namespace, config, None);
+        assert_eq!(relay.notified(), "READY=1");
+        let backend = Self::udp(&namespace, 4600);
+        Self { namespace, relay, backend }
+    }
+
+    fn udp(namespace: &Namespace, port: u16) -> UdpSocket {
+        let socket = namespace.inside(|| UdpSocket::bind(("127.0.0.1", port))).expect("bound");
+        socket.set_read_timeout(Some(LONG)).expect("a timeout");
+        socket
+    }
+
+    /// A UE whose stream has begun.
+    fn ue(&self) -> TcpStream {
+        let mut ue = self.namespace.connect(4500).expect("listens");
+        ue.set_read_timeout(Some(LONG)).expect("a timeout");
+        ue.write_all(&STREAM_PREFIX).expect("sent");
+        ue
+    }
+
+    fn sessions(&self) -> serde_json::Value {
+        let answer = self.relay.command(&["sessions", "--json"]);
+        serde_json::from_slice(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&answer)))
+    }
+
+    fn stats(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.relay.command(&["stats", "--json"]).stdout).expect("JSON")
+    }
+}
+
+fn ike(spi: u8, id: u32, exchange: ExchangeType, response: bool, body: &[u8]) -> Vec<u8> {
+    let header = IkeHeader {
+        spi_i: IkeSpi([spi; 8]),
+        spi_r: IkeSpi([if id == 0 && !response { 0 } else { 9 }; 8]),
+        next_payload: PayloadType::ENCRYPTED,
+        version: Version::IKEV2,
+        exchange,
+        flags: Flags::new(!response, response),
+        message_id: MessageId(id),
+        length: (HEADER_LEN + body.len()) as u32,
+    };
+    let mut message = Vec::new();
+    header.encode(&mut message);
+    message.extend_from_slice(body);
+    message
+}
+
+fn esp(spi: u32, sequence: u32, len: usize) -> Vec<u8> {
+    let mut packet = [spi.to_be_bytes(), sequence.to_be_bytes()].concat();
+    packet.resize(len, sequence as u8);
+    packet
+}
+
+fn marked(message: &[u8]) -> Vec<u8> {
+    [&NON_ESP_MARKER, message].concat()
+}
+
+fn send(ue: &mut TcpStream, body: &[u8]) {
+    let length = (body.len() + 2) as u16;
+    ue.write_all(&[&length.to_be_bytes(), body].concat()).expect("sent");
+}
+
+fn receive(ue: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    ue.read_exact(&mut length).expect("a frame");
+    let mut body = vec![0; usize::from(u16::from_be_bytes(length)) - 2];
+    ue.read_exact(&mut body).expect("its body");
+    body
+}
+
+/// Nothing arrives, and the connection stays open.
+fn is_quiet(ue: &mut TcpStream) -> bool {
+    ue.set_read_timeout(Some(QUIET)).expect("a timeout");
+    let read = ue.read(&mut [0; 1]);
+    ue.set_read_timeout(Some(LONG)).expect("a timeout");
+    read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+fn is_closed(ue: &mut TcpStream) -> bool {
+    matches!(ue.read(&mut [0; 64]), Ok(0))
+        || matches!(ue.read(&mut [0; 64]), Err(error) if error.kind() == ErrorKind::ConnectionReset)
+}
+
+fn datagram(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let (len, from) = socket.recv_from(&mut buffer).expect("a datagram");
+    buffer.truncate(len);
+    (buffer, from)
+}
+
+/// Opens an IKE SA as far as a relay can tell; the port the backend knows the UE by.
+fn attach(lab: &Lab, ue: &mut TcpStream, spi: u8) -> SocketAddr {
+    let mut port = None;
+    for (id, exchange) in [(0, ExchangeType::IKE_SA_INIT), (1, ExchangeType::IKE_AUTH)] {
+        let request = ike(spi, id, exchange, false, b"request");
+        send(ue, &marked(&request));
+        let (octets, from) = datagram(&lab.backend);
+        assert_eq!(octets, marked(&request));
+        assert!(port.is_none_or(|port| port == from), "one port for one connection");
+        port = Some(from);
+        let response = ike(spi, id, exchange, true, b"response");
+        lab.backend.send_to(&marked(&response), from).expect("sent");
+        assert_eq!(receive(ue), marked(&response));
+    }
+    port.expect("two exchanges")
+}
+
+#[test]
+fn carries_ike_and_esp_both_ways_and_maps_ports_to_ues() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new("rela", CONFIG);
+    let mut ue = lab.ue();
+    let port = attach(&lab, &mut ue, 1);
+
+    // A run of packets of several sizes arrives packet by packet, and so does its way back.
+    let packets: Vec<Vec<u8>> =
+        (1..80).map(|n| esp(0x1000, n, if n % 30 == 0 { 90 } else { 1400 })).collect();
+    for packet in &packets {
+        send(&mut ue, packet);
+    }
+    let mut arrived: Vec<Vec<u8>> = packets.iter().map(|_| datagram(&lab.backend).0).collect();
+    assert_eq!(arrived, packets, "UDP over loopback keeps the order");
+    for packet in &packets {
+        lab.backend.send_to(packet, port).expect("sent");
+    }
+    arrived = packets.iter().map(|_| receive(&mut ue)).collect();
+    assert_eq!(arrived, packets);
+
+    // RFC 9329 §6.6: keepalives go nowhere, in neither direction.
+    send(&mut ue, &[0xff]);
+    send(&mut ue, &[]);
+    lab.backend.send_to(&[0xff], port).expect("sent");
+    assert!(is_quiet(&mut ue));
+    let large = ike(1, 2, ExchangeType::INFORMATIONAL, false, &vec![7; 40_000]);
+    send(&mut ue, &marked(&large));
+    assert_eq!(datagram(&lab.backend).0, marked(&large), "the next thing to arrive, in IP fragments");
+
+    let sessions = lab.sessions();
+    assert_eq!(sessions.as_array().map(Vec::len), Some(1), "{sessions}");
+    let row = &sessions[0];
+    assert_eq!(row["remote"], ue.local_addr().expect("connected").to_string());
+    assert_eq!(row["backend_source"], port.to_string());
+    assert_eq!(row["state"], "established");
+    assert_eq!(row["ike"]["spi_i"], "0101010101010101");
+    assert_eq!(row["uplink"]["packets"], 79);
+    assert_eq!(row["downlink"]["bytes"], packets.iter().map(Vec::len).sum::<usize>());
+    let table = text(&lab.relay.command(&["sessions"]));
+    assert!(table.contains("BACKEND SEES") && table.contains(&port.to_string()), "{table}");
+    let metrics = lab.namespace.get("/metrics");
+    for line in ["swugate_sessions 1", "swugate_uplink_packets_total 79", "swugate_connections 1"] {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+
+    let id = row["id"].to_string();
+    assert!(text(&lab.relay.command(&["terminate", &id])).contains("closed"));
+    assert!(is_closed(&mut ue));
+    assert_eq!(lab.relay.command(&["terminate", &id]).status.code(), Some(1));
+    lab.relay.signal(Signal::SIGTERM);
+    assert_eq!(lab.relay.wait(), Some(0), "{}", lab.relay.log());
+}
+
+#[test]
+fn owns_the_reliability_of_the_udp_leg() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("relb", CONFIG);
+    let mut ue = lab.ue();
+    let port = attach(&lab, &mut ue, 2);
+
+    // An unanswered request is sent again, octet for octet, a little later each time.
+    let request = marked(&ike(2, 2, ExchangeType::INFORMATIONAL, false, b"alive?"));
+    send(&mut ue, &request);
+    assert_eq!(datagram(&lab.backend), (request.clone(), port));
+    let mut gaps = Vec::new();
+    for _ in 0..2 {
+        let since = Instant::now();
+        assert_eq!(datagram(&lab.backend), (request.clone(), port));
+        gaps.push(since.elapsed());
+    }
+    assert!(gaps[0] > Duration::from_millis(400) && gaps[1] > Duration::from_millis(900), "{gaps:?}");
+    // The peer's own repetition on the living connection is not passed on.
+    send(&mut ue, &request);
+
+    // Two answers, of which one passes; asked again, the relay answers itself.
+    let response = marked(&ike(2, 2, ExchangeType::INFORMATIONAL, true, b"alive"));
+    lab.backend.send_to(&response, port).expect("sent");
+    lab.backend.send_to(&response, port).expect("sent");
+    assert_eq!(receive(&mut ue), response);
+    assert!(is_quiet(&mut ue), "the second answer does not pass");
+    send(&mut ue, &request);
+    assert_eq!(receive(&mut ue), response);
+
+    // The backend's own request passes once, however often it is sent.
+    let asked = marked(&ike(2, 0, ExchangeType::INFORMATIONAL, false, b"and you?"));
+    for _ in 0..3 {
+        lab.backend.send_to(&asked, port).expect("sent");
+    }
+    assert_eq!(receive(&mut ue), asked);
+    assert!(is_quiet(&mut ue));
+    let answer = marked(&ike(2, 0, ExchangeType::INFORMATIONAL, true, b"yes"));
+    send(&mut ue, &answer);
+    assert_eq!(datagram(&lab.backend).0, answer);
+    lab.backend.send_to(&asked, port).expect("sent");
+    assert_eq!(datagram(&lab.backend).0, answer, "its answer was lost: the relay has it");
+    assert!(is_quiet(&mut ue));
+    let stats = lab.stats();
+    assert_eq!(stats["exchanges"]["resent"], 2, "{stats}");
+    assert!(stats["drops"]["ike_duplicate"].as_u64() >= Some(5), "{stats}");
+}
+
+#[test]
+fn a_new_connection_is_a_new_port_and_nothing_moves_by_an_spi() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("relc", CONFIG);
+    let mut first = lab.ue();
+    let port = attach(&lab, &mut first, 3);
+    // Somebody who has seen the SPIs: their packets reach the backend from their own port only.
+    let mut other = lab.ue();
+    send(&mut other, &esp(0x2000, 1, 100));
+    let (packet, elsewhere) = datagram(&lab.backend);
+    assert_eq!(packet, esp(0x2000, 1, 100));
+    assert_ne!(elsewhere, port);
+    lab.backend.send_to(&esp(0x3000, 1, 100), port).expect("sent");
+    assert_eq!(receive(&mut first), esp(0x3000, 1, 100));
+    assert!(is_quiet(&mut other));
+    // Once the backend has moved the peer, its packets go where it sends them.
+    lab.backend.send_to(&esp(0x3000, 2, 100), elsewhere).expect("sent");
+    assert_eq!(receive(&mut other), esp(0x3000, 2, 100));
+    // A frame that the old connection left half is nobody's.
+    first.write_all(&[0, 100, 1, 2, 3]).expect("sent");
+    drop(first);
+    send(&mut other, &esp(0x2000, 2, 100));
+    assert_eq!(datagram(&lab.backend).0, esp(0x2000, 2, 100));
+    eventually("the first connection is gone", || lab.sessions().as_array().map(Vec::len) == Some(1));
+}
+
+#[test]
+fn hostile_streams_end_and_reach_nobody() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("reld", CONFIG);
+    for opening in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"IKETCPxx\0\x01", b"IKETCP\0\0", b"IKETCP\0\x01"] {
+        let mut stream = lab.namespace.connect(4500).expect("listens");
+        stream.write_all(opening).expect("sent");
+        if opening.starts_with(b"IKETCPxx") {
+            // A Length of 0x7878: an unfinished frame, which ends with the time for a first message.
+            assert!(is_quiet(&mut stream));
+        } else {
+            assert!(is_closed(&mut stream), "{opening:?}");
+        }
+    }
+    // Junk in good frames is dropped, and too much of it closes the connection.
+    let mut ue = lab.ue();
+    for _ in 0..17 {
+        send(&mut ue, &[1, 2, 3]);
+    }
+    assert!(is_closed(&mut ue));
+    // A message whose header lies does not reach the backend.
+    let mut ue = lab.ue();
+    let mut message = ike(4, 0, ExchangeType::IKE_SA_INIT, false, b"request");
+    message[27] ^= 1;
+    send(&mut ue, &marked(&message));
+    let silent = lab.ue();
+    let mut half = lab.namespace.connect(4500).expect("listens");
+    half.write_all(b"IKE").expect("sent");
+    // Six from one source at a time, and no more.
+    let more: Vec<TcpStream> = (0..6).map(|_| lab.namespace.connect(4500).expect("listens")).collect();
+    eventually("the limit is counted", || lab.stats()["closes"]["limit"].as_u64() > Some(0));
+    eventually("those that say nothing are closed", || lab.stats()["connections"] == 0);
+    drop((silent, half, more));
+    lab.backend.set_nonblocking(true).expect("non-blocking");
+    assert!(lab.backend.recv(&mut [0; 10]).is_err(), "nothing reached the backend");
+    let closes = &lab.stats()["closes"];
+    assert!(closes["prefix_timeout"].as_u64() > Some(0), "{closes}");
+    assert!(closes["first_message_timeout"].as_u64() > Some(0), "{closes}");
+}
+
+#[test]
+fn with_backend_ike_the_first_exchange_goes_there_without_a_marker() {
+    if !is_root() {
+        return;
+    }
+    let config = CONFIG.replacen(
+        "backend = \"127.0.0.1:4600\"",
+        "backend = \"127.0.0.1:4600\"\nbackend_ike = \"127.0.0.1:500\"",
+        1,
+    );
+    let lab = Lab::new("rele", &config);
+    let first = Lab::udp(&lab.namespace, 500);
+    let mut ue = lab.ue();
+    let request = ike(5, 0, ExchangeType::IKE_SA_INIT, false, b"request");
+    send(&mut ue, &marked(&request));
+    let (octets, port) = datagram(&first);
+    assert_eq!(octets, request);
+    let response = ike(5, 0, ExchangeType::IKE_SA_INIT, true, b"response");
+    first.send_to(&response, port).expect("sent");
+    assert_eq!(receive(&mut ue), marked(&response));
+    assert!(lab.sessions()[0]["backend_source_ike"].is_string());
+    let request = ike(5, 1, ExchangeType::IKE_AUTH, false, b"request");
+    send(&mut ue, &marked(&request));
+    let (octets, main) = datagram(&lab.backend);
+    assert_eq!(octets, marked(&request));
+    assert_ne!(main, port);
+    assert!(lab.sessions()[0]["backend_source_ike"].is_null(), "it has served");
+}
