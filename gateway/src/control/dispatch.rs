@@ -43,6 +43,8 @@ pub struct Dispatcher {
     moving: AHashMap<ConnId, Vec<ToWorker>>,
     moved: AHashMap<ConnId, ConnId>,
     former: AHashMap<ConnId, Vec<ConnId>>,
+    /// Former ids of closed connections, until their worker has passed the fence that was sent at the close.
+    gone: VecDeque<(u64, ConnId)>,
     steering: Option<SteeringMap>,
     after: Vec<ToWorker>,
     /// Messages that found an inbox full.
@@ -68,6 +70,7 @@ impl Dispatcher {
             moving: AHashMap::new(),
             moved: AHashMap::new(),
             former: AHashMap::new(),
+            gone: VecDeque::new(),
             steering,
             after: Vec::new(),
             inbox_overflows: 0,
@@ -75,9 +78,15 @@ impl Dispatcher {
         }
     }
 
-    /// Where `conn` is now: its own id, or the one it got by moving.
+    /// Where `conn` is now, or was last: its own id, or the one it got by moving.
     pub fn current(&self, conn: ConnId) -> ConnId {
         self.moved.get(&conn).copied().unwrap_or(conn)
+    }
+
+    /// Whether `conn` moved and closed. Workers' queues are read one after the other: what a connection said
+    /// on its first worker may be read after the news of its end from the next one.
+    pub fn is_gone(&self, conn: ConnId) -> bool {
+        self.moved.contains_key(&conn) && self.gone.iter().any(|(_, former)| *former == conn)
     }
 
     /// Puts a Child SA in force, and routes the inner addresses that come with it to its worker.
@@ -175,9 +184,15 @@ impl Dispatcher {
 
     /// A worker has passed fence `fence`: what waited for it leaves.
     pub fn fence_reached(&mut self, fence: u64) {
-        let Some(at) = self.held.iter().position(|held| held.fence == fence) else { return };
-        if let Some(held) = self.held.remove(at) {
+        if let Some(at) = self.held.iter().position(|held| held.fence == fence)
+            && let Some(held) = self.held.remove(at)
+        {
             held.messages.into_iter().for_each(|message| self.push_to_conn(message));
+        }
+        if let Some(at) = self.gone.iter().position(|(number, _)| *number == fence)
+            && let Some((_, former)) = self.gone.remove(at)
+        {
+            self.moved.remove(&former);
         }
     }
 
@@ -196,11 +211,20 @@ impl Dispatcher {
         }
     }
 
-    /// A connection is gone, and with it what waited for it.
+    /// A connection is gone, and with it what waited for it. Its former ids are known until the workers they
+    /// name have passed a fence: nothing that names one comes after that.
     pub fn conn_closed(&mut self, conn: ConnId) {
         self.moving.remove(&conn);
+        let moved = &self.moved;
+        let moves_it = |message: &ToWorker| match message {
+            ToWorker::Move { conn: of, .. } => moved.get(of).unwrap_or(of) == &conn,
+            _ => false,
+        };
+        self.held.iter_mut().for_each(|held| held.messages.retain(|message| !moves_it(message)));
         for id in self.former.remove(&conn).unwrap_or_default() {
-            self.moved.remove(&id);
+            self.fences += 1;
+            self.gone.push_back((self.fences, id));
+            self.push(id.worker, ToWorker::Fence(self.fences));
         }
     }
 
@@ -397,8 +421,25 @@ mod tests {
         // Messages read before the move name the old id.
         assert_eq!(dispatcher.current(conn(0, 7)), conn(1, 9));
         dispatcher.conn_closed(conn(1, 9));
-        assert_eq!(dispatcher.current(conn(0, 7)), conn(0, 7));
+        // They may still be in the queue of the worker it left.
+        assert!(dispatcher.is_gone(conn(0, 7)) && dispatcher.current(conn(0, 7)) == conn(1, 9));
+        assert_eq!(names(&workers[0]), ["fence 2"]);
+        dispatcher.fence_reached(2);
+        assert!(!dispatcher.is_gone(conn(0, 7)) && dispatcher.current(conn(0, 7)) == conn(0, 7));
         assert!(dispatcher.moved.is_empty() && dispatcher.former.is_empty() && dispatcher.moving.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_closes_before_its_move_leaves_nothing() {
+        let (mut dispatcher, workers) = workers(2, 16);
+        dispatcher.bind(SessionId(1), WorkerId(1), conn(0, 7));
+        dispatcher.transmit(response(conn(0, 7), 1));
+        dispatcher.end_turn();
+        dispatcher.conn_closed(conn(0, 7));
+        dispatcher.fence_reached(1);
+        // The response finds no connection, which its worker counts.
+        assert_eq!(names(&workers[0]), ["send 7"]);
+        assert!(dispatcher.moving.is_empty() && dispatcher.held.is_empty());
     }
 
     #[test]
@@ -409,7 +450,9 @@ mod tests {
         assert_eq!(dispatcher.current(conn(0, 7)), conn(2, 3));
         assert_eq!(dispatcher.current(conn(1, 9)), conn(2, 3));
         dispatcher.conn_closed(conn(2, 3));
-        assert!(dispatcher.moved.is_empty() && dispatcher.former.is_empty());
+        dispatcher.fence_reached(1);
+        dispatcher.fence_reached(2);
+        assert!(dispatcher.moved.is_empty() && dispatcher.former.is_empty() && dispatcher.gone.is_empty());
     }
 
     #[test]

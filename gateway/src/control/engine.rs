@@ -14,7 +14,7 @@ use super::dispatch::Dispatcher;
 use super::responder::{Event, Responder, ResponderConfig, Verdict};
 use crate::admin::keylog::KeyRing;
 use crate::log::LogLimit;
-use crate::types::WorkerId;
+use crate::types::{ConnId, WorkerId};
 use crate::worker::inbox::{ChildCounters, ToControl, ToWorker};
 
 /// The state of the control thread.
@@ -69,22 +69,20 @@ impl Engine {
     /// Takes one message of a worker and does everything that follows from it.
     pub fn handle(&mut self, now: Instant, message: ToControl) {
         match message {
-            ToControl::Ike { conn, path, mut message } => {
-                let conn = self.dispatcher.current(conn);
+            ToControl::Ike { conn: came_in, path, mut message } => {
+                let conn = self.dispatcher.current(came_in);
                 let verdict = self.responder.handle_message(now, conn, &path, &mut message);
                 self.settle(now);
                 self.dispatcher.push_to_conn(ToWorker::Handled { conn, good: verdict == Verdict::Good });
+                self.forget_if_gone(now, came_in);
             }
-            ToControl::Bound { session, conn, path } => {
-                let conn = self.dispatcher.current(conn);
+            ToControl::Bound { session, conn: came_in, path } => {
+                let conn = self.dispatcher.current(came_in);
                 self.responder.handle_conn_bound(now, session, conn, &path);
                 self.settle(now);
+                self.forget_if_gone(now, came_in);
             }
-            ToControl::Closed { conn } => {
-                self.dispatcher.conn_closed(conn);
-                self.responder.handle_conn_closed(conn);
-                self.settle(now);
-            }
+            ToControl::Closed { conn } => self.on_closed(now, conn),
             ToControl::Moved { old, new } => {
                 self.responder.handle_conn_moved(old, new);
                 self.dispatcher.conn_moved(old, new);
@@ -100,6 +98,19 @@ impl Engine {
                 self.reports.missing.retain(|&missing| missing != worker);
                 self.reports.children.extend(children);
             }
+        }
+    }
+
+    fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        self.dispatcher.conn_closed(conn);
+        self.responder.handle_conn_closed(conn);
+        self.settle(now);
+    }
+
+    /// Ends the connection once more when the message just handled is older than the news of its end.
+    fn forget_if_gone(&mut self, now: Instant, came_in: ConnId) {
+        if self.dispatcher.is_gone(came_in) {
+            self.on_closed(now, self.dispatcher.current(came_in));
         }
     }
 
@@ -169,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::io::wake::Wake;
-    use crate::types::{ConnId, Path, Transport};
+    use crate::types::{Path, Transport};
     use crate::worker::InboxHandle;
 
     const CONFIG: &str = "[gateway]\nidentity = \"gw.test\"\n[[pool]]\nname = \"default\"\n\

@@ -5,6 +5,7 @@ mod auth;
 mod bad_input;
 mod child;
 mod connections;
+mod engine;
 mod init;
 mod lifetimes;
 mod rekey;
