@@ -2,7 +2,7 @@
 
 use super::Field;
 use crate::machine::thread_cpu_s;
-use gateway::io::ring::{Completion, Received, Ring, RingParams, Sleep};
+use gateway::io::ring::{Completion, Received, Ring, RingParams, SUBMISSIONS, Sleep};
 use gateway::io::wake::Wake;
 use loadgen::demo::topology;
 use loadgen::error::Failure;
@@ -92,6 +92,7 @@ fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, 
     // No inner device: the other end of this pair never speaks.
     let (device, _silent) = UnixDatagram::pair()?;
     let mut ring = Ring::new(RingParams {
+        submissions: SUBMISSIONS,
         connections: streams as u32,
         receive_memory: RECEIVE_MEMORY,
         listeners: vec![listener],

@@ -274,6 +274,9 @@ pub struct WorkerStats {
     /// Times a connection found no receive buffer and waited for one.
     #[serde(default)]
     pub receive_starved: u64,
+    /// Turns that found the ring's completion queue overflown: completions came late, none was lost.
+    #[serde(default)]
+    pub ring_overflows: u64,
     /// Writes to the inner device that carried the uplink; a super-packet is one.
     #[serde(default)]
     pub device_writes: u64,

@@ -94,6 +94,9 @@ impl Collector for Snapshot {
         let starved = stats.workers.iter().map(|worker| worker.receive_starved).sum();
         let help = "Times a connection found no receive buffer and waited for one";
         out.counter("receive_starved", help, None, starved)?;
+        let overflows = stats.workers.iter().map(|worker| worker.ring_overflows).sum();
+        let help = "Turns of a worker that found its completion queue overflown";
+        out.counter("ring_overflows", help, None, overflows)?;
         let writes = stats.workers.iter().map(|worker| worker.device_writes).sum();
         out.counter("device_writes", "Writes to the inner device that carried the uplink", None, writes)?;
         let marked = stats.workers.iter().map(|worker| worker.ecn_marked).sum();

@@ -71,6 +71,11 @@ impl Administration {
         }
     }
 
+    /// The name of the inner device.
+    pub fn inner_device(&self) -> &str {
+        &self.config.inner.device
+    }
+
     /// Takes note of how much waits in one worker's queue.
     pub fn note_queue_depth(&mut self, depth: usize) {
         self.queue_depth_max = self.queue_depth_max.max(depth as u64);

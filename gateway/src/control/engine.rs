@@ -31,6 +31,8 @@ pub struct Engine {
     pub keys: KeyRing,
     /// Reports of Child SA counters that have come in.
     pub reports: Reports,
+    /// A worker has found the inner device deleted.
+    pub device_gone: bool,
     attached_log: LogLimit,
     ended_log: LogLimit,
 }
@@ -61,6 +63,7 @@ impl Engine {
             attach_meter: AttachMeter::new(now),
             keys: KeyRing::default(),
             reports: Reports::default(),
+            device_gone: false,
             attached_log: LogLimit::new(log_lines_per_s, now),
             ended_log: LogLimit::new(log_lines_per_s, now),
         }
@@ -94,6 +97,7 @@ impl Engine {
                 self.settle(now);
             }
             ToControl::FenceReached { worker: _, fence } => self.dispatcher.fence_reached(fence),
+            ToControl::DeviceGone => self.device_gone = true,
             ToControl::ChildCounters { worker, children } => {
                 self.reports.missing.retain(|&missing| missing != worker);
                 self.reports.children.extend(children);

@@ -78,12 +78,14 @@ pub struct ControlLoop {
     admin: Administration,
     /// A batch limit was reached: look again at once.
     again: bool,
+    /// Why the loop is to end other than by an administrator's wish.
+    failure: Option<Failure>,
 }
 
 impl ControlLoop {
     /// A loop over `workers`, which must be running.
     pub fn new(engine: Engine, workers: Workers, admin: Administration) -> Self {
-        Self { engine, workers, admin, again: false }
+        Self { engine, workers, admin, again: false, failure: None }
     }
 
     /// Runs until drained, after SIGTERM, SIGINT or the `drain` command.
@@ -173,8 +175,26 @@ impl ControlLoop {
         if self.engine.responder.poll_timeout().is_some_and(|due| due <= now) {
             self.engine.handle_timeout(now);
         }
+        if std::mem::take(&mut self.engine.device_gone) {
+            self.on_device_gone(now);
+        }
         self.admin.on_turn(&mut self.engine, now);
         self.engine.flush();
+    }
+
+    /// Without its device the gateway would hold UEs that it cannot serve: they are told, and the process ends
+    /// for its supervisor to start it anew, with a new device.
+    fn on_device_gone(&mut self, now: Instant) {
+        if self.failure.is_some() {
+            return;
+        }
+        let failure = Failure::Environment(format!(
+            "device {}: deleted while in use; start swugate again, which makes it anew",
+            self.admin.inner_device()
+        ));
+        tracing::error!("{failure}; deleting all sessions");
+        self.failure = Some(failure);
+        self.admin.start_drain(&mut self.engine, now, None, None);
     }
 
     fn check_workers(&self) -> Result<(), Failure> {
@@ -197,6 +217,6 @@ impl ControlLoop {
         self.admin.finish_drain(left);
         // The answer to `drain` leaves through tasks of this runtime.
         tokio::time::sleep(Duration::from_millis(20)).await;
-        Ok(())
+        self.failure.map_or(Ok(()), Err)
     }
 }

@@ -77,6 +77,7 @@ fn add_worker(stats: &mut Stats, id: u8, worker: &WorkerCounters) {
         uplink,
         downlink,
         receive_starved: worker.receive_starved.get(),
+        ring_overflows: worker.ring_overflows.get(),
         device_writes: worker.device_writes.get(),
         ecn_marked: worker.ecn_marked.get(),
         cpu_s: worker.cpu_ns.get() as f64 / 1e9,

@@ -45,7 +45,7 @@ pub trait InnerDevice: AsFd + Send {
     /// Reads one packet into `buffer`; `None` when there is none. A longer one is cut off.
     ///
     /// # Errors
-    /// When the device is gone or down.
+    /// When the device is gone, which [`is_gone`] tells.
     fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
     /// Writes the packet that `parts`, at most [`PARTS_MAX`], make up.
@@ -101,6 +101,12 @@ impl InnerDevice for TunQueue {
     fn offloads(&self) -> Offloads {
         self.offloads
     }
+}
+
+/// Whether a queue's device was deleted, by what reading it ended with. Down is not gone: reading then finds
+/// nothing, and writing fails until the device is up again.
+pub fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADFD)
 }
 
 /// Opens `queues` queues of the device `name` (at most 15 octets), creating it; it disappears with its

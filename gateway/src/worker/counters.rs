@@ -284,6 +284,8 @@ pub struct WorkerCounters {
     pub ike_sent: Counter,
     /// Times a connection found no receive buffer and waited for one.
     pub receive_starved: Counter,
+    /// Turns that found completions kept back by the kernel because their queue was full: late, never lost.
+    pub ring_overflows: Counter,
     /// Connections handed to another worker.
     pub handed_over: Counter,
     /// CPU time of the worker thread in nanoseconds, refreshed about once a second.

@@ -8,9 +8,10 @@ use codec::ip::{self, Gso, InnerHeader, SegmentError, Segmenter, VirtioHeader};
 
 use super::counters::DropReason;
 use super::flow_queue::{self, Arrival};
-use super::inbox::ToWorker;
+use super::inbox::{ToControl, ToWorker};
 use super::send::sequence_runs_out;
 use super::{DEVICE_OCTETS, DEVICE_READS, Worker};
+use crate::io::tun;
 use crate::types::{SessionId, WorkerId};
 
 /// The protocol number of TCP.
@@ -54,10 +55,12 @@ impl Worker {
                     self.device_ready = false;
                     break;
                 }
-                Err(_) => {
-                    // It reports itself again once it is back; housekeeping looks as well.
+                Err(error) => {
                     self.counters.dropped(DropReason::DeviceRead);
                     self.device_ready = false;
+                    if tun::is_gone(&error) && !mem::replace(&mut self.device_gone, true) {
+                        self.report(ToControl::DeviceGone);
+                    }
                     break;
                 }
             }
@@ -70,7 +73,9 @@ impl Worker {
 
     /// A packet from the inner device: the first `len` octets of `buffer`, with its virtio-net header.
     fn on_device_packet(&mut self, buffer: &mut Box<[u8]>, len: usize) {
-        let Some((virtio, packet)) = buffer.get_mut(..len).and_then(VirtioHeader::split) else { return };
+        let Some((virtio, packet)) = buffer.get_mut(..len).and_then(VirtioHeader::split) else {
+            return self.counters.dropped(DropReason::BadOffload);
+        };
         match self.aim(&virtio, packet) {
             Ok(aim) => self.take(aim, buffer, VirtioHeader::LEN..len),
             Err(Refused::Elsewhere(worker)) => {
@@ -89,7 +94,9 @@ impl Worker {
 
     /// A packet another worker's queue of the device yielded.
     pub(super) fn on_passed_downlink(&mut self, mut buffer: Box<[u8]>) {
-        let Some((virtio, packet)) = VirtioHeader::split(&mut buffer) else { return };
+        let Some((virtio, packet)) = VirtioHeader::split(&mut buffer) else {
+            return self.counters.dropped(DropReason::BadOffload);
+        };
         let range = VirtioHeader::LEN..VirtioHeader::LEN + packet.len();
         match self.aim(&virtio, packet) {
             Ok(aim) => self.take(aim, &mut buffer, range),

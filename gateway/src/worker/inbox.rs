@@ -199,6 +199,8 @@ pub enum ToControl {
         /// The fence's number.
         fence: u64,
     },
+    /// The inner device was deleted; said once.
+    DeviceGone,
     /// Counters of the Child SAs of one worker.
     ChildCounters {
         /// The worker.

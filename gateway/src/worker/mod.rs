@@ -36,7 +36,7 @@ use codec::OsRandom;
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::io::block::BlockPool;
-use crate::io::ring::{Completion, Ring, RingParams, Sleep};
+use crate::io::ring::{Completion, Ring, RingParams, SUBMISSIONS, Sleep};
 use crate::io::thread;
 use crate::io::tun::InnerDevice;
 use crate::io::wake::Wake;
@@ -215,6 +215,8 @@ struct Worker {
     round_blocked: bool,
     /// The inner device may have more packets than were read.
     device_ready: bool,
+    /// The control thread knows that the inner device was deleted.
+    device_gone: bool,
     /// A packet of the inner device behind its virtio-net header.
     packet: Box<[u8]>,
     /// Connections with something to send.
@@ -255,6 +257,7 @@ impl Worker {
         let now = Instant::now();
         let WorkerParams { id, limits, inner, .. } = params;
         let ring = Ring::new(RingParams {
+            submissions: SUBMISSIONS,
             connections: limits.connections,
             receive_memory: limits.receive_memory,
             listeners: params.listeners,
@@ -283,6 +286,7 @@ impl Worker {
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
             device_ready: false,
+            device_gone: false,
             packet: vec![0; SUPER_LEN].into_boxed_slice(),
             dirty: Vec::new(),
             unfinished: 0,
@@ -391,11 +395,12 @@ impl Worker {
         if self.now_s.is_multiple_of(COOL_EVERY_S) {
             self.sad.cool_idle(self.now_s.saturating_sub(COOL_EVERY_S));
         }
-        // A device that failed to be read may be back.
+        // A queue whose read failed is looked at again.
         self.device_ready = true;
         for listener in mem::take(&mut self.accept_stopped) {
             self.ring.arm_accept(listener);
         }
+        self.counters.ring_overflows.set(self.ring.overflows());
         self.counters.cpu_ns.set(thread::cpu_time().as_nanos() as u64);
     }
 

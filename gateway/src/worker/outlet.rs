@@ -323,8 +323,8 @@ fn count(counters: &WorkerCounters, sent: &io::Result<()>, packets: u64, octets:
 }
 
 fn reason(error: &io::Error) -> DropReason {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => DropReason::DeviceBacklog,
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::DeviceBacklog,
         _ => DropReason::DeviceWrite,
     }
 }

@@ -52,7 +52,9 @@ pub struct Lab {
     echo: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
     pub ues: Namespace,
     _core: Namespace,
-    _middle: Namespace,
+    pub middle: Namespace,
+    /// The gateway is to end in this test.
+    ends: bool,
 }
 
 impl Lab {
@@ -75,7 +77,13 @@ impl Lab {
         let stopped = stop.clone();
         let echo = std::thread::spawn(move || send_back(&echo, &stopped));
         ues.enter();
-        Some(Self { gateway, core, echo: Some((echo, stop)), ues, _core: core_side, _middle: middle })
+        Some(Self { gateway, core, echo: Some((echo, stop)), ues, _core: core_side, middle, ends: false })
+    }
+
+    /// Waits for the gateway's own end; its exit code and what it logged.
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        self.ends = true;
+        (self.gateway.wait(), self.gateway.log())
     }
 
     /// Asks over the control socket.
@@ -166,6 +174,9 @@ impl Drop for Lab {
         }
         if std::thread::panicking() {
             eprintln!("{}", self.gateway.log());
+            return;
+        }
+        if self.ends {
             return;
         }
         // Whatever a test did to it: it still runs, and did not complain about itself.

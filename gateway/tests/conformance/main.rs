@@ -4,6 +4,7 @@
 
 mod client;
 mod connections;
+mod device;
 mod exchanges;
 mod hostile;
 mod innocent;

@@ -3,8 +3,11 @@
 //! The inner device is one end of a packet socket pair, so these tests need no privilege; the real TUN is
 //! used by the system tests.
 
+mod crowd;
+mod device;
 mod downlink;
 mod handover;
+mod inner;
 mod limits;
 mod queueing;
 mod rig;

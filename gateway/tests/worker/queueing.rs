@@ -21,7 +21,7 @@ fn attached(rig: &Rig, number: u8) -> (Ue, Peer) {
 }
 
 /// A TCP super-packet from the core as the kernel hands it over, starting at `sequence`.
-fn super_packet(dst: Ipv4Addr, sequence: u32, payload: &[u8]) -> (VirtioHeader, Vec<u8>) {
+pub fn super_packet(dst: Ipv4Addr, sequence: u32, payload: &[u8]) -> (VirtioHeader, Vec<u8>) {
     let mut tcp = vec![0, 80, 0x30, 0x39];
     tcp.extend(sequence.to_be_bytes());
     tcp.extend([0, 0, 0, 0, 0x50, 0x18, 0xff, 0xff, 0, 0, 0, 0]);

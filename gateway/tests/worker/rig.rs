@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use codec::OsRandom;
 use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
-use codec::ip::VirtioHeader;
+use codec::ip::{Checksum, VirtioHeader};
 use crossbeam::channel::bounded;
 use gateway::io::sockets::listen_tcp;
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
@@ -26,6 +26,7 @@ pub const REPORTS_MAX: usize = 4096;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 pub const SUITE: EspSuite = EspSuite { cipher: EspCipher::Aes128Gcm16, integ: None, esn: true };
 pub const CORE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+pub const CORE6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 
 /// One worker seen from outside.
 pub struct Seat {
@@ -73,6 +74,16 @@ impl Rig {
     }
 
     pub fn configured(workers: usize, limits: WorkerLimits, flow_queue: bool) -> Self {
+        Self::over(workers, limits, flow_queue, |queue| Box::new(Patient(queue)))
+    }
+
+    /// Workers whose inner devices are what `device` makes of a queue.
+    pub fn over(
+        workers: usize,
+        limits: WorkerLimits,
+        flow_queue: bool,
+        device: impl Fn(TunQueue) -> Box<dyn InnerDevice>,
+    ) -> Self {
         let (to_control, reports) = control_queue(REPORTS_MAX, 64 << 20);
         let (mut queues, mut inboxes) = (Vec::new(), Vec::new());
         for _ in 0..workers {
@@ -93,7 +104,7 @@ impl Rig {
                 id: WorkerId(index as u8),
                 core: None,
                 listeners: vec![listener],
-                device: Box::new(Patient(TunQueue::new(tun.into(), Offloads::default()))),
+                device: device(TunQueue::new(tun.into(), Offloads::default())),
                 inbox,
                 inbox_wake,
                 control: to_control.clone(),
@@ -102,7 +113,7 @@ impl Rig {
                 limits,
                 counters: counters.clone(),
                 inner: InnerConfig {
-                    pools: vec![(IpAddr::from([10, 64, 0, 0]), 16)],
+                    pools: vec![(IpAddr::from([10, 64, 0, 0]), 16), (IpAddr::from(ue_addr6(0)), 112)],
                     mtu: 1400,
                     hairpin: false,
                     flow_queue,
@@ -165,6 +176,11 @@ impl Rig {
     pub fn drops(&self, worker: usize, reason: &str) -> u64 {
         let counters = &self.seats[worker].counters;
         counters.drops().find(|(name, _)| *name == reason).expect("a known reason").1
+    }
+
+    /// Everything dropped so far, whatever the reason.
+    pub fn all_drops(&self, worker: usize) -> u64 {
+        self.seats[worker].counters.drops().map(|(_, count)| count).sum()
     }
 
     pub fn closes(&self, worker: usize, cause: &str) -> u64 {
@@ -252,6 +268,7 @@ impl Drop for Rig {
 pub struct Ue {
     pub session: SessionId,
     pub addr: Ipv4Addr,
+    pub addr6: Ipv6Addr,
     pub spi_in: EspSpi,
     pub outbound: OutboundSa,
     pub inbound: InboundSa,
@@ -271,9 +288,20 @@ impl Ue {
         let spi_in = WorkerId(worker as u8).spi(0x1_0000 * (u32::from(number) + 1)).expect("not reserved");
         let suite =
             EspSuite { cipher: EspCipher::Aes256Cbc, integ: Some(EspInteg::HmacSha2_256_128), esn: true };
-        let ue = Self::install_suite(rig, worker, number, spi_in, None, suite);
+        let ue = Self::install_suite(rig, worker, number.into(), spi_in, None, suite);
         rig.fence(worker);
         ue
+    }
+
+    /// Installs sessions `first` to `first + count - 1`.
+    pub fn install_many(rig: &Rig, worker: usize, first: u32, count: u32) -> Vec<Self> {
+        let install = |number: u32| {
+            let spi_in = WorkerId(worker as u8).spi(0x4000_0000 + (number << 8)).expect("not reserved");
+            Self::install_suite(rig, worker, number, spi_in, None, SUITE)
+        };
+        let ues = (first..first + count).map(install).collect();
+        rig.fence(worker);
+        ues
     }
 
     pub fn install_child(
@@ -283,20 +311,21 @@ impl Ue {
         spi_in: EspSpi,
         replaces: Option<EspSpi>,
     ) -> Self {
-        Self::install_suite(rig, worker, number, spi_in, replaces, SUITE)
+        Self::install_suite(rig, worker, number.into(), spi_in, replaces, SUITE)
     }
 
     fn install_suite(
         rig: &Rig,
         worker: usize,
-        number: u8,
+        number: u32,
         spi_in: EspSpi,
         replaces: Option<EspSpi>,
         suite: EspSuite,
     ) -> Self {
         let spi_out = EspSpi(0xe000_0000 | spi_in.0);
         let keys = |octet: u8| EspKeys::new(&suite, &vec![octet; suite.keymat_len()]).expect("right length");
-        let addr = Ipv4Addr::new(10, 64, 0, number + 1);
+        let addr = Ipv4Addr::from_bits(Ipv4Addr::new(10, 64, 0, 1).to_bits() + number);
+        let addr6 = ue_addr6(number + 1);
         let any =
             |addr: IpAddr, last: IpAddr| TsRange { first: addr, last, protocol: 0, ports: (0, u16::MAX) };
         let install = ChildInstall {
@@ -307,9 +336,12 @@ impl Ue {
             suite,
             keys_in: keys(1),
             keys_out: keys(2),
-            local_ts: vec![any([0, 0, 0, 0].into(), [255, 255, 255, 255].into())],
-            remote_ts: vec![any(addr.into(), addr.into())],
-            inner: vec![addr.into()],
+            local_ts: vec![
+                any([0, 0, 0, 0].into(), [255, 255, 255, 255].into()),
+                any([0; 8].into(), [0xffff; 8].into()),
+            ],
+            remote_ts: vec![any(addr.into(), addr.into()), any(addr6.into(), addr6.into())],
+            inner: vec![addr.into(), addr6.into()],
             replaces,
             replay_window: 128,
         };
@@ -317,6 +349,7 @@ impl Ue {
         Self {
             session: SessionId(u64::from(number)),
             addr,
+            addr6,
             spi_in,
             outbound: OutboundSa::new(spi_in, suite, keys(1), &mut OsRandom),
             inbound: InboundSa::new(spi_out, suite, keys(2), 128),
@@ -393,6 +426,11 @@ impl Peer {
     }
 }
 
+/// The IPv6 address of UE `number`, counted from 1.
+fn ue_addr6(number: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, number as u16)
+}
+
 /// Frames an IKE message.
 pub fn ike_frame(message: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
@@ -402,19 +440,41 @@ pub fn ike_frame(message: &[u8]) -> Vec<u8> {
 
 /// An IPv4 UDP packet with a right header checksum.
 pub fn udp(src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
-    let total = (28 + payload.len()) as u16;
-    let mut packet = vec![0x45, 0];
-    packet.extend(total.to_be_bytes());
-    packet.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    ipv4(src, dst, &[], 0x4000, &datagram(payload))
+}
+
+/// A UDP datagram without a checksum.
+pub fn datagram(payload: &[u8]) -> Vec<u8> {
+    let len = (8 + payload.len()) as u16;
+    let mut datagram = [4000u16, 5000, len, 0].map(u16::to_be_bytes).concat();
+    datagram.extend(payload);
+    datagram
+}
+
+/// An IPv4 packet of UDP with a right header checksum: `options` of whole words, flags and fragment offset.
+pub fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, options: &[u8], fragment: u16, data: &[u8]) -> Vec<u8> {
+    let header_len = 20 + options.len();
+    let mut packet = vec![0x40 | (header_len / 4) as u8, 0];
+    packet.extend(((header_len + data.len()) as u16).to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend(fragment.to_be_bytes());
+    packet.extend([64, 17, 0, 0]);
     packet.extend(src.octets());
     packet.extend(dst.octets());
-    let sum: u32 = packet.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet.extend(options);
+    let checksum = Checksum::new().with(&packet).finish();
     packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-    packet.extend(4000u16.to_be_bytes());
-    packet.extend(5000u16.to_be_bytes());
-    packet.extend((total - 20).to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(payload);
+    packet.extend(data);
+    packet
+}
+
+/// An IPv6 packet whose first header behind the fixed one is `next`.
+pub fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, next: u8, data: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend((data.len() as u16).to_be_bytes());
+    packet.extend([next, 64]);
+    packet.extend(src.octets());
+    packet.extend(dst.octets());
+    packet.extend(data);
     packet
 }

@@ -15,8 +15,10 @@ impl Ring {
         self.push(entry, Token::new(Kind::Device, 0, 0));
     }
 
-    pub(super) fn on_device(&mut self, more: bool) -> Completion {
-        if !more {
+    pub(super) fn on_device(&mut self, events: i32, more: bool) -> Completion {
+        // A deleted device has the error pending for ever: watching it again would keep the loop busy.
+        let failed = events < 0 || events & i32::from(libc::POLLERR) != 0;
+        if !more && !failed {
             self.arm_device();
         }
         Completion::DeviceReadable

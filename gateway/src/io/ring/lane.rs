@@ -58,6 +58,8 @@ pub(super) struct Lane {
     gathers: bool,
     /// Entries that did not fit while the kernel refused to take more.
     overflow: VecDeque<Entry>,
+    /// Waits that found completions kept back by the kernel for want of room.
+    overflows: u64,
     /// Slots whose receive found no buffer, in the order in which they did.
     starved: VecDeque<u32>,
 }
@@ -82,7 +84,7 @@ impl Lane {
                 needs("provided-buffer rings (Linux 5.19 or later) and memory for them", error)
             })?;
         let gathers = uring.params().is_feature_min_timeout();
-        Ok(Self { uring, stream, gathers, overflow: VecDeque::new(), starved: VecDeque::new() })
+        Ok(Self { uring, stream, gathers, overflow: VecDeque::new(), overflows: 0, starved: VecDeque::new() })
     }
 
     pub fn submitter(&self) -> Submitter<'_> {
@@ -118,6 +120,7 @@ impl Lane {
         };
         let limit = types::Timespec::from(limit);
         let args = types::SubmitArgs::new().timespec(&limit).min_wait_usec(gather_us);
+        self.overflows += u64::from(self.uring.submission().cq_overflow());
         match self.uring.submitter().submit_with_args(want, &args) {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -135,6 +138,11 @@ impl Lane {
         let idle = queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() && self.overflow.is_empty();
         drop(queue);
         if idle { Ok(()) } else { self.wait(Sleep::No) }
+    }
+
+    /// Waits that found the completion queue overflown.
+    pub fn overflows(&self) -> u64 {
+        self.overflows
     }
 
     /// Completions that have arrived.

@@ -26,8 +26,9 @@ pub use lane::Sleep;
 use lane::{Lane, LaneParams};
 use token::{Kind, Token};
 
-/// Submission queue entries of the first lane, and of each further one. Queues count towards RLIMIT_MEMLOCK.
-const SUBMISSIONS: u32 = 4096;
+/// Submission queue entries of the first lane, as workers want it, and of each further one. Queues count towards
+/// RLIMIT_MEMLOCK.
+pub const SUBMISSIONS: u32 = 4096;
 const SUBMISSIONS_FURTHER: u32 = 1024;
 
 /// Most connections of one lane: its table takes 8 octets for each when the lane is made.
@@ -145,6 +146,9 @@ pub struct Ring {
 
 /// What a ring is built over.
 pub struct RingParams {
+    /// Submission queue entries of the first lane; its completion queue has eight times as many. What does not
+    /// fit into either waits in memory.
+    pub submissions: u32,
     /// Connections it must be able to hold; costs nothing before they come.
     pub connections: u32,
     /// Octets of receive buffers, further lanes included.
@@ -166,14 +170,14 @@ impl Ring {
     pub fn new(params: RingParams) -> io::Result<Self> {
         let mut first = LaneParams {
             index: 0,
-            submissions: SUBMISSIONS,
+            submissions: params.submissions,
             descriptors: 0,
             receive_memory: params.receive_memory,
         };
         let direct = has_direct_descriptors()?;
         let per_lane = if direct { lane_connections(params.connections) } else { u32::MAX };
         let further_count = params.connections.div_ceil(per_lane).min(LANES_MAX) as usize - 1;
-        let mut further = LaneParams { submissions: SUBMISSIONS_FURTHER, ..first };
+        let mut further = LaneParams { submissions: SUBMISSIONS_FURTHER.min(params.submissions), ..first };
         if direct {
             further.receive_memory = (params.receive_memory / RECEIVE_SHARE_FURTHER)
                 .min(params.receive_memory / 2 / further_count.max(1))
@@ -223,6 +227,12 @@ impl Ring {
         further.iter_mut().try_for_each(Lane::turn)
     }
 
+    /// Times the kernel had to keep completions because their queue was full. None is lost then: they come
+    /// when there is room, and receives have to be armed again.
+    pub fn overflows(&self) -> u64 {
+        self.lanes.iter().map(Lane::overflows).sum()
+    }
+
     /// Completions that have arrived.
     pub fn ready(&mut self) -> usize {
         self.lanes.iter_mut().map(Lane::ready).sum()
@@ -242,7 +252,7 @@ impl Ring {
                 armed: more,
             },
             Kind::Send => self.on_send(index, result),
-            Kind::Device => self.on_device(more),
+            Kind::Device => self.on_device(result, more),
             Kind::Wake => {
                 self.wake.clear();
                 if !more {
