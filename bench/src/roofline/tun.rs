@@ -54,7 +54,7 @@ pub fn measure(field: &Field<'_>) -> Result<Device, Failure> {
 }
 
 fn write(queue: &TunQueue, segments: usize, field: &Field<'_>) -> io::Result<f64> {
-    let (header, packet) = super_packet(UE, FAR, segments);
+    let (header, packet) = super_packet(UE, FAR, segments, PACKET_LEN);
     let header = header.encode();
     let parts = [IoSlice::new(&header), IoSlice::new(&packet)];
     let (mut spent, mut packets) = (0.0, 0);

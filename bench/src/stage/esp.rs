@@ -1,6 +1,6 @@
 //! Framing and ESP.
 
-use super::{PACKET_LEN, Stage};
+use super::Stage;
 use codec::SeededRandom;
 use codec::crypto::EspProposal;
 use codec::esp::{BATCH_MAX, EspKeys, EspSpi, EspSuite, InboundSa, OpenBatch, OutboundSa, SealBatch};
@@ -35,10 +35,10 @@ fn spi(at: usize) -> EspSpi {
     EspSpi(0x1000 + at as u32)
 }
 
-fn inner() -> Vec<u8> {
-    let mut packet = vec![0x33; PACKET_LEN];
+fn inner(len: usize) -> Vec<u8> {
+    let mut packet = vec![0x33; len];
     packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&(PACKET_LEN as u16).to_be_bytes());
+    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
     packet
 }
 
@@ -50,46 +50,60 @@ fn fill(sas: &mut [OutboundSa], inner: &[u8], frames: &mut [u8], frame_len: usiz
     }
 }
 
-/// A stream of one UE's frames: found, told apart, opened.
+/// Streams of as many UEs: frames found, told apart, opened.
 pub struct DeframeOpen {
     outbound: Vec<OutboundSa>,
-    inbound: InboundSa,
+    inbound: Vec<InboundSa>,
+    deframers: Vec<Deframer>,
     inner: Vec<u8>,
-    stream: Vec<u8>,
+    /// One behind the other.
+    streams: Vec<u8>,
     frame_len: usize,
-    deframer: Deframer,
     carry: Vec<u8>,
 }
 
 impl DeframeOpen {
-    pub fn new() -> Self {
-        let outbound = outbound("aes128gcm16", 1);
-        let frame_len = outbound[0].frame_len(PACKET_LEN);
+    /// [`BATCH_MAX`] packets of `len` octets in all.
+    pub fn new(ues: usize, len: usize) -> Self {
+        let outbound = outbound("aes128gcm16", ues);
+        let frame_len = outbound[0].frame_len(len);
         Self {
             outbound,
-            inbound: inbound("aes128gcm16", 1).remove(0),
-            inner: inner(),
-            stream: vec![0; frame_len * BATCH_MAX],
+            inbound: inbound("aes128gcm16", ues),
+            deframers: (0..ues).map(|_| Deframer::originator()).collect(),
+            inner: inner(len),
+            streams: vec![0; frame_len * BATCH_MAX],
             frame_len,
-            deframer: Deframer::originator(),
             carry: Vec::new(),
         }
+    }
+
+    /// Octets of one UE's stream.
+    fn stream_len(&self) -> usize {
+        self.streams.len() / self.outbound.len()
     }
 }
 
 impl Stage for DeframeOpen {
     fn prepare(&mut self) {
-        fill(&mut self.outbound, &self.inner, &mut self.stream, self.frame_len);
+        let stream_len = self.stream_len();
+        for (sa, stream) in self.outbound.chunks_mut(1).zip(self.streams.chunks_exact_mut(stream_len)) {
+            fill(sa, &self.inner, stream, self.frame_len);
+        }
     }
 
     fn run(&mut self) {
-        let mut at = 0;
-        while let Next::InPlace(body) =
-            self.deframer.next(&self.stream, &mut at, &mut self.carry).expect("a sound stream")
-        {
-            let packet = &mut self.stream[body];
-            assert!(matches!(classify(packet), FrameKind::Esp(_)));
-            black_box(self.inbound.open(packet).expect("authentic"));
+        let stream_len = self.stream_len();
+        let streams = self.streams.chunks_exact_mut(stream_len);
+        for ((deframer, sa), stream) in self.deframers.iter_mut().zip(&mut self.inbound).zip(streams) {
+            let mut at = 0;
+            while let Next::InPlace(body) =
+                deframer.next(stream, &mut at, &mut self.carry).expect("a sound stream")
+            {
+                let packet = &mut stream[body];
+                assert!(matches!(classify(packet), FrameKind::Esp(_)));
+                black_box(sa.open(packet).expect("authentic"));
+            }
         }
     }
 
@@ -107,10 +121,11 @@ pub struct Seal {
 }
 
 impl Seal {
-    pub fn new(keywords: &str, sas: usize) -> Self {
+    /// Packets of `len` octets.
+    pub fn new(keywords: &str, sas: usize, len: usize) -> Self {
         let outbound = outbound(keywords, sas);
-        let frame_len = outbound[0].frame_len(PACKET_LEN);
-        Self { outbound, inner: inner(), frames: vec![0; frame_len * BATCH_MAX], frame_len }
+        let frame_len = outbound[0].frame_len(len);
+        Self { outbound, inner: inner(len), frames: vec![0; frame_len * BATCH_MAX], frame_len }
     }
 }
 
@@ -137,14 +152,15 @@ pub struct OpenBurst {
 }
 
 impl OpenBurst {
-    pub fn new(keywords: &str) -> Self {
+    /// Packets of `len` octets.
+    pub fn new(keywords: &str, len: usize) -> Self {
         let outbound = outbound(keywords, BATCH_SAS);
-        let frame_len = outbound[0].frame_len(PACKET_LEN);
+        let frame_len = outbound[0].frame_len(len);
         Self {
             outbound,
             inbound: inbound(keywords, BATCH_SAS),
             batch: OpenBatch::new(),
-            inner: inner(),
+            inner: inner(len),
             frames: vec![0; frame_len * BATCH_MAX],
             frame_len,
         }
@@ -184,11 +200,12 @@ pub struct SealBurst {
 }
 
 impl SealBurst {
-    pub fn new(keywords: &str) -> Self {
+    /// Packets of `len` octets.
+    pub fn new(keywords: &str, len: usize) -> Self {
         let outbound = outbound(keywords, BATCH_SAS);
-        let frame_len = outbound[0].frame_len(PACKET_LEN);
+        let frame_len = outbound[0].frame_len(len);
         let frames = vec![0; frame_len * BATCH_MAX];
-        Self { outbound, batch: SealBatch::new(), inner: inner(), frames, frame_len }
+        Self { outbound, batch: SealBatch::new(), inner: inner(len), frames, frame_len }
     }
 }
 

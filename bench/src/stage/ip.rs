@@ -1,26 +1,32 @@
 //! Inner packets: headers, checksums, super-packets.
 
-use super::{PACKET_LEN, Stage};
+use super::Stage;
 use codec::ip::{Checksum, Gso, InnerHeader, Joined, Run, Segment, Segmenter, VirtioHeader};
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 const HEADERS_LEN: usize = 40;
-const PAYLOAD_LEN: usize = PACKET_LEN - HEADERS_LEN;
-/// Packets of a super-packet: as many as fit into 64 KiB.
+/// Packets of a super-packet: as many of 1,400 octets as fit into 64 KiB.
 const SEGMENTS: usize = 46;
+/// The inner MTU.
+const MTU: u16 = 1400;
 const UE: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 2);
 const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
-/// A TCP packet from `source` to `destination` that stands for `segments` packets of [`PACKET_LEN`] octets, and its
+/// A TCP packet from `source` to `destination` that stands for `segments` packets of `len` octets, and its
 /// virtio-net header; the checksum is left to whoever cuts it.
-pub fn super_packet(source: Ipv4Addr, destination: Ipv4Addr, segments: usize) -> (VirtioHeader, Vec<u8>) {
-    let payload_len = PAYLOAD_LEN * segments;
+pub fn super_packet(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    segments: usize,
+    len: usize,
+) -> (VirtioHeader, Vec<u8>) {
+    let payload_len = (len - HEADERS_LEN) * segments;
     let header = VirtioHeader {
         flags: VirtioHeader::NEEDS_CSUM,
         gso: if segments > 1 { Gso::Tcp4 } else { Gso::None },
         hdr_len: HEADERS_LEN as u16,
-        gso_size: if segments > 1 { PAYLOAD_LEN as u16 } else { 0 },
+        gso_size: if segments > 1 { (len - HEADERS_LEN) as u16 } else { 0 },
         csum_start: 20,
         csum_offset: 16,
         ..VirtioHeader::default()
@@ -42,12 +48,12 @@ pub fn super_packet(source: Ipv4Addr, destination: Ipv4Addr, segments: usize) ->
 
 fn segmenter(packet: &[u8], header: &VirtioHeader) -> Segmenter {
     let inner = InnerHeader::parse(packet).expect("a sound packet");
-    Segmenter::new(packet, &inner, header, PACKET_LEN as u16).expect("a super-packet that fits")
+    Segmenter::new(packet, &inner, header, MTU).expect("a super-packet that fits")
 }
 
 /// The packets of a super-packet, each for itself.
-fn segments() -> Vec<Vec<u8>> {
-    let (header, mut packet) = super_packet(UE, FAR, SEGMENTS);
+fn segments(len: usize) -> Vec<Vec<u8>> {
+    let (header, mut packet) = super_packet(UE, FAR, SEGMENTS, len);
     let mut cut = segmenter(&packet, &header);
     std::iter::from_fn(|| cut.next(&mut packet, false).map(|range| packet[range].to_vec())).collect()
 }
@@ -60,8 +66,8 @@ pub struct Cut {
 }
 
 impl Cut {
-    pub fn new() -> Self {
-        let (header, original) = super_packet(UE, FAR, SEGMENTS);
+    pub fn new(len: usize) -> Self {
+        let (header, original) = super_packet(UE, FAR, SEGMENTS, len);
         Self { header, packet: original.clone(), original }
     }
 }
@@ -93,8 +99,8 @@ pub struct Coalesce {
 }
 
 impl Coalesce {
-    pub fn new() -> Self {
-        Self { segments: segments(), head: Vec::new() }
+    pub fn new(len: usize) -> Self {
+        Self { segments: segments(len), head: Vec::new() }
     }
 }
 
@@ -125,8 +131,8 @@ impl Stage for Coalesce {
 pub struct Sum(Vec<Vec<u8>>);
 
 impl Sum {
-    pub fn new() -> Self {
-        Self(segments())
+    pub fn new(len: usize) -> Self {
+        Self(segments(len))
     }
 }
 
@@ -148,8 +154,8 @@ impl Stage for Sum {
 pub struct Parse(Vec<Vec<u8>>);
 
 impl Parse {
-    pub fn new() -> Self {
-        Self(segments())
+    pub fn new(len: usize) -> Self {
+        Self(segments(len))
     }
 }
 

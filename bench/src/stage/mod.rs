@@ -4,10 +4,12 @@
 mod esp;
 mod ip;
 mod queue;
+mod sad;
 
 pub use ip::super_packet;
+pub use sad::Lookup;
 
-/// Octets of an inner packet.
+/// Octets of an inner packet of bulk.
 pub const PACKET_LEN: usize = 1400;
 
 /// A piece of work that can be repeated.
@@ -27,16 +29,16 @@ pub type Entry = (&'static str, fn() -> Box<dyn Stage>);
 
 /// All stages.
 pub const STAGES: [Entry; 10] = [
-    ("deframe-open-gcm-1400", || Box::new(esp::DeframeOpen::new())),
-    ("seal-gcm-1400", || Box::new(esp::Seal::new("aes128gcm16", 1))),
-    ("seal-gcm-1400-64-sas", || Box::new(esp::Seal::new("aes128gcm16", 64))),
-    ("open-cbc-batch-1400", || Box::new(esp::OpenBurst::new("aes256-sha256"))),
-    ("seal-cbc-batch-1400", || Box::new(esp::SealBurst::new("aes256-sha256"))),
-    ("checksum-1400", || Box::new(ip::Sum::new())),
-    ("parse-1400", || Box::new(ip::Parse::new())),
-    ("segment-1400", || Box::new(ip::Cut::new())),
-    ("coalesce-1400", || Box::new(ip::Coalesce::new())),
-    ("flow-queue-1400", || Box::new(queue::PushPop::new())),
+    ("deframe-open-gcm-1400", || Box::new(esp::DeframeOpen::new(1, PACKET_LEN))),
+    ("seal-gcm-1400", || Box::new(esp::Seal::new("aes128gcm16", 1, PACKET_LEN))),
+    ("seal-gcm-1400-64-sas", || Box::new(esp::Seal::new("aes128gcm16", 64, PACKET_LEN))),
+    ("open-cbc-batch-1400", || Box::new(esp::OpenBurst::new("aes256-sha256", PACKET_LEN))),
+    ("seal-cbc-batch-1400", || Box::new(esp::SealBurst::new("aes256-sha256", PACKET_LEN))),
+    ("checksum-1400", || Box::new(ip::Sum::new(PACKET_LEN))),
+    ("parse-1400", || Box::new(ip::Parse::new(PACKET_LEN))),
+    ("segment-1400", || Box::new(ip::Cut::new(PACKET_LEN))),
+    ("coalesce-1400", || Box::new(ip::Coalesce::new(PACKET_LEN))),
+    ("flow-queue-1400", || Box::new(queue::PushPop::new(PACKET_LEN))),
 ];
 
 /// Makes the stage called `name`.

@@ -27,8 +27,10 @@ pub struct PushPop {
 }
 
 impl PushPop {
-    pub fn new() -> Self {
-        let (header, packet) = super_packet(Ipv4Addr::new(203, 0, 113, 9), Ipv4Addr::new(10, 64, 0, 2), 1);
+    /// Packets of `len` octets.
+    pub fn new(len: usize) -> Self {
+        let (header, packet) =
+            super_packet(Ipv4Addr::new(203, 0, 113, 9), Ipv4Addr::new(10, 64, 0, 2), 1, len);
         let inner = InnerHeader::parse(&packet).expect("a sound packet");
         let segmenter =
             Segmenter::new(&packet, &inner, &header, PACKET_LEN as u16).expect("a packet that fits");

@@ -18,7 +18,7 @@ mod opening;
 mod orders;
 mod outlet;
 mod pace;
-mod sad;
+pub mod sad;
 mod sealing;
 mod send;
 mod uplink;

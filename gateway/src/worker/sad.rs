@@ -23,14 +23,18 @@ const RETIRED_MAX: usize = 65_536;
 const SHARED_TS_MAX: usize = 16;
 
 /// One Child SA pair.
-pub(super) struct Child {
+pub struct Child {
+    /// Whose it is.
     pub session: SessionId,
+    /// The uplink's SA.
     pub inbound: InboundSa,
+    /// The downlink's SA.
     pub outbound: OutboundSa,
     local_ts: Arc<[TsRange]>,
     remote_ts: Box<[TsRange]>,
     /// Set while the downlink still uses the SA this one replaces.
     standby_for: Option<EspSpi>,
+    /// The control thread knows that its sequence numbers run out.
     pub sequence_reported: bool,
 }
 
@@ -67,7 +71,7 @@ fn any(selectors: &[TsRange], addr: IpAddr, protocol: u8, port: Option<u16>) -> 
 
 /// One UE.
 #[derive(Default)]
-pub(super) struct Session {
+pub struct Session {
     /// Slot of the connection that last delivered a fresh authentic message (RFC 9329 §6.1).
     pub conn: Option<u32>,
     /// Slots of all connections that may carry it: the current one and those it replaced.
@@ -84,7 +88,7 @@ pub(super) struct Session {
 
 /// The worker's sessions and SAs.
 #[derive(Default)]
-pub(super) struct Sad {
+pub struct Sad {
     children: AHashMap<EspSpi, Box<Child>>,
     sessions: AHashMap<SessionId, Session>,
     by_addr: AHashMap<IpAddr, SessionId>,
@@ -184,14 +188,17 @@ impl Sad {
         }
     }
 
+    /// Whether the SA was removed lately.
     pub fn is_retired(&self, spi: EspSpi) -> bool {
         self.retired.contains(&spi)
     }
 
+    /// The Child SA by its inbound SPI.
     pub fn child_mut(&mut self, spi: EspSpi) -> Option<&mut Child> {
         self.children.get_mut(&spi).map(Box::as_mut)
     }
 
+    /// A session.
     pub fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(&id)
     }
@@ -203,6 +210,7 @@ impl Sad {
         }
     }
 
+    /// The session that has an inner address.
     pub fn session_of(&self, addr: IpAddr) -> Option<SessionId> {
         self.by_addr.get(&addr).copied()
     }
@@ -217,6 +225,12 @@ impl Sad {
         Some((spi, session))
     }
 
+    /// Whether there is no Child SA.
+    pub fn is_empty(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// Child SAs.
     pub fn len(&self) -> usize {
         self.children.len()
     }

@@ -65,7 +65,7 @@ fn a_device_that_is_deleted_ends_the_gateway_which_tells_its_ues() {
     // What is under way is counted; no worker spins on the device.
     client.send(b"while it is gone");
     lab.until("counted", 1, |lab| lab.drops("device_write"));
-    assert!(lab.drops("device_read") >= 2);
+    lab.until("both workers saw it", true, |lab| lab.drops("device_read") >= 2);
     let before = lab.stats()["workers"][0]["cpu_s"].as_f64().expect("a number");
     std::thread::sleep(Duration::from_millis(1500));
     let after = lab.stats()["workers"][0]["cpu_s"].as_f64().expect("a number");
