@@ -119,6 +119,9 @@ limits! {
     /// IKE messages of one connection waiting for the control thread; beyond it the connection is closed
     /// and its session stays. Memory: see `control_queue_octets`.
     ike_unanswered: u32 = 8, 2..=1_024, "messages";
+    /// IKE messages over UDP of all senders waiting for the control thread, per worker; further ones are
+    /// dropped. Memory: see `control_queue_octets`.
+    udp_ike_unanswered: u32 = 4_096, 16..=1_048_576, "messages";
     /// Messages waiting in one worker's queue to the control thread; further IKE messages are dropped and
     /// counted. Memory: see `control_queue_octets`.
     control_queue: u32 = 262_144, 64..=1_048_576, "messages";
@@ -147,6 +150,11 @@ limits! {
     /// Octets of the receive buffers of one worker, those of further rings included, of which each takes
     /// at least 64 KB. Memory: this per worker, half of it or more taken at start.
     receive_memory_octets: u64 = 8_388_608, 1_048_576..=4_294_967_296, "octets";
+    /// Octets of the receive buffers for UDP of one worker that has UDP sockets. Memory: this per worker.
+    udp_receive_memory_octets: u64 = 16_777_216, 1_048_576..=4_294_967_296, "octets";
+    /// Octets of kernel memory of one UDP socket, in each direction; there is one per worker and address.
+    /// Memory: twice this each, in the kernel.
+    udp_socket_octets: u32 = 4_194_304, 65_536..=1_073_741_824, "octets";
     /// Octets of unfinished frames on connections of one worker that carry no session, of which each may
     /// hold 4 KB besides; beyond it the connection is closed. A connection with a session may always hold
     /// one frame. Memory: this per worker, and 4 KB or 64 KB for each connection inside a frame.

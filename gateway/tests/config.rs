@@ -66,6 +66,8 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!((config.debug.log.as_str(), config.debug.keylog), ("info", false));
     assert_eq!(config.warnings, [""; 0]);
+    let ports: Vec<u16> = config.listen.udp.iter().map(|addr| addr.port()).collect();
+    assert_eq!(ports, [500, 500, 4500, 4500], "IPv4 and IPv6");
     let profile = &config.responder.profiles[0];
     assert_eq!((profile.pool.as_str(), profile.replay_window, profile.dpd.as_secs()), ("default", 128, 60));
     assert_eq!((profile.rekey_ike.as_secs(), profile.rekey_child.as_secs()), (86_400, 14_400));
@@ -83,11 +85,9 @@ fn a_configuration_with_every_known_section_works() {
     assert_eq!(config.limits.connections, 100_000);
     let AuthKind::Psk(keys) = &config.responder.profiles[0].auth else { panic!("not psk") };
     assert_eq!(keys.find("anybody").expect("a default").octets(), b"interop-psk-0123456789");
-    assert_eq!(
-        config.warnings,
-        ["listen.udp: UDP is not served in this version; these addresses are ignored"],
-        "files of unused sections are not opened, and UDP is one warning"
-    );
+    let udp: Vec<String> = config.listen.udp.iter().map(ToString::to_string).collect();
+    assert_eq!(udp, ["0.0.0.0:500", "0.0.0.0:4500"]);
+    assert_eq!(config.warnings, [""; 0], "files of unused sections are not opened");
 }
 
 #[test]

@@ -30,6 +30,8 @@ fn octets(slot: u32) -> Vec<u8> {
 fn ring() -> (Ring, Vec<UnixStream>, UnixDatagram) {
     let (device, far) = UnixDatagram::pair().expect("a pair");
     let params = RingParams {
+        datagrams: Vec::new(),
+        datagram_memory: 0,
         submissions: SUBMISSIONS,
         connections: CONNECTIONS,
         receive_memory: 8 << 20,

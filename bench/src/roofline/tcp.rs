@@ -96,6 +96,8 @@ fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, 
         connections: streams as u32,
         receive_memory: RECEIVE_MEMORY,
         listeners: vec![listener],
+        datagrams: Vec::new(),
+        datagram_memory: 0,
         device: device.into(),
         wake: Wake::new()?,
     })?;

@@ -283,6 +283,18 @@ pub struct WorkerStats {
     /// Downlink packets marked as having met congestion instead of dropped (RFC 3168).
     #[serde(default)]
     pub ecn_marked: u64,
+    /// UDP paths that sessions live on.
+    #[serde(default)]
+    pub udp_paths: u64,
+    /// Datagrams received.
+    #[serde(default)]
+    pub udp_received: u64,
+    /// Datagrams given to the kernel, those it did not take included.
+    #[serde(default)]
+    pub udp_sent: u64,
+    /// ESP datagrams passed to the worker their SPI names.
+    #[serde(default)]
+    pub udp_strays: u64,
     /// CPU time of its thread.
     pub cpu_s: f64,
 }

@@ -101,6 +101,7 @@ impl Collector for Snapshot {
         out.counter("device_writes", "Writes to the inner device that carried the uplink", None, writes)?;
         let marked = stats.workers.iter().map(|worker| worker.ecn_marked).sum();
         out.counter("ecn_marked", "Downlink packets marked with congestion, not dropped", None, marked)?;
+        udp(&mut out, &stats.workers)?;
         out.counter("control_ike_messages", "IKE messages handled", None, stats.control.ike_messages)?;
         let help = "Most messages found waiting in one worker's queue to the control thread";
         out.count("control_queue_depth_max", help, stats.control.queue_depth_max)?;
@@ -115,6 +116,17 @@ impl Collector for Snapshot {
         }
         workers(&mut out, stats)
     }
+}
+
+fn udp(out: &mut Families<'_>, workers: &[super::api::WorkerStats]) -> std::fmt::Result {
+    let paths = workers.iter().map(|worker| worker.udp_paths).sum();
+    out.count("udp_paths", "UDP paths that sessions live on", paths)?;
+    let received = workers.iter().map(|worker| worker.udp_received).sum();
+    out.counter("udp_received_datagrams", "Datagrams received", None, received)?;
+    let sent = workers.iter().map(|worker| worker.udp_sent).sum();
+    out.counter("udp_sent_datagrams", "Datagrams given to the kernel", None, sent)?;
+    let strays = workers.iter().map(|worker| worker.udp_strays).sum();
+    out.counter("udp_strays", "ESP datagrams passed to the worker their SPI names", None, strays)
 }
 
 fn attach_histogram(out: &mut Families<'_>, stats: &Stats) -> std::fmt::Result {

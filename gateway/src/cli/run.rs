@@ -23,6 +23,7 @@ use crate::control::run::{ControlLoop, Inputs, Workers};
 use crate::error::Failure;
 use crate::io::steering::SteeringMap;
 use crate::io::tun::{self, TunQueue};
+use crate::io::udp::{UdpSocket, listen_udp};
 use crate::io::wake::Wake;
 use crate::io::{sockets, thread};
 use crate::log::LogLevel;
@@ -39,6 +40,8 @@ pub(super) const CALLS_MAX: usize = 64;
 struct Opened {
     /// By worker, then by listening address.
     listeners: Vec<Vec<TcpListener>>,
+    /// By worker, then by listening address.
+    datagrams: Vec<Vec<UdpSocket>>,
     metrics: Option<TcpListener>,
     queues: Vec<TunQueue>,
     steering: Option<SteeringMap>,
@@ -81,12 +84,13 @@ pub(super) fn worker_count(config: &Config) -> usize {
 fn open(config: &Config) -> Result<Opened, Failure> {
     let workers = worker_count(config);
     let listeners = listen(config, workers)?;
+    let datagrams = open_udp(config, workers)?;
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let device = &config.inner.device;
     let queues = tun::open(device, workers, config.inner.offload)
         .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
     let steering = steering(&queues, config);
-    Ok(Opened { listeners, metrics, queues, steering })
+    Ok(Opened { listeners, datagrams, metrics, queues, steering })
 }
 
 /// Opens the accept queues of `listen.tcp`: by worker, then by address.
@@ -108,6 +112,20 @@ pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<TcpListe
         return Err(Failure::Environment("listen.tcp: none of the addresses can be used".into()));
     }
     Ok(listeners)
+}
+
+fn open_udp(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, Failure> {
+    let mut datagrams: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
+    for &addr in &config.listen.udp {
+        match listen_udp(addr, workers, config.limits.udp_socket_octets) {
+            Ok(sockets) => datagrams.iter_mut().zip(sockets).for_each(|(of, socket)| of.push(socket)),
+            Err(error) if addr.is_ipv6() && is_no_ipv6(&error) => {
+                tracing::warn!("listen.udp {addr}: {error}; this host has no IPv6");
+            }
+            Err(error) => return Err(Failure::system(format!("listen.udp {addr}"), &error)),
+        }
+    }
+    Ok(datagrams)
 }
 
 fn is_no_ipv6(error: &std::io::Error) -> bool {
@@ -134,7 +152,7 @@ fn steering(queues: &[TunQueue], config: &Config) -> Option<SteeringMap> {
 }
 
 async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Result<(), Failure> {
-    let Opened { listeners, metrics, queues, steering } = opened;
+    let Opened { listeners, datagrams, metrics, queues, steering } = opened;
     inner::set_up_device(&config.inner, &config.responder.pools).await?;
     let (changes, local_addrs) = mpsc::channel(1);
     inner::watch_local_addrs(changes)?;
@@ -151,7 +169,7 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
         flow_queue: config.inner.flow_queue,
         local_addrs: inner::local_addrs().await?,
     };
-    let (workers, inboxes) = start_workers(&config, listeners, queues, &inner)?;
+    let (workers, inboxes) = start_workers(&config, listeners, datagrams, queues, &inner)?;
     let now = Instant::now();
     let dispatcher = Dispatcher::new(&inboxes, config.limits.inbox_backlog as usize, steering);
     let engine = Engine::new(config.responder.clone(), dispatcher, config.limits.log_lines_per_s, now);
@@ -169,6 +187,7 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
 fn start_workers(
     config: &Config,
     listeners: Vec<Vec<TcpListener>>,
+    datagrams: Vec<Vec<UdpSocket>>,
     queues: Vec<TunQueue>,
     inner: &InnerConfig,
 ) -> Result<(Workers, Vec<Arc<InboxHandle>>), Failure> {
@@ -184,8 +203,8 @@ fn start_workers(
         inboxes.push(Arc::new(InboxHandle { queue, wake: inbox_wake }));
     }
     let mut workers = Workers { queues: Vec::new(), wake, counters: Vec::new(), threads: Vec::new() };
-    let parts = listeners.into_iter().zip(queues).zip(receivers);
-    for (id, ((listeners, device), (inbox, inbox_wake))) in parts.enumerate() {
+    let parts = listeners.into_iter().zip(datagrams).zip(queues).zip(receivers);
+    for (id, (((listeners, datagrams), device), (inbox, inbox_wake))) in parts.enumerate() {
         let (control, queue) = control_queue(
             config.limits.control_queue as usize,
             usize::try_from(config.limits.control_queue_octets).unwrap_or(usize::MAX),
@@ -196,6 +215,7 @@ fn start_workers(
             id: WorkerId(id as u8),
             core: (!cores.is_empty()).then(|| cores[id % cores.len()]),
             listeners,
+            datagrams,
             device: Box::new(device),
             inbox,
             inbox_wake,
@@ -229,11 +249,13 @@ fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
         replaced_idle: seconds(limits.replaced_idle_s),
         bad_messages_in_a_row: limits.bad_messages,
         ike_unanswered: limits.ike_unanswered,
+        udp_ike_unanswered: limits.udp_ike_unanswered,
         send_queue_octets: limits.send_queue_octets as usize,
         send_memory: octets(limits.send_memory_octets),
         flow_queue_octets: limits.flow_queue_octets as usize,
         flow_memory: octets(limits.flow_memory_octets),
         receive_memory: octets(limits.receive_memory_octets),
+        udp_receive_memory: octets(limits.udp_receive_memory_octets),
         unfinished: octets(limits.unfinished_octets),
     }
 }

@@ -72,7 +72,7 @@ pub struct GatewaySection {
 pub struct ListenSection {
     /// RFC 9329 over TCP.
     pub tcp: Vec<SocketAddr>,
-    /// RFC 7296 and 3948 over UDP; accepted, not served yet.
+    /// RFC 7296 and 3948 over UDP: IKE alone on port 500, IKE and ESP on all others.
     pub udp: Vec<SocketAddr>,
 }
 
@@ -123,8 +123,15 @@ impl Config {
         };
         let limits = |config: &Self| {
             // These are followed at once.
-            let followed =
-                ["sessions", "children_per_session", "half_open", "half_open_per_source", "drain_s"];
+            let followed = [
+                "sessions",
+                "children_per_session",
+                "half_open",
+                "half_open_per_source",
+                "cookies_from",
+                "retransmit_first_ms",
+                "drain_s",
+            ];
             let fixed = Limits::TABLE.iter().filter(|bounds| !followed.contains(&bounds.name));
             fixed.map(|bounds| config.limits.get(bounds.name)).collect::<Vec<_>>()
         };

@@ -14,7 +14,7 @@ use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{Identity, Limits as ResponderLimits, ResponderConfig};
 use crate::limits::Limits;
 use crate::relay::Backend;
-use crate::types::WORKERS_MAX;
+use crate::types::{IKE_PORT, WORKERS_MAX};
 
 /// Said of everything the format knows and this version does not serve.
 pub(super) const NOT_YET: &str = "not in this version";
@@ -39,7 +39,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         return relay(reader, root, &field);
     }
     let gateway = gateway(&mut root, true);
-    let listen = listen(&mut root);
+    let listen = listen(&mut root, true);
     let metrics = metrics(&mut root);
     let inner = inner(&mut root);
     let pools = pools(&mut root);
@@ -50,9 +50,6 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let limits = limits(&mut root);
     let debug = debug(&mut root);
     root.finish();
-    if !listen.udp.is_empty() {
-        reader.warn("listen.udp: UDP is not served in this version; these addresses are ignored".into());
-    }
     let (identity, gateway) = gateway?;
     let responder = ResponderConfig {
         identity,
@@ -73,7 +70,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
 fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Config> {
     let backend = field.section("[relay]".into()).and_then(backend);
     let gateway = gateway(&mut root, false);
-    let listen = listen(&mut root);
+    let listen = listen(&mut root, false);
     let metrics = metrics(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
@@ -178,16 +175,21 @@ fn workers(field: &Field<'_>) -> Option<usize> {
     field.number_or(1..=WORKERS_MAX as u64, &allowed).map(|workers| workers as usize)
 }
 
-fn listen(root: &mut Section<'_>) -> ListenSection {
+/// `udp_unasked`: whether UDP is served where the key is absent.
+fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
     let any = |port| vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0_u16; 8], port))];
+    let default_udp = || if udp_unasked { [any(IKE_PORT), any(4500)].concat() } else { Vec::new() };
     let Some(mut section) = root.section("listen") else {
-        return ListenSection { tcp: any(4500), udp: Vec::new() };
+        return ListenSection { tcp: any(4500), udp: default_udp() };
     };
     let tcp = match section.value("tcp") {
         Some(field) => sockets(field.some_list(SOCKET)),
         None => any(4500),
     };
-    let udp = sockets(section.list("udp", SOCKET));
+    let udp = match section.value("udp") {
+        Some(field) => sockets(field.list(SOCKET)),
+        None => default_udp(),
+    };
     for key in ["tls", "shared", "ftt", "ike_tcp"] {
         if let Some(field) = section.value(key).filter(|field| !field.is_empty_list()) {
             field.reject(format!("{NOT_YET}; leave the list empty"));

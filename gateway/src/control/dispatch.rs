@@ -108,7 +108,7 @@ impl Dispatcher {
 
     /// Makes a UDP path the session's place. Every worker has a socket of every address, so nothing moves.
     pub fn bind_path(&mut self, session: SessionId, worker: WorkerId, path: Path, follow: Follow) {
-        self.push(worker, ToWorker::BindPath { session, path, follow });
+        self.push(worker, ToWorker::BindPath { session, path: Box::new(path), follow });
     }
 
     /// Removes a session from its worker and its inner addresses, as far as they are routed, from all.
@@ -127,7 +127,7 @@ impl Dispatcher {
     pub fn transmit(&mut self, transmit: Transmit) {
         let Transmit { conn, path, message, after_install, owner } = transmit;
         let send = match conn.is_datagrams() {
-            true => ToWorker::SendTo { from: conn.worker, path, message },
+            true => ToWorker::SendTo { from: conn.worker, path: Box::new(path), message },
             false => ToWorker::Send { conn, message },
         };
         if after_install && owner != conn.worker {

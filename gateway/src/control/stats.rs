@@ -80,6 +80,10 @@ fn add_worker(stats: &mut Stats, id: u8, worker: &WorkerCounters) {
         ring_overflows: worker.ring_overflows.get(),
         device_writes: worker.device_writes.get(),
         ecn_marked: worker.ecn_marked.get(),
+        udp_paths: worker.udp_paths.get(),
+        udp_received: worker.udp_received.get(),
+        udp_sent: worker.udp_sent.get(),
+        udp_strays: worker.udp_strays.get(),
         cpu_s: worker.cpu_ns.get() as f64 / 1e9,
     };
     stats.connections += row.connections;

@@ -12,6 +12,7 @@ pub mod sockets;
 pub mod steering;
 pub mod thread;
 pub mod tun;
+pub mod udp;
 pub mod wake;
 
 use std::io;

@@ -126,6 +126,18 @@ impl RecvPool {
         incremental.or_else(|_| Self::new(submitter, group, lane, shape(BUFFER_LEN_WHOLE), 0))
     }
 
+    /// Registers `group` with about `memory` octets of buffers, each for one message of any length.
+    pub(super) fn for_messages(
+        submitter: &Submitter<'_>,
+        group: u16,
+        memory: usize,
+        lane: u8,
+        message_len: usize,
+    ) -> io::Result<Self> {
+        let count = (memory / message_len).clamp(BUFFERS_MIN, BUFFERS_MAX);
+        Self::new(submitter, group, lane, (message_len, count), 0)
+    }
+
     fn new(
         submitter: &Submitter<'_>,
         group: u16,

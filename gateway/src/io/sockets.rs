@@ -19,19 +19,13 @@ const IPV6_AUTOFLOWLABEL: libc::c_int = 70;
 /// # Errors
 /// Whatever the kernel answers to socket, bind and listen.
 pub fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
-    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: socket takes no pointers; the descriptor it returns belongs to nobody else yet.
-    let fd = unsafe {
-        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?)
-    };
+    let fd = open(addr, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
     set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     if addr.is_ipv6() {
         set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
-        // RFC 9329 §6.1: the flow label stays constant when a connection is made again. The kernel would
-        // derive it from the ports; accepted sockets inherit this and send label 0 throughout.
-        set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)?;
+        // Accepted sockets inherit this.
+        fix_flow_label(fd.as_raw_fd())?;
     }
     let (raw, len) = to_raw(addr);
     // SAFETY: `raw` is a sockaddr of `len` octets that outlives the call.
@@ -40,6 +34,19 @@ pub fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
         check(libc::listen(fd.as_raw_fd(), BACKLOG))?;
     }
     Ok(TcpListener::from(fd))
+}
+
+/// A socket for the family of `addr`.
+pub(super) fn open(addr: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: socket takes no pointers; the descriptor it returns belongs to nobody else yet.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::socket(family, kind | libc::SOCK_CLOEXEC, 0))?)) }
+}
+
+/// Makes a socket send flow label 0 throughout. RFC 9329 §6.1: it stays constant when a connection is made again;
+/// the kernel would derive it from the ports.
+pub(super) fn fix_flow_label(fd: RawFd) -> io::Result<()> {
+    set_option(fd, libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
 }
 
 /// Prepares an accepted connection for framed traffic and returns its (local, remote) addresses. The kernel
@@ -82,18 +89,12 @@ pub fn detect_dead_peer(fd: BorrowedFd<'_>, unacked_ms: i32) -> io::Result<()> {
 /// # Errors
 /// Whatever the kernel answers at once.
 pub fn connect_tcp(to: SocketAddr, unsent_max: i32) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: socket takes no pointers; the descriptor it returns belongs to nobody else yet.
-    let fd = unsafe {
-        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?)
-    };
+    let fd = open(to, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
     let raw = fd.as_raw_fd();
     set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     limit_unsent(fd.as_fd(), unsent_max)?;
     if to.is_ipv6() {
-        // As for listeners: the flow label of every connection is 0 (RFC 9329 §6.1).
-        set_option(raw, libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)?;
+        fix_flow_label(raw)?;
     }
     let (storage, len) = to_raw(to);
     // SAFETY: `storage` is a sockaddr of `len` octets that outlives the call.
@@ -123,9 +124,10 @@ pub(super) fn set_option(
     Ok(())
 }
 
-type AddressCall = unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+pub(super) type AddressCall =
+    unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
-fn address(fd: RawFd, call: AddressCall) -> io::Result<SocketAddr> {
+pub(super) fn address(fd: RawFd, call: AddressCall) -> io::Result<SocketAddr> {
     // SAFETY: sockaddr_storage holds any address and may be all zero; `len` tells the kernel its size; both
     // outlive the call.
     let storage = unsafe {

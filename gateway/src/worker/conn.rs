@@ -11,6 +11,7 @@ use codec::stream::Deframer;
 use super::counters::CloseCause;
 use super::flow_queue::UeId;
 use super::pace::Pace;
+use super::udp::flows::Flows;
 use crate::io::block::Block;
 use crate::types::{ConnId, Path, SessionId, WorkerId};
 
@@ -68,7 +69,7 @@ impl SendQueue {
     }
 }
 
-/// One TCP connection.
+/// One TCP connection, or what a UDP flow has in common with it.
 pub(super) struct Conn {
     pub generation: u32,
     pub path: Path,
@@ -126,6 +127,13 @@ impl Conn {
         }
     }
 
+    /// The sending side of a UDP flow.
+    pub fn flow(path: Path, now: Instant) -> Self {
+        let mut conn = Self::new(0, path, now);
+        conn.queue.pace = Pace::unmeasured();
+        conn
+    }
+
     /// Whether frames of it are still processed.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
@@ -163,6 +171,8 @@ pub(super) struct ConnTable {
     per_source: AHashMap<IpAddr, u32>,
     per_source_max: u32,
     open: usize,
+    /// UDP flows, whose slots are told from those of connections by a bit.
+    pub flows: Flows,
 }
 
 impl ConnTable {
@@ -175,6 +185,7 @@ impl ConnTable {
             per_source: AHashMap::new(),
             per_source_max,
             open: 0,
+            flows: Flows::default(),
         }
     }
 
@@ -227,8 +238,12 @@ impl ConnTable {
         }
     }
 
+    /// The connection, or the sending side of the flow.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Conn> {
-        self.slots.get_mut(slot as usize)?.conn.as_deref_mut()
+        match self.slots.get_mut(slot as usize) {
+            Some(slot) => slot.conn.as_deref_mut(),
+            None => self.flows.get_mut(slot).map(|flow| &mut flow.conn),
+        }
     }
 
     /// The connection, unless its slot has a new user.

@@ -76,6 +76,12 @@ pub enum DropReason {
     ControlQueueFull,
     /// More IKE messages on one connection than may be unanswered; the connection was closed.
     IkeFlood,
+    /// An IKE message over UDP while as many as may be are unanswered.
+    UdpIkeFlood,
+    /// ESP over UDP of a session that lives on TCP (RFC 9329 §5).
+    TcpBound,
+    /// The kernel did not take a datagram.
+    UdpSend,
     /// An IKE message for a connection that is gone.
     IkeNoConnection,
     /// The backlog of IKE messages to a peer that does not read; the connection was closed.
@@ -84,7 +90,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 40] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
@@ -120,6 +126,9 @@ impl DropReason {
         Self::HandoffFull,
         Self::ControlQueueFull,
         Self::IkeFlood,
+        Self::UdpIkeFlood,
+        Self::TcpBound,
+        Self::UdpSend,
         Self::IkeNoConnection,
         Self::IkeBacklog,
     ];
@@ -162,6 +171,9 @@ impl DropReason {
             Self::HandoffFull => "handoff_full",
             Self::ControlQueueFull => "control_queue_full",
             Self::IkeFlood => "ike_flood",
+            Self::UdpIkeFlood => "udp_ike_flood",
+            Self::TcpBound => "tcp_bound",
+            Self::UdpSend => "udp_send",
             Self::IkeNoConnection => "ike_no_connection",
             Self::IkeBacklog => "ike_backlog",
         }
@@ -288,6 +300,14 @@ pub struct WorkerCounters {
     pub ring_overflows: Counter,
     /// Connections handed to another worker.
     pub handed_over: Counter,
+    /// UDP paths that sessions live on now.
+    pub udp_paths: Counter,
+    /// Datagrams received.
+    pub udp_received: Counter,
+    /// Datagrams given to the kernel, those it did not take included.
+    pub udp_sent: Counter,
+    /// ESP datagrams passed to the worker their SPI names.
+    pub udp_strays: Counter,
     /// CPU time of the worker thread in nanoseconds, refreshed about once a second.
     pub cpu_ns: Counter,
     drops: PerKind<{ DropReason::ALL.len() }>,

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use codec::esp::EspSpi;
 
+use super::udp::Stray;
 use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 
 /// To a worker.
@@ -34,7 +35,7 @@ pub enum ToWorker {
         /// The session.
         session: SessionId,
         /// Our address and the UE's.
-        path: Path,
+        path: Box<Path>,
         /// Whether authentic packets from elsewhere move it.
         follow: Follow,
     },
@@ -60,7 +61,7 @@ pub enum ToWorker {
         /// The worker whose socket it leaves through.
         from: WorkerId,
         /// Our address and the UE's.
-        path: Path,
+        path: Box<Path>,
         /// The IKE message, without marker.
         message: Bytes,
     },
@@ -98,6 +99,8 @@ pub enum ToWorker {
         /// Its worker.
         worker: Option<WorkerId>,
     },
+    /// An ESP datagram that arrived at another worker; bounded, dropped when full.
+    Stray(Box<Stray>),
     /// An inner packet that another worker's queue of the device yielded; bounded, dropped when full.
     Downlink(Box<[u8]>),
     /// Answer with [`ToControl::FenceReached`] when all earlier messages are in force.

@@ -10,6 +10,8 @@ use super::counters::{CloseCause, DropReason};
 use super::flow_queue::UeId;
 use super::inbox::{Adopted, ToControl, ToWorker};
 use super::pace::IN_SOCKET_FIRST;
+use super::udp::HEARD_AFTER_MOVE_S;
+use super::udp::flows::is_flow;
 use crate::io::block::Block;
 use crate::io::sockets;
 use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
@@ -111,6 +113,10 @@ impl Worker {
     pub(super) fn bind(&mut self, id: SessionId, slot: u32) {
         let Some(session) = self.sad.session_mut(id) else { return };
         let replaced = session.conn.replace(slot).filter(|&old| old != slot);
+        if session.follow.take().is_some() {
+            // What was on its way over UDP is still taken.
+            session.heard_over_udp_until_s = self.now_s + HEARD_AFTER_MOVE_S;
+        }
         if !session.bound.contains(&slot) {
             session.bound.reserve_exact(1);
             session.bound.push(slot);
@@ -122,10 +128,21 @@ impl Worker {
             let other = conn.session.replace(id).filter(|other| *other != id);
             self.unbind(other, slot);
         }
+        if let Some(flow) = replaced.filter(|old| is_flow(*old)) {
+            self.move_waiting_of(flow, slot);
+            return self.leave_flow(flow);
+        }
         self.move_waiting(replaced, slot);
         // The old connection is still read until the UE closes it (RFC 9329 §6.1); idle, it is closed.
         if let Some(old) = replaced {
             self.set_deadline(old, self.now + self.limits.replaced_idle, CloseCause::Replaced);
+        }
+    }
+
+    /// As [`Self::move_waiting`], unless packets of other sessions may be among them.
+    pub(super) fn move_waiting_of(&mut self, from: u32, to: u32) {
+        if !self.conns.flows.is_shared(from) {
+            self.move_waiting(Some(from), to);
         }
     }
 
@@ -139,7 +156,7 @@ impl Worker {
         self.flow_queues.activate(waiting);
     }
 
-    fn discard_waiting(&mut self, waiting: Option<UeId>) {
+    pub(super) fn discard_waiting(&mut self, waiting: Option<UeId>) {
         if let Some(waiting) = waiting {
             let packets = self.flow_queues.discard(waiting);
             self.counters.dropped_many(DropReason::NoConnection, packets);
@@ -157,7 +174,9 @@ impl Worker {
     /// The session is over: its connections may carry another one, for a while.
     pub(super) fn close_session(&mut self, id: SessionId) {
         for slot in self.sad.close_session(id, self.now) {
-            if let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.session == Some(id)) {
+            if is_flow(slot) {
+                self.leave_flow(slot);
+            } else if let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.session == Some(id)) {
                 conn.session = None;
                 self.set_deadline(slot, self.now + self.limits.linger, CloseCause::SessionOver);
             }

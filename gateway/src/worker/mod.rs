@@ -21,6 +21,7 @@ mod pace;
 pub mod sad;
 mod sealing;
 mod send;
+pub mod udp;
 mod uplink;
 
 use std::cmp::Reverse;
@@ -39,6 +40,7 @@ use crate::io::block::BlockPool;
 use crate::io::ring::{Completion, Ring, RingParams, SUBMISSIONS, Sleep};
 use crate::io::thread;
 use crate::io::tun::InnerDevice;
+use crate::io::udp::UdpSocket;
 use crate::io::wake::Wake;
 use crate::types::WorkerId;
 use conn::ConnTable;
@@ -51,6 +53,7 @@ use opening::Opening;
 use outlet::Outlet;
 use sad::Sad;
 use sealing::Sealing;
+use udp::Udp;
 
 /// Longest sleep of an idle worker; deadlines are kept to about this.
 const TICK: Duration = Duration::from_millis(1000);
@@ -99,6 +102,8 @@ pub struct WorkerLimits {
     pub bad_messages_in_a_row: u32,
     /// IKE messages of one connection waiting for the control thread.
     pub ike_unanswered: u32,
+    /// IKE messages over UDP waiting for the control thread.
+    pub udp_ike_unanswered: u32,
     /// Octets of ESP frames queued per connection, beyond those in flight.
     pub send_queue_octets: usize,
     /// Octets of all send blocks of the worker.
@@ -109,6 +114,8 @@ pub struct WorkerLimits {
     pub flow_memory: usize,
     /// Octets of the receive arena of the worker.
     pub receive_memory: usize,
+    /// Octets of its receive buffers for UDP, if it has UDP sockets.
+    pub udp_receive_memory: usize,
     /// Octets of unfinished frames on connections without a session, beyond 4 KB of each.
     pub unfinished: usize,
 }
@@ -137,6 +144,8 @@ pub struct WorkerParams {
     pub core: Option<usize>,
     /// Its accept queues, one per listening address.
     pub listeners: Vec<TcpListener>,
+    /// Its UDP sockets, one per listening address, the same for all workers.
+    pub datagrams: Vec<UdpSocket>,
     /// Its queue of the inner device.
     pub device: Box<dyn InnerDevice>,
     /// Its inbox.
@@ -209,6 +218,7 @@ struct Worker {
     opening: Option<Box<Opening>>,
     /// Frames in the clear in send blocks: none but between reading the device and flushing.
     sealing: Sealing,
+    udp: Udp,
     flow_queues: FlowQueues,
     flow_hasher: ahash::RandomState,
     /// Packets wait for a send block.
@@ -256,11 +266,14 @@ impl Worker {
         }
         let now = Instant::now();
         let WorkerParams { id, limits, inner, .. } = params;
+        let udp = Udp::new(params.datagrams.len());
         let ring = Ring::new(RingParams {
             submissions: SUBMISSIONS,
             connections: limits.connections,
             receive_memory: limits.receive_memory,
             listeners: params.listeners,
+            datagrams: params.datagrams,
+            datagram_memory: limits.udp_receive_memory,
             device: params.device.as_fd().try_clone_to_owned()?,
             wake: params.inbox_wake,
         })?;
@@ -282,6 +295,7 @@ impl Worker {
             outlet: Outlet::new(params.device),
             opening: Some(Box::new(Opening::new())),
             sealing: Sealing::new(),
+            udp,
             flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, inner.mtu),
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
@@ -331,6 +345,7 @@ impl Worker {
             self.read_device();
             self.report_late();
             self.feed_starved();
+            self.feed_udp();
             self.flush();
             if mem::take(&mut self.control_dirty) {
                 self.control_wake.wake();
@@ -360,6 +375,8 @@ impl Worker {
     fn on_completion(&mut self, completion: Completion) {
         match completion {
             Completion::Received { slot, outcome, armed } => self.on_received(slot, outcome, armed),
+            Completion::Datagrams { socket, outcome, armed } => self.on_datagrams(socket, outcome, armed),
+            Completion::Writable { socket } => self.on_writable(socket),
             Completion::DeviceReadable => self.device_ready = true,
             Completion::Sent { slot, block, ok } => self.on_sent(slot, block, ok),
             Completion::Woken => self.on_woken(),
@@ -391,6 +408,7 @@ impl Worker {
     /// Once a second.
     fn housekeeping(&mut self) {
         self.expire();
+        self.retry_udp();
         self.sad.forget_retired(self.now);
         if self.now_s.is_multiple_of(COOL_EVERY_S) {
             self.sad.cool_idle(self.now_s.saturating_sub(COOL_EVERY_S));

@@ -6,12 +6,21 @@
 use codec::esp::{BATCH_MAX, EspError, EspSpi, InboundSa, OpenBatch};
 
 use super::outlet::{Outlet, Place};
+use super::udp::Origin;
 use crate::io::ring::Ring;
 use crate::types::ConnId;
 
+/// How a frame came.
+pub(super) enum Via {
+    /// On a connection.
+    Conn(ConnId),
+    /// Over UDP.
+    Datagram(Origin),
+}
+
 /// A frame that waits to be opened.
 pub(super) struct Waiting {
-    pub conn: ConnId,
+    pub via: Via,
     pub spi: EspSpi,
     pub body: Place,
 }

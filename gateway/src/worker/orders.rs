@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::conn::State;
-use super::counters::{CloseCause, DropReason};
+use super::counters::CloseCause;
 use super::inbox::{ToControl, ToWorker};
 use crate::types::{ChildInstall, ConnId, SessionId, WorkerId};
 
@@ -36,8 +36,8 @@ impl Worker {
                 self.counters.sas.set(self.sad.len() as u64);
             }
             ToWorker::Bind { session, conn } => self.on_bind(session, conn),
-            ToWorker::BindPath { .. } => {}
-            ToWorker::SendTo { .. } => self.counters.dropped(DropReason::IkeNoConnection),
+            ToWorker::BindPath { session, path, follow } => self.bind_path(session, &path, follow),
+            ToWorker::SendTo { path, message, .. } => self.send_ike_to(&path, &message),
             ToWorker::CloseSession { session } => self.close_session(session),
             ToWorker::HalfOpen { conn } => {
                 if let Some(slot) = self.slot_of(conn) {
@@ -46,6 +46,7 @@ impl Worker {
                 }
             }
             ToWorker::Send { conn, message } => self.queue_ike(conn, message),
+            ToWorker::Handled { conn, .. } if conn.is_datagrams() => self.on_udp_handled(),
             ToWorker::Handled { conn, good } => self.on_handled(conn, good),
             ToWorker::Close { conn, .. } => {
                 if let Some(slot) = self.slot_of(conn)
@@ -62,6 +63,7 @@ impl Worker {
                     None => self.routes.remove(&addr),
                 };
             }
+            ToWorker::Stray(stray) => self.on_stray(*stray),
             ToWorker::Downlink(packet) => self.on_passed_downlink(packet),
             ToWorker::Fence(fence) => {
                 self.report(ToControl::FenceReached { worker: self.id, fence });

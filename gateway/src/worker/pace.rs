@@ -36,6 +36,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// The pace of what takes all it is given at once: a UDP socket, which tells when it is full.
+    pub fn unmeasured() -> Self {
+        Self { class: (CLASSES.len() - 1) as u8, since: None, octets: 0 }
+    }
+
     /// Octets that may be sealed beyond those the socket has taken.
     pub fn sealed_max(&self) -> usize {
         CLASSES[usize::from(self.class)] / 2

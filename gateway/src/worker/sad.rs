@@ -11,13 +11,17 @@ use codec::esp::{EspSpi, InboundSa, OutboundSa};
 use codec::ip::InnerHeader;
 
 use super::inbox::ChildCounters;
-use crate::types::{ChildInstall, SessionId, TsRange};
+use super::udp::flows::is_flow;
+use crate::types::{ChildInstall, Follow, SessionId, TsRange};
 
 /// How long packets of a removed SA are told from corruption (D5).
 const RETIRED_FOR: Duration = Duration::from_secs(30);
 
 /// Removed SPIs remembered at once; beyond it the oldest are forgotten early.
 const RETIRED_MAX: usize = 65_536;
+
+/// Seconds between two activity reports of one session.
+const ACTIVITY_REPORT_S: u64 = 5;
 
 /// Different selectors remembered for sharing.
 const SHARED_TS_MAX: usize = 16;
@@ -79,11 +83,27 @@ pub struct Session {
     /// Its Child SAs in the order they came.
     pub children: Vec<EspSpi>,
     inner: Box<[IpAddr]>,
+    /// What authentic packets from elsewhere do to it while it lives on a UDP path; `None` while it does not.
+    pub follow: Option<Follow>,
+    /// Until which second of the worker's clock it is heard over UDP although it lives on TCP.
+    pub heard_over_udp_until_s: u64,
     /// Second of the worker's clock in which uplink activity was last reported.
     pub reported_s: u64,
     /// Second of the worker's clock in which it last moved a packet.
     pub active_s: u64,
     cold: bool,
+}
+
+impl Session {
+    /// Takes note of an authentic packet; whether the control thread is to hear of it.
+    pub fn note_activity(&mut self, now_s: u64) -> bool {
+        self.active_s = now_s;
+        let report = now_s.saturating_sub(self.reported_s) >= ACTIVITY_REPORT_S;
+        if report {
+            self.reported_s = now_s;
+        }
+        report
+    }
 }
 
 /// The worker's sessions and SAs.
@@ -152,7 +172,7 @@ impl Sad {
         self.retire(spi, now);
     }
 
-    /// Removes a session with all its SAs; returns the slots of its connections.
+    /// Removes a session with all its SAs; returns the slots of its connections and of its current flow.
     pub fn close_session(&mut self, id: SessionId, now: Instant) -> Vec<u32> {
         let Some(session) = self.sessions.remove(&id) else { return Vec::new() };
         for addr in &session.inner {
@@ -164,7 +184,9 @@ impl Sad {
             self.children.remove(&spi);
             self.retire(spi, now);
         }
-        session.bound
+        let mut slots = session.bound;
+        slots.extend(session.conn.filter(|slot| is_flow(*slot)));
+        slots
     }
 
     fn retire(&mut self, spi: EspSpi, now: Instant) {

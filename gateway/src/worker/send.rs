@@ -10,6 +10,7 @@ use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
 use super::sad::Child;
 use super::sealing::Sealing;
+use super::udp::flows::is_flow;
 use crate::io::block::{Block, BlockPool};
 use crate::types::{ConnId, SessionId};
 
@@ -134,6 +135,10 @@ impl Worker {
         // Nothing leaves in the clear.
         self.sealing.run(&mut self.conns);
         while let Some(slot) = self.dirty.pop() {
+            if is_flow(slot) {
+                self.mark_flow(slot);
+                continue;
+            }
             let Some(conn) = self.conns.get_mut(slot) else { continue };
             conn.dirty = false;
             if conn.sending || matches!(conn.state, State::Closing | State::Moving(_)) {
@@ -145,6 +150,7 @@ impl Worker {
             conn.sending = true;
             self.ring.send(slot, block);
         }
+        self.flush_udp();
     }
 
     /// Gives UEs with waiting packets their turns, until all are served or the loop must go on.

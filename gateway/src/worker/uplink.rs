@@ -11,21 +11,18 @@ use codec::stream::{FrameError, FrameKind, Next, classify};
 use super::conn::State;
 use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
-use super::opening::Waiting;
+use super::opening::{Via, Waiting};
 use super::outlet::Place;
 use super::sad::Child;
 use super::{InnerConfig, UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::Received;
-use crate::types::{SessionId, WorkerId};
-
-/// Seconds between two activity reports of one session.
-const ACTIVITY_REPORT_S: u64 = 5;
+use crate::types::{ConnId, Follow, SessionId, WorkerId};
 
 /// An authenticated inner packet that may go to the core.
-struct Inner {
-    place: Place,
-    header: InnerHeader,
+pub(super) struct Inner {
+    pub place: Place,
+    pub header: InnerHeader,
 }
 
 impl Worker {
@@ -246,7 +243,7 @@ impl Worker {
         if !child.inbound.suite().cipher.is_aead()
             && let Some(opening) = &mut self.opening
         {
-            let frame = Waiting { conn: id, spi, body: body.clone() };
+            let frame = Waiting { via: Via::Conn(id), spi, body: body.clone() };
             opening.push(&mut child.inbound, octets, frame).map_err(refused)?;
             return Ok(None);
         }
@@ -261,25 +258,39 @@ impl Worker {
         let Some(mut opening) = self.opening.take_if(|opening| !opening.batch.is_empty()) else { return };
         opening.run(&mut self.outlet, &mut self.ring);
         for (position, frame) in opening.frames.drain(..).enumerate() {
-            match self.finish_esp(&opening.batch, position, &frame) {
-                Ok(inner) => self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header),
-                Err(refused) => self.refuse(frame.conn.slot, &frame.body, refused),
+            let (batch, body) = (&opening.batch, &frame.body);
+            let finished = match &frame.via {
+                Via::Conn(conn) => self
+                    .finish_esp(batch, position, *conn, &frame)
+                    .map_err(|refused| self.refuse(conn.slot, body, refused)),
+                Via::Datagram(origin) => self
+                    .finish_datagram(batch, position, origin, &frame)
+                    .map_err(|reason| self.counters.dropped(reason)),
+            };
+            if let Ok(inner) = finished {
+                self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header);
             }
         }
         opening.batch.clear();
         self.opening = Some(opening);
     }
 
-    fn finish_esp(&mut self, batch: &OpenBatch, position: usize, frame: &Waiting) -> Result<Inner, Refused> {
+    fn finish_esp(
+        &mut self,
+        batch: &OpenBatch,
+        position: usize,
+        id: ConnId,
+        frame: &Waiting,
+    ) -> Result<Inner, Refused> {
         // An earlier frame of the batch may have closed the connection.
-        let conn = self.conns.find(frame.conn).filter(|conn| conn.is_open());
+        let conn = self.conns.find(id).filter(|conn| conn.is_open());
         conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
         let child = self.sad.child_mut(frame.spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
         let octets = self.outlet.octets(&mut self.ring, &frame.body);
         let opened = child.inbound.finish_open(batch, position, octets).map_err(refused)?;
         let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
         let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
-        self.conclude(frame.conn.slot, accepted, frame.body.part(opened.payload))
+        self.conclude(id.slot, accepted, frame.body.part(opened.payload))
     }
 
     /// Takes an authentic packet: what it says about its sender first, whatever becomes of it then.
@@ -304,12 +315,9 @@ impl Worker {
     /// A fresh authentic packet arrived: it moves the session to this connection (RFC 9329 §6.1).
     fn on_authentic(&mut self, slot: u32, id: SessionId) {
         let Some(session) = self.sad.session_mut(id) else { return };
-        session.active_s = self.now_s;
-        let report = self.now_s.saturating_sub(session.reported_s) >= ACTIVITY_REPORT_S;
-        if report {
-            session.reported_s = self.now_s;
-        }
-        if session.conn != Some(slot) {
+        let report = session.note_activity(self.now_s);
+        // A session that MOBIKE moved to UDP does not follow what is left of an old connection.
+        if session.conn != Some(slot) && session.follow != Some(Follow::Never) {
             self.bind(id, slot);
             if let (Some(conn), Some(path)) =
                 (self.conns.id(slot), self.conns.get_mut(slot).map(|conn| conn.path))
@@ -324,15 +332,15 @@ impl Worker {
 }
 
 /// What an authentic packet says, and whether it may go on.
-struct Accepted {
-    session: SessionId,
+pub(super) struct Accepted {
+    pub session: SessionId,
     /// The SA whose first packet this is: the downlink leaves the one it replaces.
-    promote: Option<EspSpi>,
-    verdict: Result<InnerHeader, DropReason>,
+    pub promote: Option<EspSpi>,
+    pub verdict: Result<InnerHeader, DropReason>,
 }
 
 impl Accepted {
-    fn new(
+    pub fn new(
         config: &InnerConfig,
         local_addrs: &AHashSet<IpAddr>,
         child: &Child,
@@ -361,14 +369,24 @@ enum Refused {
 }
 
 fn refused(error: EspError) -> Refused {
+    let reason = refusal(error);
     match error {
-        EspError::BadIcv => Refused::Close(DropReason::BadIcv),
-        EspError::TooShort => Refused::Bad(DropReason::EspTooShort),
-        EspError::Replayed => Refused::Drop(DropReason::Replayed),
-        EspError::LeftOfWindow => Refused::Drop(DropReason::LeftOfWindow),
-        EspError::BadPadding => Refused::Drop(DropReason::BadPadding),
-        EspError::BadNextHeader => Refused::Drop(DropReason::BadNextHeader),
-        EspError::BadInnerLength => Refused::Drop(DropReason::BadInnerPacket),
+        EspError::BadIcv => Refused::Close(reason),
+        EspError::TooShort => Refused::Bad(reason),
+        _ => Refused::Drop(reason),
+    }
+}
+
+/// Why a packet that was not opened is dropped.
+pub(super) fn refusal(error: EspError) -> DropReason {
+    match error {
+        EspError::BadIcv => DropReason::BadIcv,
+        EspError::TooShort => DropReason::EspTooShort,
+        EspError::Replayed => DropReason::Replayed,
+        EspError::LeftOfWindow => DropReason::LeftOfWindow,
+        EspError::BadPadding => DropReason::BadPadding,
+        EspError::BadNextHeader => DropReason::BadNextHeader,
+        EspError::BadInnerLength => DropReason::BadInnerPacket,
     }
 }
 

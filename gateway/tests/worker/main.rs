@@ -12,4 +12,5 @@ mod limits;
 mod queueing;
 mod rig;
 mod stream;
+mod udp;
 mod uplink;

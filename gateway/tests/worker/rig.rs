@@ -14,6 +14,7 @@ use codec::ip::{Checksum, VirtioHeader};
 use crossbeam::channel::bounded;
 use gateway::io::sockets::listen_tcp;
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
+use gateway::io::udp::listen_udp;
 use gateway::io::wake::Wake;
 use gateway::types::{ChildInstall, ConnId, SessionId, TsRange, WorkerId};
 use gateway::worker::control_queue::{ControlReceiver, control_queue};
@@ -34,6 +35,8 @@ pub struct Seat {
     pub core: UnixDatagram,
     pub counters: Arc<WorkerCounters>,
     pub addr: SocketAddr,
+    /// Where it, and every other worker, takes IKE and ESP over UDP.
+    pub udp: SocketAddr,
 }
 
 /// Workers and the control thread's end of their queues.
@@ -54,11 +57,13 @@ pub fn limits() -> WorkerLimits {
         replaced_idle: Duration::from_secs(60),
         bad_messages_in_a_row: 16,
         ike_unanswered: 32,
+        udp_ike_unanswered: 64,
         send_queue_octets: 256 * 1024,
         send_memory: 4 << 20,
         flow_queue_octets: 1 << 20,
         flow_memory: 4 << 20,
         receive_memory: 8 << 20,
+        udp_receive_memory: 8 << 20,
         unfinished: 256 << 10,
     }
 }
@@ -93,7 +98,11 @@ impl Rig {
             inboxes.push(Arc::new(InboxHandle { queue, wake }));
         }
         let (mut seats, mut threads) = (Vec::new(), Vec::new());
-        for (index, (inbox, inbox_wake)) in queues.into_iter().enumerate() {
+        let any = "127.0.0.1:0".parse().expect("address");
+        let sockets = listen_udp(any, workers, 1 << 20).expect("UDP sockets");
+        let parts = queues.into_iter().zip(sockets).enumerate();
+        for (index, ((inbox, inbox_wake), socket)) in parts {
+            let udp = socket.local();
             let listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
             let addr = listener.local_addr().expect("bound");
             let (core, tun) = UnixDatagram::pair().expect("socket pair");
@@ -104,6 +113,7 @@ impl Rig {
                 id: WorkerId(index as u8),
                 core: None,
                 listeners: vec![listener],
+                datagrams: vec![socket],
                 device: device(TunQueue::new(tun.into(), Offloads::default())),
                 inbox,
                 inbox_wake,
@@ -121,7 +131,7 @@ impl Rig {
                 },
             };
             threads.push(start(params).expect("worker"));
-            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr });
+            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr, udp });
         }
         Self { seats, reports, threads }
     }

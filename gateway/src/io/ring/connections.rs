@@ -178,12 +178,12 @@ impl Ring {
 
     /// The octets of a run.
     pub fn bytes(&self, incoming: &Incoming) -> &[u8] {
-        self.lanes[incoming.lane()].stream.bytes(incoming)
+        self.pool(incoming).bytes(incoming)
     }
 
     /// The octets of a run, writable in place.
     pub fn bytes_mut(&mut self, incoming: &Incoming) -> &mut [u8] {
-        self.lanes[incoming.lane()].stream.bytes_mut(incoming)
+        self.pool_mut(incoming).bytes_mut(incoming)
     }
 
     /// Parts of runs, all writable at once: what lies at place `n` of `slices` for each `(n, run, range)`.
@@ -197,7 +197,7 @@ impl Ring {
     ) {
         let mut found: [Option<NonNull<[u8]>>; N] = [None; N];
         for (place, run, range) in parts {
-            found[place] = Some(self.lanes[run.lane()].stream.part(run, range).expect("inside its run"));
+            found[place] = Some(self.pool(run).part(run, range).expect("inside its run"));
         }
         let mut bounds = found.map(|part| {
             let start = part.map_or(0, |part| part.as_ptr().cast::<u8>().addr());
@@ -216,7 +216,7 @@ impl Ring {
 
     /// Gives a run of received octets back.
     pub fn release(&mut self, incoming: Incoming) {
-        self.lanes[incoming.lane()].stream.release(incoming);
+        self.pool_mut(&incoming).release(incoming);
     }
 
     /// Sends `block` whole on the slot; one send at a time.

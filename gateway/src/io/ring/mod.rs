@@ -7,6 +7,7 @@
 //! which a receive on an idle connection does not do for days.
 
 mod connections;
+mod datagrams;
 mod device;
 mod lane;
 mod token;
@@ -20,8 +21,10 @@ use io_uring::{Probe, cqueue, opcode, types};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::block::Block;
-use super::recv_pool::Incoming;
+use super::recv_pool::{Incoming, RecvPool};
+use super::udp::UdpSocket;
 use super::wake::Wake;
+use datagrams::Datagrams;
 pub use lane::Sleep;
 use lane::{Lane, LaneParams};
 use token::{Kind, Token};
@@ -34,8 +37,8 @@ const SUBMISSIONS_FURTHER: u32 = 1024;
 /// Most connections of one lane: its table takes 8 octets for each when the lane is made.
 const LANE_CONNECTIONS_MAX: u32 = 1 << 17;
 
-/// Most lanes of a worker.
-const LANES_MAX: u32 = 256;
+/// Most lanes of a worker: the last number stands for the pool of datagrams.
+const LANES_MAX: u32 = 255;
 
 /// A further lane's part of the receive memory, and the least that is of use.
 const RECEIVE_SHARE_FURTHER: usize = 16;
@@ -86,6 +89,20 @@ pub enum Completion {
         block: Block,
         /// Whether it was sent.
         ok: bool,
+    },
+    /// Something arrived at a UDP socket.
+    Datagrams {
+        /// Index of the socket.
+        socket: usize,
+        /// What: one message, see [`crate::io::udp::Arrival`].
+        outcome: Received,
+        /// Whether the receive stays armed.
+        armed: bool,
+    },
+    /// A UDP socket that was full has room again.
+    Writable {
+        /// Index of the socket.
+        socket: usize,
     },
     /// The inner device has packets.
     DeviceReadable,
@@ -139,6 +156,7 @@ pub struct Ring {
     /// Sizes of further lanes.
     further: LaneParams,
     listeners: Vec<TcpListener>,
+    datagrams: Option<Datagrams>,
     device: OwnedFd,
     wake: Wake,
     direct: bool,
@@ -155,6 +173,10 @@ pub struct RingParams {
     pub receive_memory: usize,
     /// Accept queues.
     pub listeners: Vec<TcpListener>,
+    /// UDP sockets.
+    pub datagrams: Vec<UdpSocket>,
+    /// Octets of receive buffers for them.
+    pub datagram_memory: usize,
     /// The queue of the inner device.
     pub device: OwnedFd,
     /// The inbox's eventfd.
@@ -188,18 +210,24 @@ impl Ring {
                 .max(params.receive_memory / 2);
             (first.descriptors, further.descriptors) = (per_lane, per_lane);
         }
+        let lane = Lane::new(first)?;
+        let datagrams = Datagrams::new(params.datagrams, params.datagram_memory, &lane.submitter())?;
         let mut ring = Self {
-            lanes: vec![Lane::new(first)?],
+            lanes: vec![lane],
             slots: Vec::new(),
             per_lane,
             further,
             listeners: params.listeners,
+            datagrams,
             device: params.device,
             wake: params.wake,
             direct,
         };
         for listener in 0..ring.listeners.len() {
             ring.arm_accept(listener);
+        }
+        for socket in 0..ring.udp_sockets().len() {
+            ring.arm_datagrams(socket);
         }
         ring.arm_wake();
         ring.arm_device();
@@ -252,6 +280,12 @@ impl Ring {
                 armed: more,
             },
             Kind::Send => self.on_send(index, result),
+            Kind::Datagrams => Completion::Datagrams {
+                socket: index as usize,
+                outcome: self.on_datagrams(result, flags),
+                armed: more,
+            },
+            Kind::Writable => Completion::Writable { socket: index as usize },
             Kind::Device => self.on_device(result, more),
             Kind::Wake => {
                 self.wake.clear();
@@ -264,6 +298,23 @@ impl Ring {
             Kind::Stop => Completion::Stopped { slot: index },
             Kind::Ignored => Completion::Nothing,
         })
+    }
+
+    /// The pool a run of octets is of.
+    fn pool(&self, incoming: &Incoming) -> &RecvPool {
+        match (self.lanes.get(incoming.lane()), &self.datagrams) {
+            (Some(lane), _) => &lane.stream,
+            (None, Some(datagrams)) => datagrams.pool(),
+            (None, None) => unreachable!("a run is made by one of the pools"),
+        }
+    }
+
+    fn pool_mut(&mut self, incoming: &Incoming) -> &mut RecvPool {
+        match (self.lanes.get_mut(incoming.lane()), &mut self.datagrams) {
+            (Some(lane), _) => &mut lane.stream,
+            (None, Some(datagrams)) => datagrams.pool_mut(),
+            (None, None) => unreachable!("a run is made by one of the pools"),
+        }
     }
 
     fn arm_wake(&mut self) {

@@ -14,6 +14,8 @@ pub(super) enum Kind {
     Wake,
     Install,
     Stop,
+    Datagrams,
+    Writable,
     Ignored,
 }
 
@@ -23,7 +25,7 @@ impl Token {
     }
 
     pub fn kind(self) -> Kind {
-        const KINDS: [Kind; 8] = [
+        const KINDS: [Kind; 10] = [
             Kind::Accept,
             Kind::Receive,
             Kind::Send,
@@ -31,6 +33,8 @@ impl Token {
             Kind::Wake,
             Kind::Install,
             Kind::Stop,
+            Kind::Datagrams,
+            Kind::Writable,
             Kind::Ignored,
         ];
         KINDS.get((self.0 >> 56) as usize).copied().unwrap_or(Kind::Ignored)
