@@ -48,7 +48,7 @@ pool = "default"
 local_ts = ["10.77.0.0/24", "2001:db8:77::/64"]
 ike = ["aes256gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519", "aes256-sha512-ecp384", "aes256-sha256-modp2048"]
 esp = ["aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256"]
-transports = ["tcp"]
+transports = ["tcp", "udp"]
 dpd_s = {dpd_s}
 """
 
@@ -103,7 +103,7 @@ class Swugate:
     def stats(self):
         return json.loads(self.admin("stats", "--json"))
 
-    def step_session(self, verdict, addresses, esn):
+    def step_session(self, verdict, addresses, esn, transport="tcp"):
         """The administrator's view of the one session that is there."""
         sessions = self.sessions()
         verdict.step("one session", len(sessions) == 1, "" if len(sessions) == 1 else f"{len(sessions)} sessions")
@@ -112,7 +112,7 @@ class Swugate:
                 "esn": [child["esn"] for child in session["children"]]}
         # A UE may ask for an address of either family and use one only.
         seen["inner"] = [address for address in seen["inner"] if address in addresses]
-        wanted = {"state": "established", "transport": "tcp", "inner": sorted(addresses), "esn": [esn]}
+        wanted = {"state": "established", "transport": transport, "inner": sorted(addresses), "esn": [esn]}
         verdict.step("as swugate sees it", seen == wanted, "" if seen == wanted else f"{seen}, wanted {wanted}")
 
     def step_clean(self, verdict):

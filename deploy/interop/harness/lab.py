@@ -93,7 +93,7 @@ class Lab:
     CORE4, CORE6 = "10.77.0.1", "2001:db8:77::1"
 
     def __init__(self, label):
-        self.prefix = f"swi{os.getpid()}{label}{next(_serial)}"
+        self.prefix = f"{os.environ.get('INTEROP_PREFIX', 'swi')}{os.getpid()}{label}{next(_serial)}"
         self.dir = tempfile.mkdtemp(prefix=f"swugate-interop-{label}-")
         self.keep = False
         self._stack = contextlib.ExitStack()

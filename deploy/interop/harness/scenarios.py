@@ -4,6 +4,7 @@ Ids such as 9329-6.1-4 name the rows of docs/conformance-rows.txt that a scenari
 """
 import contextlib
 import ipaddress
+import re
 import time
 from dataclasses import dataclass
 from typing import Callable
@@ -16,6 +17,10 @@ from .pki import Pki
 from .traffic import PINGS, Iperf, iperf_both_ways, ping
 from .verdict import StepFailed
 from .wire import Capture
+
+
+# The other outside address of the NAT.
+NAT_MOVED = "10.98.0.3"
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,52 @@ def _strongswan(act, auth="psk", dpd_s=60, clean=True, **options):
         peer.stop()
         gateway.stop()
     return body
+
+
+def _udp(act, nat=None, auth="psk", clean=True, **options):
+    """As _strongswan, over UDP: IKE on port 500 and then 4500, ESP in UDP. 7296-2.1, 7296-2.23.
+
+    nat: source ports that a NAT in front of the UE uses.
+    """
+    def body(bench, verdict):
+        if nat:
+            bench.network.nat(nat)
+        else:
+            bench.network.open_direct()
+        gateway = bench.gateway(auth)
+        peer = strongswan.Direct(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey",
+                                 bench.pki.get(auth), **options)
+        addresses = peer.attach(verdict)
+        _in_pool(verdict, addresses)
+        gateway.step_session(verdict, addresses, esn=False, transport="udp")
+        act(bench, gateway, peer, verdict)
+        if peer.ike_sa():
+            peer.delete(verdict)
+        if clean:
+            gateway.step_clean(verdict)
+        peer.stop()
+        gateway.stop()
+        if nat:
+            bench.network.no_nat()
+    return body
+
+
+def _rebound(bench, gateway, peer, verdict):
+    """The NAT changes under traffic; the next authentic packet moves the session: 7296-2.23."""
+    before, remote = peer.ike_sa(), gateway.sessions()[0]["remote"]
+    verdict.step("behind the NAT", re.fullmatch(rf"{re.escape(Lab.UE4)}:20[01]\d\d", remote) is not None, remote)
+    test = Iperf(bench.lab, 6, "--bidir")
+    client = bench.lab.spawn("iperf3-client", test.argv, namespace=bench.network.ue)
+    for old, new in ((Lab.UE4, NAT_MOVED), (NAT_MOVED, Lab.UE4), (Lab.UE4, NAT_MOVED)):
+        time.sleep(1.5)
+        bench.network.move_nat(old, new)
+    client.wait(25)
+    test.step(verdict, "traffic across 3 new mappings", client.text(), to_the_end=True)
+    after = gateway.sessions()[0]["remote"]
+    verdict.step("the gateway followed", after.startswith(NAT_MOVED + ":"), f"{remote} to {after}")
+    verdict.step("same IKE SA", peer.ike_sa() == before, str(peer.ike_sa()))
+    _short_session(bench, gateway, peer, verdict)
+    bench.network.move_nat(NAT_MOVED, Lab.UE4)
 
 
 def _whole_session(bench, _gateway, peer, verdict):
@@ -291,6 +342,11 @@ SCENARIOS = [
     Scenario("strongswan-gateway-dpd", HostBench, _strongswan(_gateway_dpd, dpd_s=2, dpd=60), swugate_only=True),
     Scenario("strongswan-terminate", HostBench, _strongswan(_terminate), swugate_only=True),
     Scenario("strongswan-drain", HostBench, _strongswan(_drained, clean=False), swugate_only=True),
+    Scenario("udp-strongswan-psk", HostBench, _udp(_whole_session), swugate_only=True),
+    Scenario("udp-strongswan-cbc", HostBench, _udp(
+        _short_session, ike="aes256-sha256-modp2048", esp="aes128-sha256"), swugate_only=True),
+    Scenario("udp-strongswan-rsa", HostBench, _udp(_short_session, auth="rsa"), swugate_only=True),
+    Scenario("udp-strongswan-nat", HostBench, _udp(_rebound, nat="20000-20100"), swugate_only=True),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),
 ]

@@ -37,10 +37,10 @@ _STRONGSWAN_CONF = """charon {{
   }}
 }}
 """
+_THROUGH_SHIM = "local_port = 4500\n  remote_port = 4500"
 _INITIATOR = """connections {{ gw {{
   version = 2
-  local_port = 4500
-  remote_port = 4500
+  {ports}
   remote_addrs = {gateway}
   vips = 0.0.0.0,::
   proposals = {ike}
@@ -163,6 +163,27 @@ class Network:
                      self.mid, "eth0", (Lab.UE4 + "/24", Lab.UE6 + "/64"))
         lab.veth(self.mid, "eth1", (self.SHIM + "/24",), self.ue, "eth0", (self.UE + "/24",))
 
+    def open_direct(self):
+        """Lets the UE reach the gateway without the shim, and the gateway the UE."""
+        self.lab.exec(self.mid, ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        self.lab.ip(self.ue, f"route replace {Lab.GATEWAY4} via {self.SHIM}")
+        self.lab.ip(self.lab.gw, f"route replace {self.UE} via {Lab.UE4}")
+
+    def nat(self, ports):
+        """Puts a NAT in front of the UE that gives it source ports of this range."""
+        self.open_direct()
+        for line in ("add table ip nat", "add chain ip nat out { type nat hook postrouting priority 100; }",
+                     f"add rule ip nat out oifname eth0 meta l4proto udp masquerade to :{ports}"):
+            self.lab.exec(self.mid, ["nft", line])
+
+    def move_nat(self, old, new):
+        """The NAT gets another outside address and forgets its mappings, as it does then."""
+        self.lab.ip(self.mid, f"addr del {old}/24 dev eth0")
+        self.lab.ip(self.mid, f"addr add {new}/24 dev eth0")
+
+    def no_nat(self):
+        self.lab.exec(self.mid, ["nft", "flush ruleset"])
+
     def execute(self, argv, timeout):
         """The form harness.traffic wants."""
         return self.lab.exec(self.ue, argv, timeout, check=False)
@@ -180,17 +201,29 @@ class Initiator:
 
     def __init__(self, lab, network, psk, auth="psk", pki=None, ike="aes256gcm16-prfsha256-ecp256",
                  esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2):
-        self.shim = Shim(lab, network.mid, "originate", f"{Network.SHIM}:4500", f"{gateway}:{Lab.PORT}")
+        self.shim = self.way(lab, network, gateway)
         for fault, value in (("split", split), ("coalesce", coalesce)):
             if value:
                 self.shim.do(f"{fault} {value}")
         local, remote = _sides(auth, "ue@ue.test" if auth == "psk" else "ue.test", "gw.test", "ue")
         self.charon = Charon(lab, network.ue, "initiator", _INITIATOR.format(
-            gateway=Network.SHIM, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd), psk, pki and (pki, "ue"))
+            gateway=self.towards(gateway), ports=self.ports, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd),
+            psk, pki and (pki, "ue"))
+
+    ports = _THROUGH_SHIM
+
+    @staticmethod
+    def way(lab, network, gateway):
+        return Shim(lab, network.mid, "originate", f"{Network.SHIM}:4500", f"{gateway}:{Lab.PORT}")
+
+    @staticmethod
+    def towards(_gateway):
+        return Network.SHIM
 
     def stop(self):
         self.charon.stop()
-        self.shim.stop()
+        if self.shim:
+            self.shim.stop()
 
     def attach(self, verdict):
         """IKE_SA_INIT and IKE_AUTH; returns the inner addresses."""
@@ -239,6 +272,20 @@ class Initiator:
         telling = [line for line in output.splitlines()
                    if re.search(r"fail|error|N\(|denied|giving up|no .* found|retransmit|unable", line)]
         return (telling or output.strip().splitlines() or ["no answer"])[-1][:200]
+
+
+class Direct(Initiator):
+    """strongSwan as the UE over UDP, as it comes: port 500, then 4500, ESP in UDP."""
+
+    ports = ""
+
+    @staticmethod
+    def way(_lab, _network, _gateway):
+        return None
+
+    @staticmethod
+    def towards(gateway):
+        return gateway
 
 
 class Responder:
