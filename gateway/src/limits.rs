@@ -116,6 +116,14 @@ limits! {
     bad_messages: u32 = 16, 4..=1_000, "messages";
     /// Longest IKE message handled. Memory: see `control_queue_octets`.
     ike_message_octets: u32 = 65_529, 1_500..=65_529, "octets";
+    /// Longest IP packet that carries an IKE message over UDP to a UE that takes fragments (RFC 7383). Memory:
+    /// none.
+    ike_packet_octets: u32 = 1_280, 576..=9_000, "octets";
+    /// Octets of IKE fragments that wait for others, of which one session may hold two messages. Memory: this,
+    /// once.
+    fragment_octets: u64 = 16_777_216, 131_072..=1_073_741_824, "octets";
+    /// How long they wait. Memory: none.
+    fragment_s: u32 = 15, 1..=120, "seconds";
     /// IKE messages of one connection waiting for the control thread; beyond it the connection is closed
     /// and its session stays. Memory: see `control_queue_octets`.
     ike_unanswered: u32 = 8, 2..=1_024, "messages";
@@ -165,6 +173,9 @@ limits! {
     /// Octets of the IKE messages that one worker of a relay keeps to repeat them; beyond it the connection
     /// that brought the last one is closed. Memory: this per worker.
     relay_ike_octets: u64 = 67_108_864, 1_048_576..=4_294_967_296, "octets";
+    /// Octets of ESP that arrived before its Child SA, which the gateway offered, was in force. Memory: this
+    /// per worker.
+    early_octets: u64 = 4_194_304, 65_536..=1_073_741_824, "octets";
     /// Time SIGTERM leaves for deleting all sessions. Memory: none.
     drain_s: u32 = 4, 0..=3_600, "seconds";
     /// Connections to the control socket, and as many to the metrics listener. Memory: 64 KB each.

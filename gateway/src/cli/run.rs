@@ -257,5 +257,6 @@ fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
         receive_memory: octets(limits.receive_memory_octets),
         udp_receive_memory: octets(limits.udp_receive_memory_octets),
         unfinished: octets(limits.unfinished_octets),
+        early: octets(limits.early_octets),
     }
 }

@@ -68,6 +68,8 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
     let rekey_child = section.number("rekey_child_s", 14_400, 60..=31_536_000, "seconds");
     let dpd = section.number("dpd_s", 60, 0..=86_400, "seconds; 0 never asks");
     let replay_window = section.number("replay_window", 128, 32..=4096, "packets") as u32;
+    let mobike = section.flag("mobike", true);
+    let return_routability = section.flag("return_routability", false);
     section.finish();
     Some(Profile {
         name,
@@ -82,6 +84,8 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
         rekey_ike: Duration::from_secs(rekey_ike),
         rekey_child: Duration::from_secs(rekey_child),
         dpd: Duration::from_secs(dpd),
+        mobike,
+        return_routability,
         replay_window,
     })
 }

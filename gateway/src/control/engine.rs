@@ -91,6 +91,11 @@ impl Engine {
                 self.dispatcher.conn_moved(old, new);
                 self.settle(now);
             }
+            ToControl::EarlyEsp { session, conn, path } => {
+                let conn = self.dispatcher.current(conn);
+                self.responder.handle_early_esp(now, session, conn, &path);
+                self.settle(now);
+            }
             ToControl::EspActivity { session } => self.responder.handle_esp_activity(now, session),
             ToControl::SequenceHigh { session, spi_in } => {
                 self.responder.handle_sequence_high(now, session, spi_in);
@@ -150,6 +155,12 @@ impl Engine {
     fn on_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Install(install) => self.dispatcher.install(install),
+            Event::Announce { session, worker, spi_in } => {
+                self.dispatcher.push(worker, ToWorker::Announce { session, spi_in });
+            }
+            Event::Withdraw { worker, spi_in } => {
+                self.dispatcher.push(worker, ToWorker::Withdraw { spi_in });
+            }
             Event::RemoveChild { session, worker, spi_in } => {
                 self.dispatcher.push(worker, ToWorker::RemoveChild { session, spi_in });
             }

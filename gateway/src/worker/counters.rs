@@ -18,6 +18,8 @@ pub enum DropReason {
     UnknownSpi,
     /// ESP with an SPI whose SA was removed in the last seconds.
     RetiredSpi,
+    /// ESP for a Child SA that the gateway offered, beyond what may wait for it or without it coming about.
+    EarlyEsp,
     /// ESP of another session's SA on a connection that carries a session (RFC 9329 §6.1).
     ForeignSpi,
     /// ESP too short for its algorithms.
@@ -90,13 +92,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
         Self::Unfinished,
         Self::UnknownSpi,
         Self::RetiredSpi,
+        Self::EarlyEsp,
         Self::ForeignSpi,
         Self::EspTooShort,
         Self::Replayed,
@@ -142,6 +145,7 @@ impl DropReason {
             Self::Unfinished => "unfinished",
             Self::UnknownSpi => "unknown_spi",
             Self::RetiredSpi => "retired_spi",
+            Self::EarlyEsp => "early_esp",
             Self::ForeignSpi => "foreign_spi",
             Self::EspTooShort => "esp_too_short",
             Self::Replayed => "replayed",

@@ -16,6 +16,18 @@ use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, W
 pub enum ToWorker {
     /// Adds a Child SA (and the session with it, on its first).
     Install(Box<ChildInstall>),
+    /// The UE may use this inbound SPI before its Install arrives: packets for it wait.
+    Announce {
+        /// The session that the Child SA will belong to.
+        session: SessionId,
+        /// Its inbound SPI.
+        spi_in: EspSpi,
+    },
+    /// Nothing comes of an announced SPI; what waits for it is dropped.
+    Withdraw {
+        /// The inbound SPI.
+        spi_in: EspSpi,
+    },
     /// Removes a Child SA by its inbound SPI.
     RemoveChild {
         /// Its session.
@@ -182,6 +194,15 @@ pub enum ToControl {
         old: ConnId,
         /// Its id from now on.
         new: ConnId,
+    },
+    /// ESP for a Child SA on offer arrived on a connection without a session.
+    EarlyEsp {
+        /// The session that the offer is of.
+        session: SessionId,
+        /// The connection.
+        conn: ConnId,
+        /// Its addresses.
+        path: Path,
     },
     /// Authentic ESP arrived for the session since the last report; at most one per second and session.
     EspActivity {

@@ -173,6 +173,7 @@ impl Worker {
 
     /// The session is over: its connections may carry another one, for a while.
     pub(super) fn close_session(&mut self, id: SessionId) {
+        self.forget_early(id);
         for slot in self.sad.close_session(id, self.now) {
             if is_flow(slot) {
                 self.leave_flow(slot);

@@ -8,6 +8,7 @@ mod conn;
 pub mod control_queue;
 pub mod counters;
 mod downlink;
+mod early;
 pub mod flow_queue;
 #[cfg(test)]
 mod footprint;
@@ -46,6 +47,7 @@ use crate::types::WorkerId;
 use conn::ConnTable;
 use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
+use early::Early;
 use flow_queue::{FlowQueues, SUPER_LEN};
 use gather::Gather;
 use inbox::{ToControl, ToWorker};
@@ -118,6 +120,8 @@ pub struct WorkerLimits {
     pub udp_receive_memory: usize,
     /// Octets of unfinished frames on connections without a session, beyond 4 KB of each.
     pub unfinished: usize,
+    /// Octets of ESP that wait for a Child SA on offer.
+    pub early: usize,
 }
 
 /// The inner network as the packet path sees it.
@@ -212,6 +216,7 @@ struct Worker {
     ring: Ring,
     conns: ConnTable,
     sad: Sad,
+    early: Early,
     blocks: BlockPool,
     outlet: Outlet,
     /// Frames to be opened together; absent only while they are.
@@ -291,6 +296,7 @@ impl Worker {
             ring,
             conns,
             sad: Sad::default(),
+            early: Early::new(limits.early),
             blocks: BlockPool::new(limits.send_memory),
             outlet: Outlet::new(params.device),
             opening: Some(Box::new(Opening::new())),

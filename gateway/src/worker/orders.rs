@@ -31,6 +31,8 @@ impl Worker {
     fn on_order(&mut self, order: ToWorker) {
         match order {
             ToWorker::Install(install) => self.on_install(*install),
+            ToWorker::Announce { session, spi_in } => self.early.announce(session, spi_in),
+            ToWorker::Withdraw { spi_in } => self.on_withdrawn(spi_in),
             ToWorker::RemoveChild { spi_in, .. } => {
                 self.sad.remove(spi_in, self.now);
                 self.counters.sas.set(self.sad.len() as u64);
@@ -79,8 +81,10 @@ impl Worker {
     }
 
     fn on_install(&mut self, install: ChildInstall) {
+        let spi_in = install.spi_in;
         self.sad.install(install, &mut self.random);
         self.counters.sas.set(self.sad.len() as u64);
+        self.open_early(spi_in);
     }
 
     /// A fresh authentic IKE message arrived on `conn`.

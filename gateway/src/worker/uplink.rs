@@ -191,7 +191,7 @@ impl Worker {
         }
     }
 
-    fn on_esp(&mut self, slot: u32, spi: EspSpi, body: Place) {
+    pub(super) fn on_esp(&mut self, slot: u32, spi: EspSpi, body: Place) {
         if self.opening.as_ref().is_some_and(|opening| opening.is_full()) {
             self.finish_opening();
         }
@@ -228,6 +228,19 @@ impl Worker {
         let Some(child) = self.sad.child_mut(spi) else {
             if self.sad.is_retired(spi) {
                 return Err(Refused::Drop(DropReason::RetiredSpi));
+            }
+            if let Some(session) = self.early.session_of(spi) {
+                let (known, path) = (conn.session, conn.path);
+                if known.is_some_and(|bound| bound != session) {
+                    return Err(Refused::Bad(DropReason::ForeignSpi));
+                }
+                if known.is_none() && self.early.is_news(id, spi) {
+                    // The UE's answer was lost with its last connection: the offer has to be repeated here.
+                    self.report(ToControl::EarlyEsp { session, conn: id, path });
+                }
+                let octets = self.outlet.octets(&mut self.ring, body);
+                let kept = self.early.keep(id, spi, octets);
+                return if kept { Ok(None) } else { Err(Refused::Drop(DropReason::EarlyEsp)) };
             }
             let owner = WorkerId::of_spi(spi);
             let elsewhere = owner != self.id && owner.index() < self.peers.len();

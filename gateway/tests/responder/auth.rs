@@ -276,7 +276,7 @@ fn r7296_2_9_child_failures_leave_the_ike_sa_up() {
 }
 
 #[test]
-fn r6023_an_ike_auth_without_child_is_a_session_without_child() {
+fn r6023_3_an_ike_auth_without_child_is_a_session_without_child() {
     let mut world = World::new(config());
     let mut ue = Ue::new(UeConfig { esp: vec![], config: vec![], ..UeConfig::new(1) });
     world.init(1, &mut ue);
@@ -287,13 +287,15 @@ fn r6023_an_ike_auth_without_child_is_a_session_without_child() {
 }
 
 #[test]
-fn r7296_1_3_1_transport_mode_and_mobike_are_not_echoed() {
+fn r7296_1_3_1_what_is_not_done_is_not_echoed() {
     let mut world = World::new(config());
     let mut ue = Ue::new(UeConfig::new(1));
     world.init(1, &mut ue);
     let request = ue.auth_with(|builder| {
         builder.notify(NotifyType::USE_TRANSPORT_MODE, &[]);
-        builder.notify(NotifyType::MOBIKE_SUPPORTED, &[]);
+        // 2.22: without IPCOMP_SUPPORTED in the answer there is no compression.
+        builder.notify(NotifyType::IPCOMP_SUPPORTED, &[0x12, 0x34, 2]);
+        builder.notify(NotifyType::HTTP_CERT_LOOKUP_SUPPORTED, &[]);
         builder.notify(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED, &[]);
         builder.notify(NotifyType(40_000), &[1, 2, 3]);
     });

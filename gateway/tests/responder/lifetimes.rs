@@ -3,13 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use codec::ike::NotifyType;
-use codec::ike::PayloadType;
+use codec::ike::{ExchangeType, NotifyType, PayloadType};
 use gateway::control::responder::{Event, ResponderConfig};
 use gateway::types::ConnId;
 
 use crate::ue::{Ue, UeConfig};
 use crate::world::{World, config, conn, prefix, profile, psk};
+
+/// Refuses the rekey that the gateway has asked for on connection `number`.
+fn refuse_rekey(world: &mut World, number: u32, ue: &mut Ue) {
+    let request = world.take_sent(number).pop().expect("a rekey");
+    let decoded = ue.open(&request).expect("authentic");
+    assert_eq!(decoded.header.exchange, ExchangeType::CREATE_CHILD_SA);
+    let response = ue.respond(&decoded, |builder| {
+        builder.notify(NotifyType::NO_ADDITIONAL_SAS, &[]);
+    });
+    world.deliver(number, &response);
+}
 
 /// Answers every request of the gateway on connection `number`.
 fn answer_all(world: &mut World, number: u32, ue: &mut Ue) -> usize {
@@ -75,13 +85,17 @@ fn r7296_2_8_hard_lifetimes_end_what_the_peer_does_not_rekey() {
     lab.rekey_ike = Duration::from_secs(1000);
     let mut world = World::new(ResponderConfig { profiles: vec![Arc::new(lab)], ..config() });
     let mut ue = world.attach(1, UeConfig::new(1));
-    world.advance(Duration::from_secs(119));
+    world.advance(Duration::from_secs(100));
+    refuse_rekey(&mut world, 1, &mut ue);
+    world.advance(Duration::from_secs(19));
     assert!(world.sent.is_empty());
     world.advance(Duration::from_secs(1));
     assert_eq!(answer_all(&mut world, 1, &mut ue), 1);
     assert!(ue.children.is_empty());
     assert!(world.events.iter().any(|event| matches!(event, Event::RemoveChild { .. })));
-    world.advance(Duration::from_secs(1079));
+    world.advance(Duration::from_secs(880));
+    refuse_rekey(&mut world, 1, &mut ue);
+    world.advance(Duration::from_secs(199));
     assert_eq!((world.session_count(), world.sent.len()), (1, 0));
     world.advance(Duration::from_secs(1));
     let request = world.take_sent(1).remove(0);
@@ -114,6 +128,8 @@ fn r7296_1_4_1_crossing_deletes_of_a_child() {
     let (own, theirs) = (ue.children[0].spi_in, ue.children[0].spi_out);
     world.responder.handle_sequence_high(world.now, id, theirs);
     world.advance(Duration::from_millis(5));
+    refuse_rekey(&mut world, 1, &mut ue);
+    world.advance(Duration::from_secs(60));
     let ours = world.take_sent(1).remove(0);
     let asked = ue.open(&ours).expect("authentic");
     assert_eq!(asked.deleted(), [theirs]);

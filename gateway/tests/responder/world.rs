@@ -14,7 +14,7 @@ use gateway::control::responder::{
 };
 use gateway::types::{ChildInstall, CloseReason, ConnId, Path, SessionId, Transport, WorkerId};
 
-use crate::ue::{Decoded, Ue, UeAuth, UeConfig};
+use crate::ue::{Decoded, Ue, UeAuth, UeConfig, split};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -46,6 +46,8 @@ pub fn profile(name: &str, auth: AuthKind) -> Profile {
         rekey_ike: Duration::from_secs(86_400),
         rekey_child: Duration::from_secs(14_400),
         dpd: Duration::from_secs(60),
+        mobike: true,
+        return_routability: false,
         replay_window: 128,
     }
 }
@@ -131,10 +133,16 @@ impl World {
 
     /// Delivers a message on connection `number` and returns what is sent back on it.
     pub fn deliver(&mut self, number: u32, message: &[u8]) -> Vec<Vec<u8>> {
-        let mut copy = message.to_vec();
-        self.verdict = self.responder.handle_message(self.now, conn(number), &path(number), &mut copy);
-        self.collect();
+        self.tell(number, message);
         self.take_sent(number)
+    }
+
+    /// Delivers a message on connection `number`; what is sent back waits to be fetched.
+    pub fn tell(&mut self, number: u32, message: &[u8]) {
+        for mut message in split(message) {
+            self.verdict = self.responder.handle_message(self.now, conn(number), &path(number), &mut message);
+        }
+        self.collect();
     }
 
     /// [`Self::deliver`] for a message that has exactly one answer.

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use codec::crypto::{
     ChildKeymat, EspProposal, GroupPolicy, IkeKeys, IkeProposal, IkeSuite, KeyExchange, PrivateKey,
-    PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat, open_sk, psk_auth,
-    select_esp, select_ike, signed_octets, verify_psk_auth,
+    PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat, open_sk, open_skf,
+    psk_auth, select_esp, select_ike, signed_octets, verify_psk_auth,
 };
 use codec::esp::{EspSpi, EspSuite};
 use codec::ike::payload::{
-    AuthView, CertView, ConfigAttr, ConfigView, DeleteView, IdView, KeView, NotifyView, Payload, Proposal,
-    SaView, TrafficSelector, Transform, TsView,
+    AuthView, CertView, ConfigAttr, ConfigView, DeleteView, IdView, KeView, NotifyView, Payload, PayloadIter,
+    Proposal, SaView, TrafficSelector, Transform, TsView,
 };
 use codec::ike::{
     AuthMethod, CertEncoding, CfgAttrType, CfgType, ExchangeType, Flags, HEADER_LEN, IdType, IkeHeader,
@@ -39,6 +39,10 @@ pub struct UeConfig {
     pub ts_i: Vec<TrafficSelector>,
     pub ts_r: Vec<TrafficSelector>,
     pub initial_contact: bool,
+    /// Whether IKE fragmentation is announced.
+    pub fragmentation: bool,
+    /// Longest protected message; longer ones become fragments in a row.
+    pub room: Option<usize>,
 }
 
 impl UeConfig {
@@ -59,12 +63,17 @@ impl UeConfig {
             ts_i: vec![TrafficSelector::ANY_IPV4],
             ts_r: vec![TrafficSelector::ANY_IPV4],
             initial_contact: false,
+            fragmentation: false,
+            room: None,
         }
     }
 }
 
 /// One IKE SA as the UE sees it.
 pub struct UeSa {
+    /// Whether the UE is its original initiator.
+    initiator: bool,
+    room: Option<usize>,
     pub spi_i: IkeSpi,
     pub spi_r: IkeSpi,
     pub suite: IkeSuite,
@@ -157,6 +166,8 @@ pub struct Ue {
     pub random: SeededRandom,
     pub sa: Option<UeSa>,
     pub old: Option<UeSa>,
+    /// One that came out of a simultaneous rekey.
+    pub spare: Option<UeSa>,
     pub children: Vec<UeChild>,
     pub addresses: Vec<IpAddr>,
     pub spi_i: IkeSpi,
@@ -175,6 +186,7 @@ impl Ue {
             random,
             sa: None,
             old: None,
+            spare: None,
             children: Vec::new(),
             addresses: Vec::new(),
             spi_i,
@@ -240,6 +252,9 @@ impl Ue {
         if self.config.hashes {
             builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &codec::crypto::HashSet::notify_data());
         }
+        if self.config.fragmentation {
+            builder.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
+        }
         more(&mut builder);
         let request = builder.finish().expect("short");
         self.init = Some(Init { own: Some(own), request: request.clone(), nonce });
@@ -271,6 +286,8 @@ impl Ue {
         let nonces = SaNonces { initiator: &init.nonce, responder: &nonce_r };
         let keys = IkeKeys::derive(&suite, nonces, &shared, self.spi_i, spi_r);
         self.sa = Some(UeSa {
+            initiator: true,
+            room: self.config.room,
             spi_i: self.spi_i,
             spi_r,
             suite,
@@ -491,6 +508,8 @@ impl Ue {
         let old = self.sa.take().expect("established");
         let keys = IkeKeys::rekey(&chosen.suite, old.suite.prf, &old.sk_d, nonces, &shared, spi_i, spi_r);
         self.sa = Some(UeSa {
+            initiator: true,
+            room: self.config.room,
             spi_i,
             spi_r,
             suite: chosen.suite,
@@ -501,6 +520,93 @@ impl Ue {
         });
         self.old = Some(old);
         decoded
+    }
+
+    /// The response to a rekey of a Child SA that the gateway started. The new child is the last one; the lower
+    /// nonce of the exchange is returned beside the response.
+    pub fn accept_child(&mut self, request: &Decoded) -> (Vec<u8>, Vec<u8>) {
+        let (spi_in, nonce_r) = (self.spi(), self.nonce());
+        let offer = SaView::decode(request.body(PayloadType::SA).expect("SA")).expect("an SA");
+        let ke = request.body(PayloadType::KE).map(|body| KeView::decode(body).expect("a KE"));
+        let groups = [self.config.group];
+        let policy = GroupPolicy::Negotiate { any: &groups, ke: ke.map(|ke| ke.group) };
+        let chosen = select_esp(&self.esp_offer(), &offer, policy).expect("acceptable");
+        let own = chosen.group.map(|group| KeyExchange::generate(group, &mut self.random).expect("a key"));
+        let public = own.as_ref().map(|own| own.public().to_vec());
+        let shared = own.map(|own| own.agree(ke.expect("KE").data).expect("a good value"));
+        let nonce_i = request.body(PayloadType::NONCE).expect("Ni");
+        let ike = self.sa.as_ref().expect("an IKE SA");
+        let nonces = SaNonces { initiator: nonce_i, responder: &nonce_r };
+        let keys = child_keymat(ike.suite.prf, &ike.sk_d, shared.as_ref(), nonces, &chosen.suite);
+        let selectors = |kind| {
+            let body = request.body(kind).expect("selectors");
+            TsView::decode(body).expect("selectors").selectors().collect::<Vec<_>>()
+        };
+        let (ts_i, ts_r) = (selectors(PayloadType::TS_I), selectors(PayloadType::TS_R));
+        let response = self.respond(request, |builder| {
+            builder.payload(PayloadType::SA, |out| chosen.encode(spi_in, out)).nonce(&nonce_r);
+            if let (Some(group), Some(data)) = (chosen.group, &public) {
+                builder.ke(&KeView { group, data });
+            }
+            builder.ts_i(&ts_i).ts_r(&ts_r);
+        });
+        // The gateway asked, so keys and selectors of the initiator are its own.
+        let keys = ChildKeymat { initiator: keys.responder, responder: keys.initiator };
+        let (suite, spi_out) = (chosen.suite, chosen.peer_spi);
+        self.children.push(UeChild { spi_in, spi_out, suite, keys, ts_i: ts_r, ts_r: ts_i });
+        (response, nonce_i.min(&nonce_r[..]).to_vec())
+    }
+
+    /// The response to a rekey of the IKE SA that the gateway started, the new IKE SA and the lower nonce.
+    pub fn accept_ike(&mut self, request: &Decoded) -> (Vec<u8>, UeSa, Vec<u8>) {
+        let nonce_r = self.nonce();
+        let mut spi_r = IkeSpi::ZERO;
+        self.random.fill(&mut spi_r.0);
+        let offer = SaView::decode(request.body(PayloadType::SA).expect("SA")).expect("an SA");
+        let ke = KeView::decode(request.body(PayloadType::KE).expect("KE")).expect("a KE");
+        let chosen = select_ike(&self.ike_offer(), &offer, ke.group).expect("acceptable");
+        let suite = chosen.suite;
+        assert_eq!(suite.group, ke.group, "the gateway offers what it uses");
+        let own = KeyExchange::generate(suite.group, &mut self.random).expect("a key");
+        let public = own.public().to_vec();
+        let shared = own.agree(ke.data).expect("a good value");
+        let nonce_i = request.body(PayloadType::NONCE).expect("Ni");
+        let nonces = SaNonces { initiator: nonce_i, responder: &nonce_r };
+        let spi_i = chosen.peer_spi.expect("a rekey names the new SPI");
+        let old = self.sa.as_ref().expect("established");
+        let keys = IkeKeys::rekey(&suite, old.suite.prf, &old.sk_d, nonces, &shared, spi_i, spi_r);
+        let response = self.respond(request, |builder| {
+            builder.payload(PayloadType::SA, |out| chosen.encode(&spi_r.0, out)).nonce(&nonce_r);
+            builder.ke(&KeView { group: suite.group, data: &public });
+        });
+        let sa = UeSa {
+            initiator: false,
+            room: self.config.room,
+            spi_i,
+            spi_r,
+            suite,
+            sk_d: keys.sk_d.clone(),
+            key_in: keys.initiator_key(&suite),
+            key_out: keys.responder_key(&suite),
+            next_out: 0,
+        };
+        (response, sa, nonce_i.min(&nonce_r[..]).to_vec())
+    }
+
+    /// Goes over to an IKE SA.
+    pub fn adopt(&mut self, sa: UeSa) {
+        self.old = self.sa.replace(sa);
+    }
+
+    /// The nonce of the request that waits for its answer.
+    pub fn pending_nonce(&self) -> Option<&[u8]> {
+        self.pending.as_ref().map(|pending| &pending.nonce[..])
+    }
+
+    /// The IKE SA with a pair of SPIs.
+    fn sa_of(&mut self, header: &IkeHeader) -> Option<&mut UeSa> {
+        let all = [self.sa.as_mut(), self.old.as_mut(), self.spare.as_mut()];
+        all.into_iter().flatten().find(|sa| sa.spi_i == header.spi_i && sa.spi_r == header.spi_r)
     }
 
     /// Any request on the current IKE SA.
@@ -518,42 +624,66 @@ impl Ue {
 
     /// An INFORMATIONAL on the IKE SA that was replaced.
     pub fn informational_on_old(&mut self, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
-        let sa = self.old.as_mut().expect("replaced");
+        Self::informational_on(self.old.as_mut().expect("replaced"), &mut self.random, payloads)
+    }
+
+    /// An INFORMATIONAL on the IKE SA that a simultaneous rekey made one too many.
+    pub fn informational_on_spare(&mut self, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
+        Self::informational_on(self.spare.as_mut().expect("made"), &mut self.random, payloads)
+    }
+
+    fn informational_on(
+        sa: &mut UeSa,
+        random: &mut SeededRandom,
+        payloads: impl FnOnce(&mut MessageBuilder),
+    ) -> Vec<u8> {
         let mut builder = sa.builder(ExchangeType::INFORMATIONAL);
         payloads(&mut builder);
-        sa.seal(builder, &mut self.random)
+        sa.seal(builder, random)
     }
 
     /// The response to a request of the gateway.
     pub fn respond(&mut self, request: &Decoded, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
         let header = request.header;
-        let sa = [self.sa.as_mut(), self.old.as_mut()]
-            .into_iter()
-            .flatten()
-            .find(|sa| sa.spi_r == header.spi_r)
-            .expect("one of ours");
-        let mut builder = MessageBuilder::new(
-            sa.spi_i,
-            sa.spi_r,
-            header.exchange,
-            Flags::new(true, true),
-            header.message_id,
-        );
+        let mut random = std::mem::replace(&mut self.random, SeededRandom::new(0));
+        let sa = self.sa_of(&header).expect("one of ours");
+        let flags = Flags::new(sa.initiator, true);
+        let mut builder = MessageBuilder::new(sa.spi_i, sa.spi_r, header.exchange, flags, header.message_id);
         payloads(&mut builder);
-        sa.seal(builder, &mut self.random)
+        let message = sa.seal(builder, &mut random);
+        self.random = random;
+        message
     }
 
     /// Opens a protected message of the gateway; `None` when it is not authentic under any of our keys.
     pub fn open(&self, message: &[u8]) -> Option<Decoded> {
         let header = IkeHeader::decode(message).expect("a header");
-        let sa = [self.sa.as_ref(), self.old.as_ref()]
+        let sa = [self.sa.as_ref(), self.old.as_ref(), self.spare.as_ref()]
             .into_iter()
             .flatten()
             .find(|sa| sa.spi_i == header.spi_i && sa.spi_r == header.spi_r)?;
-        assert!(!header.flags.is_initiator(), "the gateway is the original responder");
-        let mut copy = message.to_vec();
-        let opened = open_sk(&mut copy, &sa.key_in).ok()?;
-        let payloads = opened.payloads(&copy).map(|raw| {
+        assert_ne!(header.flags.is_initiator(), sa.initiator, "one end is the original initiator");
+        let mut chain = Vec::new();
+        let mut first = PayloadType::NONE;
+        if header.next_payload == PayloadType::ENCRYPTED_FRAGMENT {
+            for (number, mut fragment) in split(message).into_iter().enumerate() {
+                let opened = open_skf(&mut fragment, &sa.key_in).ok()?;
+                assert_eq!(usize::from(opened.number), number + 1, "in order, as we send them");
+                assert_ne!(opened.total, 1, "7383: a small message is not a fragment");
+                if number == 0 {
+                    first = opened.first;
+                } else {
+                    assert_eq!(opened.first, PayloadType::NONE, "only fragment 1 names a payload");
+                }
+                chain.extend_from_slice(&fragment[opened.inner]);
+            }
+        } else {
+            let mut copy = message.to_vec();
+            let opened = open_sk(&mut copy, &sa.key_in).ok()?;
+            first = opened.first;
+            chain.extend_from_slice(&copy[opened.inner]);
+        }
+        let payloads = PayloadIter::new(first, &chain).map(|raw| {
             let raw = raw.expect("a well-formed payload");
             assert!(!raw.critical, "no critical bit on payloads of RFC 7296");
             assert!(!matches!(raw.decode().expect("a well-formed payload"), Payload::Unknown { .. }));
@@ -567,11 +697,19 @@ impl UeSa {
     fn builder(&mut self, exchange: ExchangeType) -> MessageBuilder {
         let id = MessageId(self.next_out);
         self.next_out += 1;
-        MessageBuilder::new(self.spi_i, self.spi_r, exchange, Flags::new(true, false), id)
+        MessageBuilder::new(self.spi_i, self.spi_r, exchange, Flags::new(self.initiator, false), id)
+    }
+
+    /// Divides messages from now on, or not.
+    pub fn set_room(&mut self, room: Option<usize>) {
+        self.room = room;
     }
 
     fn seal(&mut self, builder: MessageBuilder, random: &mut SeededRandom) -> Vec<u8> {
-        builder.seal(&mut self.key_out, random).expect("short")
+        match self.room {
+            None => builder.seal(&mut self.key_out, random).expect("short"),
+            Some(room) => builder.seal_fragments(&mut self.key_out, random, room).expect("short").concat(),
+        }
     }
 
     /// Seals octets that need not be a payload chain, whose first type is `first`.
@@ -581,6 +719,22 @@ impl UeSa {
         assert!(chain.len() + 4 < usize::from(u16::MAX) - HEADER_LEN);
         self.seal(builder, random)
     }
+}
+
+/// The messages in `octets`: one, whatever it is, or fragments in a row.
+pub fn split(octets: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    let mut rest = octets;
+    while let Ok(header) = IkeHeader::decode(rest) {
+        let length = header.length as usize;
+        if length < HEADER_LEN || length > rest.len() {
+            break;
+        }
+        let (message, left) = rest.split_at(length);
+        messages.push(message.to_vec());
+        rest = left;
+    }
+    if messages.is_empty() || !rest.is_empty() { vec![octets.to_vec()] } else { messages }
 }
 
 /// A proposal for an IKE SA.

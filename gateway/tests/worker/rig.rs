@@ -65,6 +65,7 @@ pub fn limits() -> WorkerLimits {
         receive_memory: 8 << 20,
         udp_receive_memory: 8 << 20,
         unfinished: 256 << 10,
+        early: 64 << 10,
     }
 }
 
@@ -314,6 +315,11 @@ impl Ue {
         ues
     }
 
+    /// A Child SA of this UE that the worker does not know yet, with its Install.
+    pub fn offered(&self, worker: usize, spi_in: EspSpi) -> (Self, Box<ChildInstall>) {
+        Self::child(worker, u32::from(self.addr.octets()[3]) - 1, spi_in, None, SUITE)
+    }
+
     pub fn install_child(
         rig: &Rig,
         worker: usize,
@@ -332,6 +338,18 @@ impl Ue {
         replaces: Option<EspSpi>,
         suite: EspSuite,
     ) -> Self {
+        let (ue, install) = Self::child(worker, number, spi_in, replaces, suite);
+        rig.order(worker, ToWorker::Install(install));
+        ue
+    }
+
+    fn child(
+        worker: usize,
+        number: u32,
+        spi_in: EspSpi,
+        replaces: Option<EspSpi>,
+        suite: EspSuite,
+    ) -> (Self, Box<ChildInstall>) {
         let spi_out = EspSpi(0xe000_0000 | spi_in.0);
         let keys = |octet: u8| EspKeys::new(&suite, &vec![octet; suite.keymat_len()]).expect("right length");
         let addr = Ipv4Addr::from_bits(Ipv4Addr::new(10, 64, 0, 1).to_bits() + number);
@@ -355,15 +373,15 @@ impl Ue {
             replaces,
             replay_window: 128,
         };
-        rig.order(worker, ToWorker::Install(Box::new(install)));
-        Self {
+        let ue = Self {
             session: SessionId(u64::from(number)),
             addr,
             addr6,
             spi_in,
             outbound: OutboundSa::new(spi_in, suite, keys(1), &mut OsRandom),
             inbound: InboundSa::new(spi_out, suite, keys(2), 128),
-        }
+        };
+        (ue, Box::new(install))
     }
 
     /// The next ESP frame of this UE, with its Length, carrying a UDP packet to `dst`.

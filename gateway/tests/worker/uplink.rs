@@ -2,8 +2,9 @@
 
 use std::net::Ipv4Addr;
 
+use codec::esp::EspSpi;
 use gateway::types::WorkerId;
-use gateway::worker::inbox::ToWorker;
+use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, Peer, Rig, Ue, udp};
 
@@ -165,4 +166,71 @@ fn d5_packets_of_a_removed_sa_are_no_corruption() {
     rig.until("late", 40, |rig| rig.drops(0, "retired_spi"));
     peer.send(&next.frame_to(CORE, b"new"));
     assert!(rig.core_receives(0).ends_with(b"new"));
+}
+
+/// SPI of a Child SA on offer.
+fn offered_spi() -> EspSpi {
+    WorkerId(0).spi(0x77_0000).expect("not reserved")
+}
+
+#[test]
+fn r7296_2_8_packets_for_a_child_on_offer_wait_until_it_is_in_force() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = (Ue::install(&rig, 0, 0), Peer::connect(&rig, 0));
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.core_receives(0);
+    let (mut next, install) = ue.offered(0, offered_spi());
+    rig.order(0, ToWorker::Announce { session: ue.session, spi_in: offered_spi() });
+    rig.fence(0);
+    for payload in [b"first ", b"second"] {
+        peer.send(&next.frame_to(CORE, payload));
+    }
+    peer.send(&ue.frame_to(CORE, b"meanwhile"));
+    assert!(rig.core_receives(0).ends_with(b"meanwhile"));
+    rig.order(0, ToWorker::Install(install));
+    assert!(rig.core_receives(0).ends_with(b"first "));
+    assert!(rig.core_receives(0).ends_with(b"second"));
+    peer.send(&next.frame_to(CORE, b"later"));
+    assert!(rig.core_receives(0).ends_with(b"later"));
+    assert_eq!(rig.drops(0, "early_esp") + rig.drops(0, "unknown_spi"), 0);
+}
+
+#[test]
+fn r7296_2_8_what_waits_for_a_child_that_does_not_come_is_dropped() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = (Ue::install(&rig, 0, 0), Peer::connect(&rig, 0));
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.core_receives(0);
+    let (mut next, _) = ue.offered(0, offered_spi());
+    rig.order(0, ToWorker::Announce { session: ue.session, spi_in: offered_spi() });
+    rig.fence(0);
+    peer.send(&next.frame_to(CORE, b"early"));
+    // More than may wait.
+    for _ in 0..100 {
+        peer.send(&next.frame_to(CORE, &[7; 1300]));
+    }
+    rig.until("dropped", 1, |rig| rig.drops(0, "early_esp").min(1));
+    rig.order(0, ToWorker::Withdraw { spi_in: offered_spi() });
+    rig.until("dropped", 101, |rig| rig.drops(0, "early_esp"));
+    peer.send(&ue.frame_to(CORE, b"goes on"));
+    assert!(rig.core_receives(0).ends_with(b"goes on"));
+}
+
+#[test]
+fn r9329_6_2_2_early_packets_on_a_new_connection_ask_for_the_offer_again() {
+    let rig = Rig::new(1);
+    let ue = Ue::install(&rig, 0, 0);
+    let (mut next, install) = ue.offered(0, offered_spi());
+    rig.order(0, ToWorker::Announce { session: ue.session, spi_in: offered_spi() });
+    rig.fence(0);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&next.frame_to(CORE, b"early"));
+    let session = rig.report(|report| match report {
+        ToControl::EarlyEsp { session, .. } => Some(*session),
+        _ => None,
+    });
+    assert_eq!(session, ue.session);
+    rig.order(0, ToWorker::Install(install));
+    assert!(rig.core_receives(0).ends_with(b"early"));
+    assert_eq!(rig.bound().0, ue.session, "the packet proves where the UE is");
 }

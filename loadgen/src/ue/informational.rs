@@ -51,7 +51,7 @@ impl Established {
     }
 }
 
-const TOO_LONG: EndCause = EndCause::Local("INFORMATIONAL too long");
+pub(super) const TOO_LONG: EndCause = EndCause::Local("INFORMATIONAL too long");
 
 impl Initiator {
     /// Takes a message of an established SA, or of the one it has replaced.
@@ -78,7 +78,7 @@ impl Initiator {
         } else if header.flags.is_response() {
             self.handle_answer(now, header, payloads, random);
         } else {
-            self.handle_request(header, payloads, random);
+            self.handle_request(now, header, payloads, random);
         }
     }
 
@@ -122,7 +122,13 @@ impl Initiator {
         }
     }
 
-    fn handle_request(&mut self, header: &IkeHeader, payloads: PayloadIter<'_>, random: &mut dyn Random) {
+    fn handle_request(
+        &mut self,
+        now: Instant,
+        header: &IkeHeader,
+        payloads: PayloadIter<'_>,
+        random: &mut dyn Random,
+    ) {
         let State::Up(up) = &mut self.state else { return };
         match up.sa.sort_request(header) {
             PeerRequest::New => {}
@@ -132,9 +138,11 @@ impl Initiator {
         if header.exchange == ExchangeType::INFORMATIONAL {
             return self.answer_informational(header, payloads, random);
         }
-        // The UE keeps the right to rekey for itself; the gateway's SAs live on (RFC 7296 §1.3, §2.8).
+        if header.exchange == ExchangeType::CREATE_CHILD_SA {
+            return self.answer_create_child(now, header, payloads, random);
+        }
         let refusal = up.sa.respond(header, random, |builder| {
-            builder.notify(NotifyType::NO_ADDITIONAL_SAS, &[]);
+            builder.notify(NotifyType::INVALID_SYNTAX, &[]);
         });
         self.transmits.extend(refusal);
     }

@@ -17,6 +17,7 @@ mod error;
 mod informational;
 mod init;
 mod rekey;
+mod respond;
 mod sa;
 mod trust;
 

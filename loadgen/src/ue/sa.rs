@@ -6,8 +6,10 @@ use codec::crypto::{IkeKeys, IkeSuite, Opened, Secret, SkError, SkKey, open_sk};
 use codec::ike::{ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId};
 use std::time::Instant;
 
-/// An IKE SA whose initiator we are.
+/// An IKE SA.
 pub(super) struct IkeSa {
+    /// Whether we are its original initiator; not after a rekey that the gateway started.
+    initiator: bool,
     pub(super) spi_i: IkeSpi,
     pub(super) spi_r: IkeSpi,
     pub(super) suite: IkeSuite,
@@ -52,6 +54,7 @@ impl IkeSa {
         first_request: u32,
     ) -> Self {
         Self {
+            initiator: true,
             spi_i,
             spi_r,
             key_out: keys.initiator_key(&suite),
@@ -65,6 +68,12 @@ impl IkeSa {
         }
     }
 
+    /// Creates the SA that the gateway asked for by a rekey.
+    pub(super) fn of_gateway(suite: IkeSuite, keys: IkeKeys, spi_i: IkeSpi, spi_r: IkeSpi) -> Self {
+        let (key_out, key_in) = (keys.responder_key(&suite), keys.initiator_key(&suite));
+        Self { initiator: false, key_out, key_in, ..Self::new(suite, keys, spi_i, spi_r, 0) }
+    }
+
     /// Seals a request, remembers it as pending and returns its octets; `None` when it does not fit a frame.
     pub(super) fn request(
         &mut self,
@@ -74,7 +83,7 @@ impl IkeSa {
         fill: impl FnOnce(&mut MessageBuilder),
     ) -> Option<Bytes> {
         let message_id = self.next_request;
-        let flags = Flags::new(true, false);
+        let flags = Flags::new(self.initiator, false);
         let mut builder = MessageBuilder::new(self.spi_i, self.spi_r, exchange, flags, MessageId(message_id));
         fill(&mut builder);
         let message = Bytes::from(builder.seal(&mut self.key_out, random).ok()?);
@@ -91,7 +100,7 @@ impl IkeSa {
         random: &mut dyn Random,
         fill: impl FnOnce(&mut MessageBuilder),
     ) -> Option<Bytes> {
-        let flags = Flags::new(true, true);
+        let flags = Flags::new(self.initiator, true);
         let mut builder =
             MessageBuilder::new(self.spi_i, self.spi_r, header.exchange, flags, header.message_id);
         fill(&mut builder);

@@ -9,6 +9,7 @@ use codec::ike::{
 use super::authenticate::Authenticated;
 use super::child::ChildRequest;
 use super::config_payload::{self, AddressError};
+use super::fragment::{self, Joined};
 use super::inner::Payloads;
 use super::protect::{self, Malformed, OpenError};
 use super::sa::{DerivedKeys, HalfOpen, IkeSa, Secrets, Session, SpiOwner, Wanted};
@@ -53,6 +54,7 @@ impl Responder {
         message: &mut [u8],
     ) -> Verdict {
         let half = self.half_open.get_mut(&spi).expect("the caller found it");
+        let fragmented = fragment::is_fragment(header) && half.fragmentation;
         let known = matches!(half.secrets, Some(Secrets::Keys(_)));
         let Some(keys) = half.derive_keys() else {
             // RFC 6989 §2.5: a forbidden value is never used; there is nothing to answer with.
@@ -60,9 +62,28 @@ impl Responder {
             self.remove_half_open(spi);
             return Verdict::Bad;
         };
-        let digest = window::digest(&self.core.hasher, message);
+        let mut digest = window::digest(&self.core.hasher, message);
         let max = self.core.config.limits.payloads_max;
-        let opened = protect::open(message, &keys.key_in, max);
+        let joined;
+        let opened = if fragmented {
+            let mut list = std::mem::take(&mut half.fragments);
+            let key = fragment::Key { spi, response: false, message_id: header.message_id };
+            let keys = half.derive_keys().expect("just derived");
+            let outcome = self.core.join(at, key, &keys.key_in, &mut list, message);
+            half.fragments = list;
+            match outcome {
+                Joined::Whole(whole) => {
+                    joined = whole;
+                    digest = joined.digest;
+                    Ok(self.core.read(&joined))
+                }
+                Joined::Waiting => return Verdict::Good,
+                Joined::Refused => return Verdict::Bad,
+                Joined::BadIcv => Err(OpenError::BadIcv),
+            }
+        } else {
+            protect::open(message, &keys.key_in, max)
+        };
         let payloads = match opened {
             Ok(payloads) => payloads,
             Err(OpenError::Unprotected) => {
@@ -105,7 +126,8 @@ impl Responder {
             }
         };
         let (Some(peer), Ok(payloads)) = (admitted, payloads) else {
-            let response = self.core.seal(builder, &mut keys.key_out);
+            let room = self.core.message_room(half.fragmentation, &at.path);
+            let response = self.core.seal(builder, &mut keys.key_out, room);
             self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
             self.core.transmit(at.conn, &at.path, response);
             return;
@@ -115,15 +137,21 @@ impl Responder {
         if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
             self.replace_earlier(at, &session);
         }
+        // RFC 4555 §3.1: what the notification may carry is for later versions.
+        if session.profile.mobike && payloads.notify(NotifyType::MOBIKE_SUPPORTED).is_some() {
+            session.mobike = true;
+            builder.notify(NotifyType::MOBIKE_SUPPORTED, &[]);
+        }
         let installed = self.core.first_child(at, &mut session, &half, &payloads, &mut builder);
-        let response = self.core.seal(builder, &mut session.ike.key_out);
+        let room = session.room(&self.core);
+        let response = self.core.seal(builder, &mut session.ike.key_out, room);
         session.ike.window.answered(at.now, digest, &response);
         self.core.occupy(at.conn, ConnUse::Session(session.id));
         let (id, worker) = (session.id, session.worker);
         self.core.announce(&session);
         let latency = at.now.saturating_duration_since(created);
         self.core.events.push_back(Event::Attached { session: id, latency });
-        self.core.transmits.push_back(Transmit {
+        self.core.queue(Transmit {
             conn: at.conn,
             path: at.path,
             message: response,
@@ -187,6 +215,7 @@ impl Responder {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         self.core.spis.insert(half.spi_r, SpiOwner::Current(id));
+        let rekey_at = self.core.rekey_time(at.now, peer.profile.rekey_ike);
         Box::new(Session {
             id,
             worker: at.conn.worker,
@@ -194,6 +223,8 @@ impl Responder {
             path: at.path,
             behind_nat: half.behind_nat,
             mobike: false,
+            last_was_update: false,
+            by_tcp: false,
             idi: peer.idi,
             idr: peer.idr,
             profile: peer.profile,
@@ -209,12 +240,16 @@ impl Responder {
                 key_out: keys.key_out,
                 window: Window::new(FIRST_AUTH),
                 established: at.now,
+                rekey_at,
+                retries: 0,
             },
-            old: None,
+            others: Vec::new(),
             children: Vec::new(),
             established: at.now,
             last_inbound: at.now,
             rekeys: 0,
+            fragmentation: half.fragmentation,
+            fragments: Vec::new(),
             wanted: Wanted::default(),
         })
     }

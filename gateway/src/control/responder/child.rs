@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use codec::crypto::{ChosenEsp, GroupPolicy, KeError, KeyExchange, SaNonces, child_keymat, select_esp};
-use codec::esp::{EspKeys, EspSpi};
+use codec::esp::{EspKeys, EspSpi, EspSuite};
 use codec::ike::payload::{KeView, SaView, TrafficSelector, TsView};
 use codec::ike::{KeGroup, MessageBuilder, NotifyType, PayloadType};
 
-use super::sa::{ChildSa, Session, hard};
+use super::sa::{ChildSa, Selectors, Session, hard};
 use super::{Arrived, Core, EspKeyLog, Event, KeyLog, ts};
 use crate::types::{ChildInstall, Transport, TsRange};
 
@@ -43,6 +43,20 @@ pub(super) struct MadeChild {
     ke: Option<(KeGroup, Vec<u8>)>,
     ts_i: Vec<TrafficSelector>,
     ts_r: Vec<TrafficSelector>,
+}
+
+/// A Child SA ready to be installed.
+pub(super) struct NewChild {
+    pub(super) spi_in: EspSpi,
+    pub(super) spi_out: EspSpi,
+    pub(super) suite: EspSuite,
+    /// Rekeys that led to it.
+    pub(super) rekeys: u32,
+    pub(super) keys_in: EspKeys,
+    pub(super) keys_out: EspKeys,
+    pub(super) selectors: Selectors,
+    /// The downlink stays with this one until the peer uses the new one, or it is deleted.
+    pub(super) standby_for: Option<EspSpi>,
 }
 
 impl Core {
@@ -88,51 +102,54 @@ impl Core {
         self.log_child_keys(at, (spi_in, &keymat.initiator), (chosen.peer_spi, &keymat.responder));
         let ts_i = remote_ts.iter().map(ts::selector).collect();
         let ts_r = local_ts.iter().map(ts::selector).collect();
-        let child = ChildSa {
+        let replaces = request.replaces.and_then(|index| session.children.get_mut(index)).map(|old| {
+            // The peer deletes what it replaced (RFC 7296 §2.8); if it does not, we do.
+            old.replace(at.now + self.config.limits.replaced_timeout);
+            (old.spi_in, old.rekeys + 1)
+        });
+        let new = NewChild {
             spi_in,
             spi_out: chosen.peer_spi,
             suite: chosen.suite,
-            rekeys: 0,
-            expires: at.now + hard(profile.rekey_child),
-            replaced: false,
-            deleting: false,
+            rekeys: replaces.map_or(0, |(_, rekeys)| rekeys),
+            keys_in: keymat.initiator,
+            keys_out: keymat.responder,
+            selectors: Selectors { local: local_ts, remote: remote_ts },
+            standby_for: replaces.map(|(spi, _)| spi),
         };
-        let (keys, selectors) = ((keymat.initiator, keymat.responder), (local_ts, remote_ts));
-        self.install(at.now, session, child, keys, selectors, request.replaces);
+        self.install(at.now, session, new);
         Ok(MadeChild { chosen, spi_in, ke, ts_i, ts_r })
     }
 
-    /// Adds the child to the session and queues its installation; the one it replaces waits to be deleted.
-    fn install(
-        &mut self,
-        now: Instant,
-        session: &mut Session,
-        mut child: ChildSa,
-        (keys_in, keys_out): (EspKeys, EspKeys),
-        (local_ts, remote_ts): (Vec<TsRange>, Vec<TsRange>),
-        replaces: Option<usize>,
-    ) {
-        let replaces = replaces.and_then(|index| session.children.get_mut(index)).map(|old| {
-            old.replaced = true;
-            child.rekeys = old.rekeys + 1;
-            // The peer deletes what it replaced (RFC 7296 §2.8); if it does not, we do.
-            old.expires = old.expires.min(now + self.config.limits.replaced_timeout);
-            old.spi_in
-        });
+    /// Adds a child to the session and queues its installation.
+    pub(super) fn install(&mut self, now: Instant, session: &mut Session, new: NewChild) {
+        let full = session.full_selectors();
+        let child = ChildSa {
+            spi_in: new.spi_in,
+            spi_out: new.spi_out,
+            suite: new.suite,
+            rekeys: new.rekeys,
+            selectors: (new.selectors != full).then(|| Box::new(new.selectors.clone())),
+            rekey_at: self.rekey_time(now, session.profile.rekey_child),
+            retries: 0,
+            expires: now + hard(session.profile.rekey_child),
+            replaced: false,
+            deleting: false,
+        };
         let routed_now = !std::mem::replace(&mut session.routed, true);
         let inner = if routed_now { session.inner.to_vec() } else { Vec::new() };
         self.events.push_back(Event::Install(Box::new(ChildInstall {
             session: session.id,
             worker: session.worker,
-            spi_in: child.spi_in,
-            spi_out: child.spi_out,
-            suite: child.suite,
-            keys_in,
-            keys_out,
-            local_ts,
-            remote_ts,
+            spi_in: new.spi_in,
+            spi_out: new.spi_out,
+            suite: new.suite,
+            keys_in: new.keys_in,
+            keys_out: new.keys_out,
+            local_ts: new.selectors.local,
+            remote_ts: new.selectors.remote,
             inner,
-            replaces,
+            replaces: new.standby_for,
             replay_window: session.profile.replay_window,
         })));
         if routed_now && session.path.transport == Transport::Udp {
@@ -169,7 +186,12 @@ impl Core {
         }
     }
 
-    fn log_child_keys(&mut self, at: &Arrived, uplink: (EspSpi, &EspKeys), downlink: (EspSpi, &EspKeys)) {
+    pub(super) fn log_child_keys(
+        &mut self,
+        at: &Arrived,
+        uplink: (EspSpi, &EspKeys),
+        downlink: (EspSpi, &EspKeys),
+    ) {
         if !self.config.keylog {
             return;
         }
@@ -186,7 +208,20 @@ impl Core {
     }
 }
 
+impl ChildSa {
+    /// Notes that a successor was made: it goes by `at` at the latest.
+    pub(super) fn replace(&mut self, at: Instant) {
+        self.replaced = true;
+        self.expires = self.expires.min(at);
+    }
+}
+
 impl MadeChild {
+    /// Our SPI of the pair.
+    pub(super) fn spi_in(&self) -> EspSpi {
+        self.spi_in
+    }
+
     /// Writes the payloads of the answer: SAr, then the nonce and KE of CREATE_CHILD_SA, then selectors.
     pub(super) fn write(&self, builder: &mut MessageBuilder, nonce: Option<&[u8]>) {
         builder.payload(PayloadType::SA, |out| self.chosen.encode(self.spi_in, out));

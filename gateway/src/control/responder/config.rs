@@ -53,12 +53,19 @@ pub struct Profile {
     pub esp: Vec<EspProposal>,
     /// Transports it may be used on.
     pub transports: Vec<Transport>,
-    /// The peer is expected to rekey the IKE SA within this time; it ends at 1.2 times this.
+    /// The IKE SA is rekeyed after this time, up to a tenth earlier, unless the peer does; it ends at 1.2
+    /// times this.
     pub rekey_ike: Duration,
-    /// The peer is expected to rekey a Child SA within this time; it ends at 1.2 times this.
+    /// A Child SA is rekeyed after this time, up to a tenth earlier, unless the peer does; it ends at 1.2
+    /// times this.
     pub rekey_child: Duration,
     /// A liveness check is sent after this time without any inbound traffic; zero sends none.
     pub dpd: Duration,
+    /// Whether MOBIKE is agreed to (RFC 4555).
+    pub mobike: bool,
+    /// Whether a peer that moves to a UDP address must show that it receives there before the downlink follows
+    /// (RFC 4555 §3.7).
+    pub return_routability: bool,
     /// Replay window of inbound ESP, in packets.
     pub replay_window: u32,
 }
@@ -152,10 +159,16 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// The same for a request that deletes the session.
     pub delete_timeout: Duration,
-    /// How long a Child SA that the peer replaced may stay before it is deleted from here.
+    /// How long an SA that was replaced may stay before it is deleted from here.
     pub replaced_timeout: Duration,
     /// Unprotected error notifications per second.
     pub unprotected_replies_per_s: u32,
+    /// Longest IP packet, in octets, that carries a message of ours over UDP where the peer takes fragments.
+    pub fragment_packet_len: usize,
+    /// Octets of all fragments that wait for others.
+    pub fragment_memory: usize,
+    /// How long fragments wait for others.
+    pub fragment_timeout: Duration,
     /// Ended IKE SAs whose last response is still repeated on a retransmitted request.
     pub lingering_max: usize,
     /// For how long.
@@ -180,6 +193,9 @@ impl Default for Limits {
             delete_timeout: Duration::from_secs(5),
             replaced_timeout: Duration::from_secs(60),
             unprotected_replies_per_s: 100,
+            fragment_packet_len: 1_280,
+            fragment_memory: 16 << 20,
+            fragment_timeout: Duration::from_secs(15),
             lingering_max: 16_384,
             lingering_timeout: Duration::from_secs(15),
         }

@@ -34,6 +34,16 @@ counters! {
         children_rekeyed,
         /// IKE SAs rekeyed by the peer.
         ike_rekeyed,
+        /// Child SAs rekeyed by the gateway.
+        children_rekeyed_here,
+        /// IKE SAs rekeyed by the gateway.
+        ike_rekeyed_here,
+        /// Rekeys of the gateway that crossed one of the peer (RFC 7296 §2.8.1, §2.8.2).
+        rekey_collisions,
+        /// Rekeys of the gateway that the peer put off (RFC 7296 §2.25).
+        rekeys_put_off,
+        /// Rekeys of the gateway that the peer refused.
+        rekeys_refused,
         /// Child SAs deleted by the peer.
         children_deleted,
         /// Empty INFORMATIONAL requests answered (liveness checks of the peer).
@@ -42,12 +52,20 @@ counters! {
         requests_sent,
         /// Requests sent again because the session appeared on another connection (RFC 9329 §6.2).
         requests_resent,
+        /// Authentic fragments of IKE messages received (RFC 7383).
+        fragments_received,
+        /// IKE messages joined from fragments.
+        messages_joined,
+        /// IKE messages sent in fragments.
+        messages_divided,
         /// Retransmitted requests answered from the cache (RFC 7296 §2.1).
         retransmissions_answered,
         /// Requests sent again over UDP because no response came (RFC 7296 §2.1).
         requests_retransmitted,
         /// Sessions that moved to another connection (RFC 9329 §6.1) or UDP path (RFC 7296 §2.23).
         connection_switches,
+        /// Addresses updated by MOBIKE (RFC 4555 §3.5).
+        addresses_updated,
         /// Earlier sessions of an identity replaced because of INITIAL_CONTACT.
         initial_contact_replaced,
         /// IKE_SA_INIT requests whose NAT detection shows a translated address.
@@ -90,12 +108,24 @@ counters! {
         out_of_window,
         /// Same Message ID as the last request, other octets.
         altered_retransmission,
+        /// Response that agrees to what was not offered.
+        bad_answer,
         /// Integrity check failed.
         bad_icv,
         /// Integrity check failed on a half-open IKE SA.
         bad_icv_half_open,
         /// No Encrypted payload where one must be.
         unprotected,
+        /// UPDATE_SA_ADDRESSES with NO_NATS_ALLOWED that came through a NAT (RFC 4555 §3.9).
+        unexpected_nat,
+        /// UPDATE_SA_ADDRESSES to a transport that the profile does not serve.
+        unacceptable_addresses,
+        /// Malformed fragment, or one of a message of too many.
+        bad_fragment,
+        /// Fragments beyond the octets that may wait.
+        fragment_limit,
+        /// Message given up because a fragment did not come.
+        fragment_timeout,
         /// Malformed payloads in an unprotected message.
         bad_syntax_unprotected,
         /// Malformed payloads in an authenticated message (RFC 7296 §2.21.3).
@@ -180,7 +210,7 @@ counters! {
         sessions,
         /// Half-open IKE SAs.
         half_open,
-        /// Child SAs.
+        /// Child SAs, those on offer to a peer included.
         children,
         /// Inner addresses in use.
         addresses,

@@ -6,7 +6,8 @@ use codec::ike::{MessageBuilder, NotifyType, ProtocolId};
 use super::child::{ChildError, ChildRequest};
 use super::exchange::After;
 use super::inner::Payloads;
-use super::sa::Session;
+use super::sa::{Session, Which};
+use super::window::OwnRequest;
 use super::{Arrived, Core};
 
 impl Core {
@@ -14,17 +15,26 @@ impl Core {
         &mut self,
         at: &Arrived,
         session: &mut Session,
-        old: bool,
+        which: Which,
         payloads: &Payloads<'_>,
         builder: &mut MessageBuilder,
     ) -> After {
         // RFC 7296 §2.25.2: an IKE SA being closed, or one already replaced, makes no further SAs.
-        if old || session.closing() {
+        if which != Which::Current || session.closing() {
             return self.refuse_for_now(builder);
         }
         let Some(sa) = payloads.sa else { return self.refuse_syntax(builder) };
+        let ours = session.ike.window.outstanding().map(|request| request.kind);
         if sa.proposals().next().is_some_and(|proposal| proposal.protocol == ProtocolId::IKE) {
-            return self.on_ike_rekey(at, session, &sa, payloads, builder);
+            // RFC 7296 §2.25.2: nor is one replaced whose Child SAs we are about to change.
+            let busy = ours.is_some_and(OwnRequest::is_about_a_child) || session.rekey_is_open();
+            return match busy {
+                true => self.refuse_for_now(builder),
+                false => self.on_ike_rekey(at, session, &sa, payloads, builder),
+            };
+        }
+        if ours == Some(OwnRequest::RekeyIke) {
+            return self.refuse_for_now(builder);
         }
         let rekeyed = match payloads.notify(NotifyType::REKEY_SA) {
             None => None,
@@ -97,6 +107,10 @@ impl Core {
         };
         match self.make_child(at, session, &request) {
             Ok(child) => {
+                if let Some(index) = rekeyed {
+                    let spi_in = session.children[index].spi_in;
+                    self.note_child_rival(session, spi_in, &child, nonce.data.min(&nonce_r[..]));
+                }
                 if rekeyed.is_some() {
                     self.counters.exchanges.children_rekeyed += 1;
                 } else {

@@ -41,6 +41,23 @@ pub enum Verdict {
 pub enum Event {
     /// Add a Child SA pair to the session's worker.
     Install(Box<ChildInstall>),
+    /// The peer may use this inbound SPI as soon as it has the request that follows: its packets wait for the
+    /// Install, or for the Withdraw.
+    Announce {
+        /// The session that the Child SA will belong to.
+        session: SessionId,
+        /// The session's worker.
+        worker: WorkerId,
+        /// Our SPI of the pair.
+        spi_in: EspSpi,
+    },
+    /// Nothing comes of an announced SPI.
+    Withdraw {
+        /// The session's worker.
+        worker: WorkerId,
+        /// Our SPI.
+        spi_in: EspSpi,
+    },
     /// Remove a Child SA pair.
     RemoveChild {
         /// Its session.

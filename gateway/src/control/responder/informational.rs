@@ -27,8 +27,9 @@ impl Core {
         for delete in &payloads.deletes {
             informed.ike_deleted |= delete.protocol == ProtocolId::IKE;
             for spi in delete.esp_spis() {
-                if let Some(index) = session.child_by_peer_spi(spi) {
-                    self.delete_for_peer(session, index, &mut informed.deleted);
+                match session.child_by_peer_spi(spi) {
+                    Some(index) => self.delete_for_peer(session, index, &mut informed.deleted),
+                    None => session.note_early_delete(spi),
                 }
             }
         }

@@ -110,7 +110,7 @@ impl Responder {
         };
         let (spi_r, nonce_r) = (core.new_ike_spi(), core.new_nonce());
         let signed = payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS);
-        let response = core.init_response(at, header, spi_r, offer, own.public(), &nonce_r, signed.is_some());
+        let response = core.init_response(at, header, spi_r, offer, own.public(), &nonce_r, payloads);
         let behind_nat = core.note_nat(at, header, payloads);
         core.counters.exchanges.sa_init_accepted += 1;
         core.spis.insert(spi_r, SpiOwner::HalfOpen);
@@ -136,6 +136,8 @@ impl Responder {
                 nonce_r: nonce_r.to_vec(),
                 secrets: Some(Secrets::Exchange { own, peer: offer.ke.data.to_vec() }),
                 peer_hashes: signed.map(|notify| notify.hash_ids().collect()),
+                fragmentation: payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
+                fragments: Vec::new(),
                 created: at.now,
             }),
         );
@@ -231,7 +233,7 @@ impl Core {
         offer: &Offer<'_>,
         public: &[u8],
         nonce: &[u8],
-        peer_signs: bool,
+        payloads: &Payloads<'_>,
     ) -> bytes::Bytes {
         let flags = Flags::new(false, true);
         let mut builder = MessageBuilder::new(header.spi_i, spi_r, header.exchange, flags, header.message_id);
@@ -245,8 +247,14 @@ impl Core {
             let authorities = store.authorities();
             builder.cert_req(&CertReqView { encoding: CertEncoding::X509_SIGNATURE, authorities });
         }
+        // RFC 6023 §3: an IKE_AUTH without a Child SA is welcome.
+        builder.notify(NotifyType::CHILDLESS_IKEV2_SUPPORTED, &[]);
+        // RFC 7383 §2.3: over TCP too, for the case that MOBIKE moves the peer to UDP (RFC 9329 §7.5).
+        if payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some() {
+            builder.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
+        }
         // RFC 7427 §4: the hashes we accept, to a peer that knows what to do with them.
-        if peer_signs {
+        if payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS).is_some() {
             builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &HashSet::notify_data());
         }
         builder.finish().expect("a response of bounded parts").into()

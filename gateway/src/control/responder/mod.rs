@@ -21,13 +21,17 @@ mod counters;
 mod create_child;
 mod event;
 mod exchange;
+mod fragment;
 mod half_open;
 mod identity;
 mod informational;
 mod init;
 mod inner;
 mod lingering;
+mod mobike;
 mod nat;
+mod own_child;
+mod own_ike;
 mod own_request;
 mod protect;
 mod rekey;
@@ -42,6 +46,7 @@ mod window;
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ahash::{AHashMap, AHashSet};
@@ -62,7 +67,7 @@ use crate::types::{CloseReason, ConnId, Path, SessionId, WorkerId};
 use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
-use sa::{HalfOpen, Session, SpiOwner};
+use sa::{HalfOpen, Session, SpiOwner, Which};
 use timers::Timers;
 
 /// The responder. One value serves all connections.
@@ -70,7 +75,8 @@ use timers::Timers;
 /// - Inputs: [`handle_message`](Self::handle_message), [`handle_conn_bound`](Self::handle_conn_bound),
 ///   [`handle_conn_moved`](Self::handle_conn_moved), [`handle_conn_closed`](Self::handle_conn_closed),
 ///   [`handle_esp_activity`](Self::handle_esp_activity),
-///   [`handle_sequence_high`](Self::handle_sequence_high), [`handle_timeout`](Self::handle_timeout).
+///   [`handle_sequence_high`](Self::handle_sequence_high), [`handle_early_esp`](Self::handle_early_esp),
+///   [`handle_timeout`](Self::handle_timeout).
 /// - Commands: [`set_config`](Self::set_config), [`set_wall_clock`](Self::set_wall_clock),
 ///   [`terminate`](Self::terminate), [`drain`](Self::drain).
 /// - Outputs: [`poll_event`](Self::poll_event), [`poll_transmit`](Self::poll_transmit),
@@ -111,6 +117,8 @@ struct Core {
     replies: RateLimit,
     cookies: Cookies,
     lingering: Lingering,
+    /// Octets of all fragments that wait for others.
+    fragment_octets: Arc<AtomicUsize>,
 }
 
 /// Who has a deadline.
@@ -170,6 +178,7 @@ impl Responder {
             conns: AHashMap::new(),
             timers: Timers::new(),
             hasher,
+            fragment_octets: Arc::default(),
         };
         Self {
             core,
@@ -217,8 +226,11 @@ impl Responder {
         let local = if header.flags.is_initiator() { header.spi_r } else { header.spi_i };
         match self.core.spis.get(&local).copied() {
             Some(SpiOwner::HalfOpen) => self.on_ike_auth(&at, &header, message),
-            Some(SpiOwner::Current(id)) => self.on_session_message(&at, id, false, &header, message),
-            Some(SpiOwner::Old(id)) => self.on_session_message(&at, id, true, &header, message),
+            Some(SpiOwner::Current(id)) => self.on_session_message(&at, id, Which::Current, &header, message),
+            Some(SpiOwner::Offered(id)) => self.on_early(&at, id),
+            Some(SpiOwner::Other(id)) => {
+                self.on_session_message(&at, id, Which::Other(local), &header, message)
+            }
             None => self.core.on_unknown_spi(&at, &header, message),
         }
     }
@@ -229,6 +241,8 @@ impl Responder {
         let Some(session) = self.sessions.get_mut(&session) else { return };
         session.last_inbound = now;
         self.core.attach_conn(session, conn, path);
+        // What was held back for want of a connection.
+        self.core.settle(now, session);
     }
 
     /// Takes note that a connection has another id now, because it changed worker.
@@ -267,14 +281,21 @@ impl Responder {
         }
     }
 
-    /// Takes note that the outbound sequence numbers of a Child SA run out: it is deleted, as it would be
-    /// at the end of its lifetime.
+    /// Takes note that the outbound sequence numbers of a Child SA run out: it is replaced now, and deleted
+    /// if the peer does not agree to that.
     pub fn handle_sequence_high(&mut self, now: Instant, session: SessionId, spi_in: EspSpi) {
         let Some(found) = self.sessions.get_mut(&session) else { return };
-        if let Some(child) = found.children.iter_mut().find(|child| child.spi_in == spi_in) {
-            child.expires = now;
+        let limit = now + self.core.config.limits.replaced_timeout;
+        if let Some(child) = found.child_mut(spi_in) {
+            child.rekey_at = now;
+            child.expires = child.expires.min(limit);
             self.core.settle(now, found);
         }
+    }
+
+    /// Takes note of ESP on `conn` for a Child SA that is on offer: the answer to the offer may be lost.
+    pub fn handle_early_esp(&mut self, now: Instant, session: SessionId, conn: ConnId, path: &Path) {
+        let _ = self.on_early(&Arrived { now, conn, path: *path }, session);
     }
 
     /// Does what is due at `now`. An early call is harmless.
@@ -418,10 +439,17 @@ impl Core {
         }
     }
 
-    /// Queues a message that installs nothing.
+    /// Queues a message, or its fragments in a row, that installs nothing.
     fn transmit(&mut self, conn: ConnId, path: &Path, message: Bytes) {
         let (path, owner) = (*path, conn.worker);
-        self.transmits.push_back(Transmit { conn, path, message, after_install: false, owner });
+        self.queue(Transmit { conn, path, message, after_install: false, owner });
+    }
+
+    /// Queues a message, or its fragments in a row.
+    fn queue(&mut self, transmit: Transmit) {
+        for message in fragment::messages(transmit.message.clone()) {
+            self.transmits.push_back(Transmit { message, ..transmit });
+        }
     }
 
     /// Notes what a connection carries. UDP sockets are none: they carry any number of sessions.

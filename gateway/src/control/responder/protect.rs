@@ -67,9 +67,12 @@ impl Core {
         }
     }
 
-    /// Ends a protected message.
-    pub(super) fn seal(&mut self, builder: MessageBuilder, key: &mut SkKey) -> Bytes {
-        builder.seal(key, &mut *self.random).expect(FITS).into()
+    /// Ends a protected message. One longer than `room` becomes fragments in a row.
+    pub(super) fn seal(&mut self, builder: MessageBuilder, key: &mut SkKey, room: Option<usize>) -> Bytes {
+        let Some(room) = room else { return builder.seal(key, &mut *self.random).expect(FITS).into() };
+        let fragments = builder.seal_fragments(key, &mut *self.random, room).expect(FITS);
+        self.counters.exchanges.messages_divided += u64::from(fragments.len() > 1);
+        fragments.concat().into()
     }
 
     /// Builds a protected request of ours.
@@ -78,12 +81,13 @@ impl Core {
         sa: &mut IkeSa,
         exchange: ExchangeType,
         message_id: MessageId,
+        room: Option<usize>,
         payloads: impl FnOnce(&mut MessageBuilder),
     ) -> Bytes {
         let flags = sa.flags(false);
         let mut builder = MessageBuilder::new(sa.spi_i, sa.spi_r, exchange, flags, message_id);
         payloads(&mut builder);
-        self.seal(builder, &mut sa.key_out)
+        self.seal(builder, &mut sa.key_out, room)
     }
 
     /// A fresh nonce, long enough for every supported PRF (RFC 7296 §2.10).

@@ -52,6 +52,8 @@ impl Core {
         self.log_ike_keys(spi_i, spi_r, &suite, &keys);
         builder.payload(PayloadType::SA, |out| chosen.encode(&spi_r.0, out));
         builder.nonce(&nonce_r).ke(&KeView { group: suite.group, data: &public });
+        self.note_ike_rival(session, spi_r, nonce.data.min(&nonce_r[..]));
+        let rekey_at = self.rekey_time(at.now, session.profile.rekey_ike);
         let DerivedKeys { ike, key_in, key_out } = DerivedKeys::new(keys, &suite);
         After::Rekeyed(Box::new(IkeSa {
             spi_i,
@@ -64,6 +66,8 @@ impl Core {
             // RFC 7296 §2.8: Message IDs of the new IKE SA start from 0.
             window: Window::new(MessageId(0)),
             established: at.now,
+            rekey_at,
+            retries: 0,
         }))
     }
 }

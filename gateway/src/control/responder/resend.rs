@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::Core;
+use super::own_request::Destination;
 use super::sa::Session;
 use super::window::Window;
 use crate::types::Transport;
@@ -11,14 +12,14 @@ use crate::types::Transport;
 impl Session {
     /// The IKE SAs that may have a request outstanding.
     fn windows(&mut self) -> impl Iterator<Item = &mut Window> {
-        let old = self.old.as_deref_mut().map(|old| &mut old.0.window);
-        std::iter::once(&mut self.ike.window).chain(old)
+        let others = self.others.iter_mut().map(|other| &mut other.sa.window);
+        std::iter::once(&mut self.ike.window).chain(others)
     }
 
     /// When a request of ours is to be sent again.
     pub(super) fn resend_due(&self) -> Option<Instant> {
-        let old = self.old.as_ref().and_then(|old| old.0.window.resend_at());
-        self.ike.window.resend_at().into_iter().chain(old).min()
+        let others = self.others.iter().map(|other| &other.sa.window);
+        others.chain([&self.ike.window]).filter_map(Window::resend_at).min()
     }
 }
 
@@ -40,6 +41,8 @@ impl Core {
         let (Some(conn), path) = (session.conn, session.path) else { return };
         for window in session.windows() {
             if let Some(message) = window.resend(now) {
+                let to = window.outstanding().and_then(|request| request.to);
+                let Destination { conn, path } = to.unwrap_or(Destination { conn, path });
                 self.counters.exchanges.requests_retransmitted += 1;
                 self.transmit(conn, &path, message);
             }

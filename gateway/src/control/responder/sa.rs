@@ -7,18 +7,34 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use codec::crypto::{HashSet, IkeKeys, IkeSuite, KeyExchange, Secret, SkKey};
 use codec::esp::{EspSpi, EspSuite};
-use codec::ike::{Flags, IkeSpi};
+use codec::ike::{Flags, IkeSpi, KeGroup};
 
 use super::config::Profile;
+use super::fragment::Reassembly;
 use super::identity::Identity;
+use super::mobike::Candidate;
 use super::window::{OwnRequest, Window};
-use crate::types::{ConnId, Path, SessionId, WorkerId};
+use super::{Core, ts};
+use crate::types::{ConnId, Path, SessionId, TsRange, WorkerId};
 
 /// Hard lifetimes are this many times the configured rekey times, in percent.
 const HARD_LIFETIME_PERCENT: u32 = 120;
 
 /// How long the answer to the peer's last request is kept: "several minutes" (RFC 7296 §2.1).
 pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(180);
+
+/// IKE SAs of a session beside the one in use: the one replaced, and one too many after a simultaneous rekey.
+pub(super) const RETIRING_MAX: usize = 3;
+
+/// Rekeys start up to this part of the configured time before its end, in percent: sessions that attached
+/// together do not rekey together.
+const JITTER_PERCENT: u32 = 10;
+
+/// First pause after a peer put a rekey off; each further one is twice as long.
+const RETRY_FIRST: Duration = Duration::from_secs(5);
+
+/// Doublings of that pause.
+const RETRY_DOUBLINGS_MAX: u8 = 4;
 
 /// Which SA a local IKE SPI names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,8 +43,19 @@ pub(super) enum SpiOwner {
     HalfOpen,
     /// The IKE SA in use of a session.
     Current(SessionId),
-    /// The IKE SA that the session's current one replaced.
-    Old(SessionId),
+    /// An IKE SA that the session has on offer to the peer.
+    Offered(SessionId),
+    /// Another IKE SA of the session: one that was replaced, or lost a simultaneous rekey.
+    Other(SessionId),
+}
+
+/// Which IKE SA of a session a message belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Which {
+    /// The one in use.
+    Current,
+    /// Another one, by our SPI.
+    Other(IkeSpi),
 }
 
 /// An IKE SA between IKE_SA_INIT and IKE_AUTH.
@@ -53,6 +80,10 @@ pub(super) struct HalfOpen {
     pub(super) secrets: Option<Secrets>,
     /// Hashes the peer accepts in signatures, when it announced any (RFC 7427 §4).
     pub(super) peer_hashes: Option<HashSet>,
+    /// Whether both ends announced IKE fragmentation (RFC 7383 §2.3).
+    pub(super) fragmentation: bool,
+    /// A message of the peer that is not complete.
+    pub(super) fragments: Vec<Reassembly>,
     pub(super) created: Instant,
 }
 
@@ -97,6 +128,17 @@ pub(super) struct IkeSa {
     pub(super) key_out: SkKey,
     pub(super) window: Window,
     pub(super) established: Instant,
+    /// When we replace it, if the peer has not.
+    pub(super) rekey_at: Instant,
+    /// Attempts at that which the peer put off.
+    pub(super) retries: u8,
+}
+
+/// An IKE SA that is no longer in use, until the end that has to delete it does.
+pub(super) struct Retiring {
+    pub(super) sa: IkeSa,
+    /// When it is forgotten without a Delete.
+    pub(super) expires: Instant,
 }
 
 impl IkeSa {
@@ -117,12 +159,27 @@ pub(super) struct ChildSa {
     pub(super) spi_out: EspSpi,
     pub(super) suite: EspSuite,
     pub(super) rekeys: u32,
+    /// Its selectors where they are not all that policy allows the session.
+    pub(super) selectors: Option<Box<Selectors>>,
+    /// When we replace it, if the peer has not.
+    pub(super) rekey_at: Instant,
+    /// Attempts at that which the peer put off.
+    pub(super) retries: u8,
     /// When it is deleted from here.
     pub(super) expires: Instant,
     /// Whether a rekey made its successor.
     pub(super) replaced: bool,
     /// Whether its Delete waits or is under way.
     pub(super) deleting: bool,
+}
+
+/// What a Child SA carries.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Selectors {
+    /// On the core side.
+    pub(super) local: Vec<TsRange>,
+    /// On the UE's side.
+    pub(super) remote: Vec<TsRange>,
 }
 
 /// One UE's session.
@@ -137,6 +194,10 @@ pub(super) struct Session {
     pub(super) behind_nat: bool,
     /// Whether MOBIKE was negotiated (RFC 4555 §3.1).
     pub(super) mobike: bool,
+    /// Whether the peer's last request was an UPDATE_SA_ADDRESSES.
+    pub(super) last_was_update: bool,
+    /// Whether that request was repeated over TCP: what is fresh there moves the session (RFC 9329 §7.1).
+    pub(super) by_tcp: bool,
     pub(super) idi: Identity,
     /// What the peer asked for, or our own.
     pub(super) idr: Identity,
@@ -145,12 +206,16 @@ pub(super) struct Session {
     /// Whether the packet path knows the inner addresses: they go with the first Child SA.
     pub(super) routed: bool,
     pub(super) ike: IkeSa,
-    /// The IKE SA that a rekey replaced, until the peer deletes it.
-    pub(super) old: Option<Box<(IkeSa, Instant)>>,
+    /// IKE SAs that rekeys left behind, at most [`RETIRING_MAX`].
+    pub(super) others: Vec<Retiring>,
     pub(super) children: Vec<ChildSa>,
     pub(super) established: Instant,
     pub(super) last_inbound: Instant,
     pub(super) rekeys: u32,
+    /// Whether IKE fragmentation was negotiated (RFC 7383 §2.3).
+    pub(super) fragmentation: bool,
+    /// Messages of the peer that are not complete.
+    pub(super) fragments: Vec<Reassembly>,
     /// Requests of ours that wait for the window.
     pub(super) wanted: Wanted,
 }
@@ -160,6 +225,12 @@ pub(super) struct Session {
 pub(super) struct Wanted {
     pub(super) liveness: bool,
     pub(super) delete_ike: bool,
+    /// A Child SA to be made anew, in place of one that the peer does not know.
+    pub(super) child: Option<Box<Selectors>>,
+    /// A new address of the peer to be tried.
+    pub(super) candidate: Option<Box<Candidate>>,
+    /// The group that the peer wants in the next rekey.
+    pub(super) group: Option<KeGroup>,
 }
 
 impl Session {
@@ -189,16 +260,105 @@ impl Session {
         if self.closing() {
             return request;
         }
-        let old = self.old.as_ref().map(|old| old.1);
+        let others = self.others.iter().map(|other| other.expires);
+        let others = others.chain(self.fragments.iter().map(Reassembly::expires));
         let children = self.children.iter().filter(|child| !child.deleting).map(|child| child.expires);
         let answer = self.ike.window.answered_at().map(|at| at + ANSWER_KEPT);
-        let others = [request, old, answer, self.liveness_due(), Some(self.ike_expires())];
-        children.chain(others.into_iter().flatten()).min()
+        let rekey = request.is_none().then(|| self.rekey_due()).flatten();
+        let rest = [request, answer, self.liveness_due(), rekey, Some(self.ike_expires())];
+        children.chain(others).chain(rest.into_iter().flatten()).min()
+    }
+
+    /// When the next rekey from our side is due. A peer without a connection is left alone until it is back.
+    fn rekey_due(&self) -> Option<Instant> {
+        if self.conn.is_none() || self.rekey_is_open() {
+            return None;
+        }
+        let children = self.children.iter().filter(|child| child.is_in_use()).map(|child| child.rekey_at);
+        children.chain([self.ike.rekey_at]).min()
+    }
+
+    /// Whether a rekey of the IKE SA that crossed the peer's still waits for its response: which of the two
+    /// new SAs stays is not known yet.
+    pub(super) fn rekey_is_open(&self) -> bool {
+        self.others.iter().any(|other| {
+            other.sa.window.outstanding().is_some_and(|request| request.kind == OwnRequest::RekeyIke)
+        })
+    }
+
+    /// One of the session's IKE SAs.
+    pub(super) fn sa(&self, which: Which) -> &IkeSa {
+        match which {
+            Which::Current => &self.ike,
+            Which::Other(spi) => {
+                let other = self.others.iter().find(|other| other.sa.local_spi() == spi);
+                other.map_or(&self.ike, |other| &other.sa)
+            }
+        }
+    }
+
+    /// One of the session's IKE SAs, to change it.
+    pub(super) fn sa_mut(&mut self, which: Which) -> &mut IkeSa {
+        match which {
+            Which::Current => &mut self.ike,
+            Which::Other(spi) => {
+                let other = self.others.iter_mut().find(|other| other.sa.local_spi() == spi);
+                other.map_or(&mut self.ike, |other| &mut other.sa)
+            }
+        }
+    }
+
+    /// What a Child SA carries, for the offer of its successor: never narrower than in use
+    /// (RFC 7296 §2.9.2).
+    pub(super) fn selectors_of(&self, child: &ChildSa) -> Selectors {
+        child.selectors.as_deref().cloned().unwrap_or_else(|| self.full_selectors())
+    }
+
+    /// All that policy allows the session.
+    pub(super) fn full_selectors(&self) -> Selectors {
+        Selectors {
+            local: self.profile.local_ts.clone(),
+            remote: self.inner.iter().map(|addr| ts::host(*addr)).collect(),
+        }
+    }
+
+    /// The child with an inbound SPI of ours.
+    pub(super) fn child_mut(&mut self, spi_in: EspSpi) -> Option<&mut ChildSa> {
+        self.children.iter_mut().find(|child| child.spi_in == spi_in)
     }
 
     /// The child whose outbound SPI the peer named.
     pub(super) fn child_by_peer_spi(&self, spi: EspSpi) -> Option<usize> {
         self.children.iter().position(|child| child.spi_out == spi)
+    }
+}
+
+impl ChildSa {
+    /// Whether it is neither replaced nor being deleted.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.replaced && !self.deleting
+    }
+}
+
+impl Core {
+    /// When a rekey configured for `rekey` after `now` starts: up to a tenth earlier, by chance.
+    pub(super) fn rekey_time(&mut self, now: Instant, rekey: Duration) -> Instant {
+        let early = rekey * JITTER_PERCENT / 100;
+        now + rekey - early.mul_f64(self.chance())
+    }
+
+    /// When a rekey that the peer put off is tried again: later each time (RFC 7296 §2.25).
+    pub(super) fn retry_time(&mut self, now: Instant, retries: &mut u8) -> Instant {
+        let pause = RETRY_FIRST * (1 << *retries);
+        *retries = (*retries + 1).min(RETRY_DOUBLINGS_MAX);
+        now + pause + pause.mul_f64(self.chance())
+    }
+
+    /// A number from 0 to 1.
+    fn chance(&mut self) -> f64 {
+        let mut octets = [0; 4];
+        self.random.fill(&mut octets);
+        f64::from(u32::from_be_bytes(octets)) / f64::from(u32::MAX)
     }
 }
 

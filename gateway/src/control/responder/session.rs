@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use codec::ike::IkeSpi;
 
 use super::identity::Identity;
-use super::sa::{ANSWER_KEPT, Session};
+use super::sa::{ANSWER_KEPT, IkeSa, RETIRING_MAX, Retiring, Session, SpiOwner};
 use super::view::{ChildView, IkeView, SessionView};
 use super::window::{OwnRequest, Window};
 use super::{ConnUse, Core, Event, Owner, Responder};
@@ -28,8 +28,8 @@ impl Core {
         session.path = *path;
         self.occupy(conn, ConnUse::Session(session.id));
         // RFC 9329 §6.2: the identical request goes to the new connection, and the wait goes on.
-        let waiting = [Some(&session.ike), session.old.as_ref().map(|old| &old.0)];
-        for request in waiting.into_iter().flatten().filter_map(|sa| sa.window.outstanding()) {
+        let all = session.others.iter().map(|other| &other.sa).chain([&session.ike]);
+        for request in all.filter_map(|sa| sa.window.outstanding()) {
             self.counters.exchanges.requests_resent += 1;
             self.transmit(conn, path, request.message.clone());
         }
@@ -96,8 +96,10 @@ impl Responder {
         if session.ike.window.answered_at().is_some_and(|at| at + ANSWER_KEPT <= now) {
             session.ike.window.forget_answer();
         }
-        if session.old.as_ref().is_some_and(|old| old.1 <= now) {
-            self.core.drop_old_ike(now, session);
+        self.core.expire_fragments(now, &mut session.fragments);
+        while let Some(old) = session.others.iter().find(|other| other.expires <= now) {
+            let spi = old.sa.local_spi();
+            self.core.drop_other(now, session, spi);
         }
         if session.ike_expires() <= now && !session.closing() {
             self.core.counters.exchanges.expired += 1;
@@ -118,7 +120,12 @@ impl Responder {
         let core = &mut self.core;
         core.counters.exchanges.detached += 1;
         core.timers.cancel(Owner::Session(id));
-        core.drop_old_ike(now, &mut session);
+        while let Some(spi) = session.others.last().map(|other| other.sa.local_spi()) {
+            core.drop_other(now, &mut session, spi);
+        }
+        if let Some(request) = session.ike.window.take_outstanding() {
+            core.withdraw_offer(&session, &request);
+        }
         for child in &session.children {
             core.esp_spis.remove(&child.spi_in);
         }
@@ -139,12 +146,34 @@ impl Responder {
 }
 
 impl Core {
-    /// Forgets the IKE SA that the current one replaced.
-    pub(super) fn drop_old_ike(&mut self, now: Instant, session: &mut Session) {
-        let Some(old) = session.old.take() else { return };
-        let spi = old.0.local_spi();
+    /// Forgets an IKE SA that is no longer in use.
+    pub(super) fn drop_other(&mut self, now: Instant, session: &mut Session, spi: IkeSpi) {
+        let Some(at) = session.others.iter().position(|other| other.sa.local_spi() == spi) else { return };
+        let mut other = session.others.remove(at);
         self.spis.remove(&spi);
-        self.linger(now, spi, old.0.window);
+        if let Some(request) = other.sa.window.take_outstanding() {
+            self.withdraw_offer(session, &request);
+        }
+        self.linger(now, spi, other.sa.window);
+    }
+
+    /// Puts an IKE SA aside until it is deleted; the oldest makes room.
+    pub(super) fn set_aside(&mut self, now: Instant, session: &mut Session, sa: IkeSa) {
+        if session.others.len() == RETIRING_MAX {
+            let oldest = session.others[0].sa.local_spi();
+            self.drop_other(now, session, oldest);
+        }
+        self.spis.insert(sa.local_spi(), SpiOwner::Other(session.id));
+        let expires = now + self.config.limits.replaced_timeout;
+        session.others.push(Retiring { sa, expires });
+    }
+
+    /// Makes `successor` the session's IKE SA: it inherits the Child SAs (RFC 7296 §2.8).
+    pub(super) fn take_over(&mut self, now: Instant, session: &mut Session, successor: IkeSa) {
+        self.spis.insert(successor.local_spi(), SpiOwner::Current(session.id));
+        let replaced = std::mem::replace(&mut session.ike, successor);
+        self.set_aside(now, session, replaced);
+        session.rekeys += 1;
     }
 
     /// Keeps the last answer of an IKE SA that is gone.
@@ -165,7 +194,7 @@ impl Session {
     pub(super) fn follow(&self) -> Follow {
         if !self.path.carries_esp() || (self.behind_nat && !self.mobike) {
             Follow::Any
-        } else if self.mobike {
+        } else if self.mobike && !self.by_tcp {
             Follow::Never
         } else {
             Follow::Tcp
@@ -210,7 +239,7 @@ impl Session {
                 spi_r: self.ike.spi_r,
                 suite: self.ike.suite,
                 rekeys: self.rekeys,
-                fragmentation: false,
+                fragmentation: self.fragmentation,
                 mobike: self.mobike,
             },
             children: children.collect(),

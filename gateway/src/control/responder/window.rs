@@ -6,6 +6,11 @@ use bytes::Bytes;
 use codec::esp::EspSpi;
 use codec::ike::MessageId;
 
+use super::mobike::Candidate;
+use super::own_child::ChildOffer;
+use super::own_ike::IkeOffer;
+use super::own_request::Destination;
+
 /// A request of ours, for as long as its response is awaited.
 pub(super) struct Outstanding {
     /// Its number.
@@ -14,6 +19,10 @@ pub(super) struct Outstanding {
     pub(super) message: Bytes,
     /// What it asks.
     pub(super) kind: OwnRequest,
+    /// What it offers, if it is for a new SA.
+    pub(super) offer: Option<Offer>,
+    /// Where it goes instead of to the peer's address.
+    pub(super) to: Option<Destination>,
     /// When the peer counts as dead.
     pub(super) deadline: Instant,
 }
@@ -27,6 +36,24 @@ pub(super) enum OwnRequest {
     DeleteIke,
     /// Delete the Child SA with this inbound SPI of ours.
     DeleteChild(EspSpi),
+    /// Show that you receive at a new address: an INFORMATIONAL with COOKIE2.
+    Routability,
+    /// Replace the Child SA with this inbound SPI of ours.
+    RekeyChild(EspSpi),
+    /// Make a Child SA anew.
+    CreateChild,
+    /// Replace the IKE SA.
+    RekeyIke,
+}
+
+/// What becomes of the session when the peer answers as it should.
+pub(super) enum Offer {
+    /// Of a Child SA.
+    Child(ChildOffer),
+    /// Of an IKE SA.
+    Ike(IkeOffer),
+    /// To send to a new address of the peer, which is no SA.
+    Address(Box<Candidate>),
 }
 
 /// What a request's Message ID says about it.
@@ -104,6 +131,11 @@ impl Window {
         self.last_in.map(|answer| *answer)
     }
 
+    /// The answer to the last request, to be sent again.
+    pub(super) fn answer(&self) -> Option<Bytes> {
+        self.last_in.as_ref().map(|answer| Bytes::copy_from_slice(&answer.response))
+    }
+
     /// When the answer to the last request was given, while it is kept.
     pub(super) fn answered_at(&self) -> Option<Instant> {
         self.last_in.as_ref().map(|answer| answer.at)
@@ -130,6 +162,11 @@ impl Window {
     /// The request whose response is awaited.
     pub(super) fn outstanding(&self) -> Option<&Outstanding> {
         self.outstanding.as_ref().map(|outstanding| &outstanding.0)
+    }
+
+    /// The request whose response is awaited, to note what crossed it.
+    pub(super) fn outstanding_mut(&mut self) -> Option<&mut Outstanding> {
+        self.outstanding.as_mut().map(|outstanding| &mut outstanding.0)
     }
 
     /// Brings the deadline of the outstanding request forward.
@@ -223,6 +260,8 @@ mod tests {
             message_id: MessageId(0),
             message: Bytes::new(),
             kind: OwnRequest::Liveness,
+            offer: None,
+            to: None,
             deadline: Instant::now(),
         });
         assert_eq!(window.next_request(), None);
@@ -239,6 +278,8 @@ mod tests {
             message_id: MessageId(0),
             message: Bytes::from_static(b"request"),
             kind: OwnRequest::Liveness,
+            offer: None,
+            to: None,
             deadline: at(30),
         });
         assert_eq!(window.resend_at(), None);

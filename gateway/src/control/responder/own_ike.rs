@@ -1,0 +1,198 @@
+//! Rekeying of the IKE SA by the gateway (RFC 7296 §1.3.2, §2.8.2, §2.25.2). It becomes the initiator of the
+//! new SA, and stays the TCP Responder (RFC 9329 §1.2).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use codec::crypto::{IkeKeys, IkeProposal, KeyExchange, SaNonces, select_ike};
+use codec::ike::payload::{KeView, NotifyView, Proposal};
+use codec::ike::{ExchangeType, IkeSpi, KeGroup, MessageId, NotifyType, ProtocolId};
+
+use super::inner::Payloads;
+use super::sa::{IkeSa, Session, SpiOwner, Which};
+use super::window::{Offer, Outstanding, OwnRequest, Window};
+use super::{Arrived, Core};
+
+/// Times that a peer may ask for another group before its answer counts as putting us off.
+const GROUP_CHANGES_MAX: u8 = 2;
+
+/// Our half of an IKE SA that the peer has yet to agree to.
+pub(super) struct IkeOffer {
+    spi_i: IkeSpi,
+    nonce: [u8; 32],
+    exchange: KeyExchange,
+    /// The peer's own rekey, if it crossed ours.
+    rival: Option<Rival>,
+}
+
+/// An IKE SA that the peer made while ours was on offer.
+struct Rival {
+    /// Our SPI of it.
+    spi: IkeSpi,
+    /// The lower of its two nonces.
+    nonce: Box<[u8]>,
+}
+
+impl IkeOffer {
+    /// The SPI on offer.
+    pub(super) fn spi(&self) -> IkeSpi {
+        self.spi_i
+    }
+}
+
+impl Core {
+    /// Builds the request for a successor of the IKE SA in use; `None` when no key could be made.
+    pub(super) fn offer_ike(
+        &mut self,
+        session: &mut Session,
+        message_id: MessageId,
+    ) -> Option<(Bytes, Option<Offer>)> {
+        let profile = session.profile.clone();
+        let wanted = session.wanted.group.take();
+        let allowed = |group: &KeGroup| profile.ike.iter().any(|ike| ike.groups().contains(group));
+        // The group in use is one that the peer has.
+        let usual = Some(session.ike.suite.group).filter(allowed);
+        let first = profile.ike.first().and_then(|ike| ike.groups().first().copied());
+        let group = wanted.filter(allowed).or(usual).or(first)?;
+        let exchange = KeyExchange::generate(group, &mut *self.random).ok()?;
+        let offer = IkeOffer { spi_i: self.new_ike_spi(), nonce: self.new_nonce(), exchange, rival: None };
+        self.spis.insert(offer.spi_i, SpiOwner::Offered(session.id));
+        let transforms: Vec<_> = profile.ike.iter().map(IkeProposal::transforms).collect();
+        let spi = &offer.spi_i.0;
+        let proposals: Vec<_> = transforms
+            .iter()
+            .zip(1..)
+            .map(|(transforms, number)| Proposal { number, protocol: ProtocolId::IKE, spi, transforms })
+            .collect();
+        let (room, exchange) = (session.room(self), ExchangeType::CREATE_CHILD_SA);
+        let message = self.seal_request(&mut session.ike, exchange, message_id, room, |builder| {
+            builder.sa(&proposals).nonce(&offer.nonce);
+            builder.ke(&KeView { group, data: offer.exchange.public() });
+        });
+        Some((message, Some(Offer::Ike(offer))))
+    }
+
+    /// Notes that the peer has replaced the IKE SA that we are replacing ourselves, by one with our SPI `spi`;
+    /// `nonce` is the lower one of its exchange.
+    pub(super) fn note_ike_rival(&mut self, session: &mut Session, spi: IkeSpi, nonce: &[u8]) {
+        let Some(request) = session.ike.window.outstanding_mut() else { return };
+        if let Some(Offer::Ike(offer)) = &mut request.offer {
+            self.counters.exchanges.rekey_collisions += 1;
+            offer.rival = Some(Rival { spi, nonce: nonce.into() });
+        }
+    }
+
+    /// Takes the answer to an offer that was made on `which` of the session's IKE SAs.
+    pub(super) fn on_ike_answer(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        which: Which,
+        offer: IkeOffer,
+        payloads: &Payloads<'_>,
+    ) {
+        self.spis.remove(&offer.spi_i);
+        if let Some(error) = payloads.notifies.iter().find(|notify| notify.kind.is_error()) {
+            return self.on_ike_refused(at, session, which, error);
+        }
+        let replaced = session.sa(which).local_spi();
+        let lower: Option<Box<[u8]>> = payloads.nonce.map(|nonce| nonce.data.min(&offer.nonce[..]).into());
+        let rival = offer.rival.as_ref().map(|rival| (rival.spi, rival.nonce.clone()));
+        let (Some(made), Some(lower)) = (self.finish_ike(at, session, which, offer, payloads), lower) else {
+            // The peer has an IKE SA that we cannot have: the two ends no longer agree.
+            self.counters.drops.bad_answer += 1;
+            session.wanted.delete_ike = true;
+            return;
+        };
+        let own = made.local_spi();
+        // RFC 7296 §2.8.2: of two successors the one made with the lowest of the four nonces goes, by the hand
+        // that made it; the other hand deletes what both replace.
+        let lost = match rival {
+            None => false,
+            Some((spi, nonce)) => lower < nonce || session.ike.local_spi() != spi,
+        };
+        if lost {
+            self.set_aside(at.now, session, made);
+            return self.delete_other(at.now, session, own);
+        }
+        self.take_over(at.now, session, made);
+        self.counters.exchanges.ike_rekeyed_here += 1;
+        self.delete_other(at.now, session, replaced);
+    }
+
+    fn finish_ike(
+        &mut self,
+        at: &Arrived,
+        session: &Session,
+        which: Which,
+        offer: IkeOffer,
+        payloads: &Payloads<'_>,
+    ) -> Option<IkeSa> {
+        let (sa, ke, nonce) = (payloads.sa?, payloads.ke?, payloads.nonce?);
+        let group = offer.exchange.group();
+        let chosen = select_ike(&session.profile.ike, &sa, group)
+            .filter(|chosen| sa.is_answer() && chosen.suite.group == group && ke.group == group)?;
+        let spi_r = chosen.peer_spi.filter(|spi| !spi.is_zero())?;
+        let shared = offer.exchange.agree(ke.data).ok()?;
+        let (suite, spi_i, old) = (chosen.suite, offer.spi_i, session.sa(which));
+        let nonces = SaNonces { initiator: &offer.nonce, responder: nonce.data };
+        let keys = IkeKeys::rekey(&suite, old.suite.prf, &old.sk_d, nonces, &shared, spi_i, spi_r);
+        self.log_ike_keys(spi_i, spi_r, &suite, &keys);
+        self.spis.insert(spi_i, SpiOwner::Other(session.id));
+        Some(IkeSa {
+            spi_i,
+            spi_r,
+            initiator: true,
+            suite,
+            key_in: keys.responder_key(&suite),
+            key_out: keys.initiator_key(&suite),
+            sk_d: keys.sk_d,
+            // RFC 7296 §2.8: Message IDs of the new IKE SA start from 0.
+            window: Window::new(MessageId(0)),
+            established: at.now,
+            rekey_at: self.rekey_time(at.now, session.profile.rekey_ike),
+            retries: 0,
+        })
+    }
+
+    /// The peer has deleted the successor that it made itself, so ours stays, whose answer is still awaited on the
+    /// IKE SA that both replace.
+    pub(super) fn fall_back(&mut self, now: Instant, session: &mut Session) {
+        let open = session.others.iter().position(|other| {
+            other.sa.window.outstanding().is_some_and(|request| request.kind == OwnRequest::RekeyIke)
+        });
+        let Some(open) = open else { return };
+        let mut replaced = session.others.remove(open).sa;
+        if let Some(Outstanding { offer: Some(Offer::Ike(offer)), .. }) = replaced.window.outstanding_mut() {
+            offer.rival = None;
+        }
+        self.spis.insert(replaced.local_spi(), SpiOwner::Current(session.id));
+        let lost = std::mem::replace(&mut session.ike, replaced);
+        let spi = lost.local_spi();
+        self.set_aside(now, session, lost);
+        self.drop_other(now, session, spi);
+        session.rekeys = session.rekeys.saturating_sub(1);
+    }
+
+    fn on_ike_refused(&mut self, at: &Arrived, session: &mut Session, which: Which, error: &NotifyView<'_>) {
+        // One that the peer has replaced meanwhile needs no successor of ours.
+        if which != Which::Current {
+            return;
+        }
+        let expires = session.ike_expires();
+        let ike = &mut session.ike;
+        match error.kind {
+            NotifyType::TEMPORARY_FAILURE => self.put_off(at.now, session, OwnRequest::RekeyIke),
+            NotifyType::INVALID_KE_PAYLOAD if ike.retries < GROUP_CHANGES_MAX => {
+                ike.retries += 1;
+                ike.rekey_at = at.now;
+                session.wanted.group = error.ke_group();
+            }
+            // It stays for the rest of its lifetime.
+            _ => {
+                self.counters.exchanges.rekeys_refused += 1;
+                ike.rekey_at = expires;
+            }
+        }
+    }
+}
