@@ -1,6 +1,7 @@
 //! What loadgen reads from, and asks of, the machine it runs on: clocks, cores, namespaces, process accounting.
 
 pub mod affinity;
+pub mod big_tcp;
 pub mod clock;
 pub mod iproute;
 pub mod netns;

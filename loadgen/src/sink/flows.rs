@@ -21,6 +21,9 @@ const FLOWS_MAX: usize = 1_000_000;
 const RUNS_MAX: usize = 16;
 /// Replies waiting for the socket; the asker repeats what is dropped here.
 const REPLIES_MAX: usize = 65_536;
+/// How long acknowledgements of the uplink gather. Each that leaves alone interrupts a core of the gateway, which would
+/// be measured as the gateway's work; together they do so once.
+const ACK_DELAY_NS: u64 = 500_000;
 
 /// One UE in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +36,8 @@ pub(super) struct FlowId {
 struct Flow {
     peer: SocketAddr,
     up: Checker,
+    /// The latest packet that asked for an acknowledgement, and the train it came in.
+    asked: Option<(ProbeHeader, u16)>,
     down: Option<DownFlow>,
 }
 
@@ -50,6 +55,9 @@ pub(super) struct Flows {
     flows: AHashMap<FlowId, Flow>,
     runs: AHashMap<u32, Run>,
     replies: VecDeque<(SocketAddr, ProbeHeader, Vec<u8>)>,
+    /// Flows that have been asked for an acknowledgement, and when the first of them was.
+    unacked: Vec<FlowId>,
+    unacked_since_ns: u64,
     /// Downlink flows with something to send; each is in here at most once.
     ready: VecDeque<FlowId>,
     pattern: Pattern,
@@ -65,6 +73,8 @@ impl Flows {
             flows: AHashMap::new(),
             runs: AHashMap::new(),
             replies: VecDeque::new(),
+            unacked: Vec::new(),
+            unacked_since_ns: 0,
             ready: VecDeque::new(),
             pattern: Pattern::new(),
             clock_id: clock::clock_id(),
@@ -120,12 +130,34 @@ impl Flows {
             }
             run.last_ns = now_ns;
         }
-        if header.flags & FLAG_ACK_NOW != 0 {
+        if header.flags & FLAG_ACK_NOW != 0 && flow.asked.replace((*header, train)).is_none() {
+            if self.unacked.is_empty() {
+                self.unacked_since_ns = now_ns;
+            }
+            self.unacked.push(id);
+        }
+    }
+
+    /// Queues the acknowledgements that have gathered long enough; returns when the others will have, if there are any.
+    pub(super) fn acknowledge(&mut self, now_ns: u64) -> Option<u64> {
+        if self.unacked.is_empty() {
+            return None;
+        }
+        let due_ns = self.unacked_since_ns + ACK_DELAY_NS;
+        if now_ns < due_ns {
+            return Some(due_ns - now_ns);
+        }
+        let mut unacked = std::mem::take(&mut self.unacked);
+        for id in unacked.drain(..) {
+            let Some(flow) = self.flows.get_mut(&id) else { continue };
+            let Some((header, train)) = flow.asked.take() else { continue };
             let seq = flow.up.next_seq();
-            let answer = ProbeHeader { kind: ProbeKind::Ack, flags: 0, mark: train, seq, ..*header };
-            let to = flow.peer;
+            let (answer, to) =
+                (ProbeHeader { kind: ProbeKind::Ack, flags: 0, mark: train, seq, ..header }, flow.peer);
             self.reply(to, answer, Vec::new());
         }
+        self.unacked = unacked;
+        None
     }
 
     fn on_ack(&mut self, now_ns: u64, header: &ProbeHeader) {
@@ -151,7 +183,12 @@ impl Flows {
             last_ns: 0,
             in_flight: InFlight::new(u64::from(start.window_total)),
         });
-        let flow = self.flows.entry(id).or_insert_with(|| Flow { peer, up: Checker::new(), down: None });
+        let flow = self.flows.entry(id).or_insert_with(|| Flow {
+            peer,
+            up: Checker::new(),
+            asked: None,
+            down: None,
+        });
         flow.peer = peer;
         if header.flags & FLAG_DOWNLINK != 0 {
             flow.down.get_or_insert_with(|| DownFlow::new(id, start, header.flags, now_ns));
@@ -351,8 +388,12 @@ mod tests {
         for (seq, flags) in [(0, 0), (1, FLAG_ACK_NOW), (2, 0)] {
             data(&mut flows, peer, seq, flags, false);
         }
+        assert_eq!(flows.acknowledge(20), Some(ACK_DELAY_NS));
+        assert!(flows.replies.is_empty(), "acknowledgements gather");
+        data(&mut flows, peer, 3, FLAG_ACK_NOW, false);
+        assert_eq!(flows.acknowledge(20 + ACK_DELAY_NS), None);
         let acks: Vec<u64> = flows.replies.iter().map(|(_, header, _)| header.seq).collect();
-        assert_eq!(acks, [2]);
+        assert_eq!(acks, [4], "one for all that has arrived");
     }
 
     #[test]

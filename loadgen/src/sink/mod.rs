@@ -62,9 +62,10 @@ impl Sink {
                 tick = if paced > 0 { (TICK_PER_FLOW * paced).clamp(TICK_PACED_MIN, TICK) } else { TICK };
                 next_tick_ns = now_ns + tick.as_nanos() as u64;
             }
+            let acks_due = self.flows.acknowledge(now_ns).map(Duration::from_nanos);
             let blocked = self.flows.send_replies(&self.socket)? | self.flows.pump(now_ns, &self.socket)?;
             if !more_waits && (blocked || !self.flows.has_work()) {
-                self.socket.wait(tick)?;
+                self.socket.wait(acks_due.map_or(tick, |due| due.min(tick)))?;
             }
         }
         Ok(self.flows.packets())
