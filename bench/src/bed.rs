@@ -111,13 +111,13 @@ pub struct Bed {
 }
 
 impl Bed {
-    /// Builds the network and starts gateway and far end.
+    /// Builds the network and starts gateway and far end; `flow_queue` says whether downlink packets wait in flow queues.
     ///
     /// # Errors
     /// What failed: the network, the gateway, or the far end's socket.
-    pub fn start(ground: &Ground, cores: Cores) -> Result<Self, Failure> {
+    pub fn start(ground: &Ground, cores: Cores, flow_queue: bool) -> Result<Self, Failure> {
         let topology = ground.network(&cores)?;
-        let setup = Setup { cores: cores.gateway.clone(), ike: IKE, esp: &[GCM, CBC] };
+        let setup = Setup { cores: cores.gateway.clone(), ike: IKE, esp: &[GCM, CBC], flow_queue };
         let gateway = Gateway::start(&ground.swugate, &topology, &setup, &ground.cleanup)?;
         let process = GatewayProcess::by_pid(gateway.pid())
             .ok_or_else(|| Failure::Check("the gateway ended at once".into()))?;

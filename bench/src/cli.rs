@@ -64,8 +64,11 @@ pub struct PathArgs {
     #[arg(long, value_name = "N,N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Vec<u16>,
     /// Whether the inner devices carry super-packets (TSO, USO)
-    #[arg(long, value_enum, default_value_t = OffloadChoice::Both)]
-    pub offloads: OffloadChoice,
+    #[arg(long, value_enum, default_value_t = Choice::Both)]
+    pub offloads: Choice,
+    /// Whether downlink packets wait in flow queues
+    #[arg(long, value_enum, default_value_t = Choice::On)]
+    pub flow_queue: Choice,
     /// Measures latency at parts of the full rate and beside bulk instead of rates
     #[arg(long)]
     pub latency: bool,
@@ -96,18 +99,18 @@ pub struct PeersArgs {
     pub no_wait: bool,
 }
 
-/// Which settings of the offloads to measure.
+/// Which settings of a switch to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OffloadChoice {
-    /// Super-packets.
+pub enum Choice {
+    /// On.
     On,
-    /// Single packets.
+    /// Off.
     Off,
     /// One after the other.
     Both,
 }
 
-impl OffloadChoice {
+impl Choice {
     /// Returns the settings to go through.
     pub fn settings(self) -> &'static [bool] {
         match self {

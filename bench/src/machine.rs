@@ -19,6 +19,7 @@ pub fn thread_cpu_s() -> f64 {
 pub struct Snapshot {
     at: Instant,
     cores: Vec<(f64, f64)>,
+    calls: Vec<u64>,
 }
 
 /// Shares of a stretch of time, in cores.
@@ -26,14 +27,21 @@ pub struct Snapshot {
 pub struct Usage {
     /// Busy share of each core, 0 to 1.
     pub busy: Vec<f64>,
+    /// Interrupts per second of each core by which another one called it; empty where the kernel does not count them.
+    pub calls: Vec<f64>,
     /// What the hypervisor kept of all cores together.
     pub stolen: f64,
 }
 
 impl Snapshot {
-    /// Reads /proc/stat.
+    /// Reads /proc/stat and /proc/interrupts.
     pub fn take() -> Self {
-        Self { at: Instant::now(), cores: parse(&fs::read_to_string("/proc/stat").unwrap_or_default()) }
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            at: Instant::now(),
+            cores: parse(&read("/proc/stat")),
+            calls: calls(&read("/proc/interrupts")),
+        }
     }
 
     /// Returns the shares since the snapshot was taken.
@@ -42,6 +50,12 @@ impl Snapshot {
         let pairs = || self.cores.iter().zip(&now.cores);
         Usage {
             busy: pairs().map(|(before, after)| (after.0 - before.0) / span_s).collect(),
+            calls: self
+                .calls
+                .iter()
+                .zip(&now.calls)
+                .map(|(before, after)| (after - before) as f64 / span_s)
+                .collect(),
             stolen: pairs().map(|(before, after)| after.1 - before.1).sum::<f64>() / span_s,
         }
     }
@@ -64,9 +78,23 @@ fn parse(stat: &str) -> Vec<(f64, f64)> {
         .collect()
 }
 
+/// Function call interrupts of each core, as x86 names them.
+fn calls(interrupts: &str) -> Vec<u64> {
+    let line = interrupts.lines().find_map(|line| line.trim_start().strip_prefix("CAL:"));
+    let counts = line.unwrap_or_default().split_ascii_whitespace();
+    counts.map_while(|count| count.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_are_those_of_the_cores() {
+        let interrupts = "      CPU0   CPU1\n LOC:   1  2  Local timer interrupts\n CAL:  30   4  Function call interrupts\n";
+        assert_eq!(calls(interrupts), [30, 4]);
+        assert_eq!(calls("IPI0: 1 2 Rescheduling interrupts\n"), [0_u64; 0]);
+    }
 
     #[test]
     fn idle_and_stolen_time_is_not_busy() {

@@ -76,7 +76,7 @@ impl Row {
 /// # Errors
 /// See [`Bed::start`] and [`Tunnel::start`].
 pub fn measure(ground: &Ground, seconds: f64) -> Result<Vec<Row>, Failure> {
-    let bed = Bed::start(ground, Cores::choose(1)?)?;
+    let bed = Bed::start(ground, Cores::choose(1)?, true)?;
     let mut rows = Vec::new();
     for direction in [Direction::Up, Direction::Down] {
         ground.progress.step(&format!("latency, {direction:?}: without a tunnel"));

@@ -47,8 +47,15 @@ pub fn run(args: &PathArgs) -> Result<bool, Failure> {
         latency::print(&latency);
     } else {
         for workers in &args.workers {
-            for on in args.offloads.settings() {
-                rows.extend(measure(&ground, usize::from(*workers), *on, &scenarios, args.seconds)?);
+            for super_packets in args.offloads.settings() {
+                for flow_queue in args.flow_queue.settings() {
+                    let set = Set {
+                        workers: usize::from(*workers),
+                        super_packets: *super_packets,
+                        flow_queue: *flow_queue,
+                    };
+                    rows.extend(measure(&ground, set, &scenarios, args.seconds)?);
+                }
             }
         }
         print_table("path", &Row::COLUMNS, rows.iter().map(Row::cells));
@@ -65,25 +72,33 @@ pub fn run(args: &PathArgs) -> Result<bool, Failure> {
     Ok(clean)
 }
 
+/// How a gateway is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Set {
+    /// Its workers.
+    pub workers: usize,
+    /// Whether the inner devices carry super-packets.
+    pub super_packets: bool,
+    /// Whether downlink packets wait in flow queues.
+    pub flow_queue: bool,
+}
+
 /// Runs `scenarios` against one gateway.
 ///
 /// # Errors
 /// See [`Bed::start`] and [`measure_one`].
-pub fn measure(
-    ground: &Ground,
-    workers: usize,
-    super_packets: bool,
-    scenarios: &[Scenario],
-    seconds: f64,
-) -> Result<Vec<Row>, Failure> {
-    let bed = Bed::start(ground, Cores::choose(workers)?)?;
+pub fn measure(ground: &Ground, set: Set, scenarios: &[Scenario], seconds: f64) -> Result<Vec<Row>, Failure> {
+    let Set { workers, super_packets, flow_queue } = set;
+    let bed = Bed::start(ground, Cores::choose(workers)?, flow_queue)?;
     bed.set_super_packets(super_packets)?;
     let mut rows = Vec::new();
     for scenario in scenarios {
         let devices = if super_packets { "super-packets" } else { "single packets" };
-        ground.progress.step(&format!("{}, {workers} worker(s), {devices}", scenario.name()));
+        let queues = if flow_queue { "" } else { ", no flow queues" };
+        ground.progress.step(&format!("{}, {workers} worker(s), {devices}{queues}", scenario.name()));
         let mut row = measure_one(&bed, scenario, seconds)?;
         row.super_packets = super_packets;
+        row.flow_queue = flow_queue;
         rows.push(row);
     }
     Ok(rows)

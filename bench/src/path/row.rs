@@ -16,6 +16,8 @@ pub struct Row {
     pub workers: usize,
     /// Whether the inner devices carried super-packets.
     pub super_packets: bool,
+    /// Whether downlink packets waited in flow queues.
+    pub flow_queue: bool,
     /// Bits per second by the clock on the wall.
     pub bits_per_s: Option<f64>,
     /// Bits per CPU second of the gateway (utime + stime): what one core carries.
@@ -42,15 +44,18 @@ pub struct Row {
     pub gateway_busy: Option<f64>,
     /// See `gateway_busy`.
     pub load_busy: Option<f64>,
+    /// Interrupts per second by which other cores called the gateway's; `None` where the kernel does not count them.
+    pub gateway_calls_per_s: Option<f64>,
     /// Cores the hypervisor kept.
     pub stolen: Option<f64>,
 }
 
 impl Row {
     /// Heads of [`Row::cells`], without the first.
-    pub const COLUMNS: [&'static str; 11] = [
+    pub const COLUMNS: [&'static str; 13] = [
         "workers",
         "offloads",
+        "queues",
         "Gbit/s",
         "Gbit/s per core",
         "with softirq",
@@ -59,6 +64,7 @@ impl Row {
         "lost/reord./dup./corr.",
         "gw drops",
         "load busy",
+        "calls/s",
         "stolen",
     ];
 
@@ -98,6 +104,9 @@ impl Row {
         let busy = |core: usize| usage.busy.get(core).copied();
         self.gateway_busy = cores.gateway.iter().map(|core| busy(*core)).sum();
         self.load_busy = busy(cores.load);
+        let calls: Option<Vec<f64>> =
+            cores.gateway.iter().map(|core| usage.calls.get(*core).copied()).collect();
+        self.gateway_calls_per_s = calls.map(|calls| calls.iter().sum());
         self.stolen = Some(usage.stolen);
     }
 
@@ -110,12 +119,14 @@ impl Row {
     /// Returns the cells of the table.
     pub fn cells(&self) -> Vec<String> {
         let count = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+        let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
         let giga = |value: Option<f64>| figure(value.map(|bits| bits / 1e9), 2);
         let kilo = |value: Option<f64>| figure(value.map(|packets| packets / 1e3), 0);
         vec![
             self.scenario.clone(),
             self.workers.to_string(),
-            if self.super_packets { "on" } else { "off" }.to_owned(),
+            switch(self.super_packets),
+            switch(self.flow_queue),
             giga(self.bits_per_s),
             giga(self.bits_per_cpu_s),
             giga(self.bits_per_core_s),
@@ -124,6 +135,7 @@ impl Row {
             [self.lost, self.reordered, self.duplicated, self.corrupted].map(count).join("/"),
             count(self.gateway_drops),
             figure(self.load_busy, 2),
+            figure(self.gateway_calls_per_s, 0),
             figure(self.stolen, 2),
         ]
     }

@@ -87,7 +87,7 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
     let snapshot = Snapshot::take();
     let cores = Cores::choose(1)?;
     let (mut limits, beside) = stages(&ground, &cores, Duration::from_secs_f64(args.seconds))?;
-    let bed = Bed::start(&ground, cores)?;
+    let bed = Bed::start(&ground, cores, true)?;
     bed.set_super_packets(true)?;
     for limit in &mut limits {
         let direction = if limit.direction == "up" { Direction::Up } else { Direction::Down };

@@ -32,6 +32,8 @@ pub struct Setup<'a> {
     pub ike: &'a str,
     /// ESP proposals.
     pub esp: &'a [&'a str],
+    /// Whether downlink packets wait in flow queues.
+    pub flow_queue: bool,
 }
 
 /// A running gateway.
@@ -246,6 +248,7 @@ tcp = ["0.0.0.0:4500"]
 udp = []
 [inner]
 device = "{INNER_DEVICE}"
+flow_queue = {flow_queue}
 [[pool]]
 name = "default"
 prefixes = ["{POOL}"]
@@ -265,6 +268,7 @@ transports = ["tcp"]
         cores = setup.cores,
         ike = setup.ike,
         esp = setup.esp,
+        flow_queue = setup.flow_queue,
     );
     fs::write(directory.join("swugate.toml"), config)?;
     let mut secrets = fs::OpenOptions::new()

@@ -69,7 +69,7 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     if args.no_offload {
         topology.take_offloads_off()?;
     }
-    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp] };
+    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp], flow_queue: true };
     let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;

@@ -26,6 +26,10 @@ pub const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 
 pub(super) const INNER_DEVICE: &str = "swu0";
 /// Longest TCP segment on the link between UEs and gateway, in octets: what the kernel's examples of BIG TCP use.
 const SEGMENT_MAX: u32 = 185_000;
+/// Packets from other cores that a core keeps until it comes to them, and where the host says how many. Its default of
+/// 1,000 is for network cards, which wait instead of dropping; a thousand UEs that speak at once are beyond it.
+const BACKLOG: u32 = 16_384;
+const BACKLOG_PATH: &str = "/proc/sys/net/core/netdev_max_backlog";
 /// Inner addresses.
 pub const POOL: &str = "10.64.0.0/16";
 
@@ -45,6 +49,8 @@ struct CleanupState {
     gateway: Option<i32>,
     namespaces: Vec<String>,
     directory: Option<std::path::PathBuf>,
+    /// What the host's backlog was.
+    backlog: Option<String>,
 }
 
 impl Cleanup {
@@ -60,6 +66,9 @@ impl Cleanup {
         if let Some(directory) = state.directory.take() {
             let _ = std::fs::remove_dir_all(directory);
         }
+        if let Some(backlog) = state.backlog.take() {
+            let _ = std::fs::write(BACKLOG_PATH, backlog);
+        }
     }
 
     pub(super) fn set_gateway(&self, pid: Option<i32>) {
@@ -68,6 +77,15 @@ impl Cleanup {
 
     pub(super) fn set_directory(&self, directory: &Path) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).directory = Some(directory.to_owned());
+    }
+
+    /// Lengthens the backlog of the host's cores until [`Cleanup::run`].
+    fn lengthen_backlog(&self) {
+        let Ok(backlog) = std::fs::read_to_string(BACKLOG_PATH) else { return };
+        let shorter = backlog.trim().parse::<u32>().is_ok_and(|packets| packets < BACKLOG);
+        if shorter && std::fs::write(BACKLOG_PATH, BACKLOG.to_string()).is_ok() {
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).backlog.get_or_insert(backlog);
+        }
     }
 
     fn add_namespace(&self, name: &str) {
@@ -174,6 +192,7 @@ impl Topology {
     pub fn create(cleanup: Arc<Cleanup>, gateway_cores: &[usize], load_core: usize) -> Result<Self, Failure> {
         remove_leftovers();
         let guard = CleanupOnError(&cleanup);
+        cleanup.lengthen_backlog();
         let ue = Namespace::create("ue", &cleanup)?;
         let gateway = Namespace::create("gw", &cleanup)?;
         let core = Namespace::create("core", &cleanup)?;

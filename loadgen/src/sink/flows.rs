@@ -23,7 +23,7 @@ const RUNS_MAX: usize = 16;
 const REPLIES_MAX: usize = 65_536;
 /// How long acknowledgements of the uplink gather. Each that leaves alone interrupts a core of the gateway, which would
 /// be measured as the gateway's work; together they do so once.
-const ACK_DELAY_NS: u64 = 500_000;
+const ACK_DELAY_NS: u64 = 200_000;
 
 /// One UE in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

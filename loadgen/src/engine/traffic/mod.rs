@@ -143,9 +143,12 @@ pub async fn run(
     let begun_ns = clock::monotonic_ns();
     pass(&flows, plan, churn.as_mut(), progress).await;
     let span_s = (clock::monotonic_ns() - begun_ns) as f64 / 1e9;
-    let mut outcome = TrafficOutcome { unopened: unopened as u64, ..meter.stop() };
     if plan.far.is_some() {
         ask_until(&flows, GRACE, UeFlow::is_settled, UeFlow::ask_report).await;
+    }
+    // What was still on the way has cost something as well, and counts as received.
+    let mut outcome = TrafficOutcome { unopened: unopened as u64, ..meter.stop() };
+    if plan.far.is_some() {
         ask_until(&flows, ANSWER_TIMEOUT, UeFlow::is_reported, UeFlow::ask_report).await;
     }
     outcome.churn = churn.map(|churn| churn.outcome(fleet));
