@@ -148,6 +148,11 @@ limits! {
     send_queue_octets: u32 = 262_144, 65_536..=16_777_216, "octets";
     /// Octets of all send blocks of one worker. Memory: this per worker.
     send_memory_octets: u64 = 268_435_456, 4_194_304..=68_719_476_736, "octets";
+    /// Sends of so many octets or more leave without a copy (SEND_ZC), smaller ones by copy; 0: all by copy. Costs what
+    /// is in flight: such a block is lent, and counts towards `send_memory_octets`, until the peer has acknowledged it.
+    /// For network cards that gather; between namespaces and virtual machines the kernel mostly copies after all,
+    /// which `stats` counts as `zero_copy_copied`.
+    zero_copy_send_octets: u64 = 0, 0..=262_144, "octets, 0 for never";
     /// Octets of inner packets of one UE that wait to be encrypted (`[inner] flow_queue`), by the buffers
     /// they lie in; beyond it the oldest of its fattest flow are dropped. Memory: this for each UE whose
     /// connection is slower than its traffic, within `flow_memory_octets`.

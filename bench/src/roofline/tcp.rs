@@ -100,6 +100,7 @@ fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, 
         datagram_memory: 0,
         device: device.into(),
         wake: Wake::new()?,
+        zero_copy: None,
     })?;
     let (mut total, mut cpu_before) = (0, thread_cpu_s());
     let (mut opened, mut ended) = (0, 0);

@@ -295,6 +295,12 @@ pub struct WorkerStats {
     /// ESP datagrams passed to the worker their SPI names.
     #[serde(default)]
     pub udp_strays: u64,
+    /// Sends without a copy that are over, and those of them that the kernel copied after all.
+    #[serde(default)]
+    pub zero_copy_sends: u64,
+    /// See `zero_copy_sends`.
+    #[serde(default)]
+    pub zero_copy_copied: u64,
     /// CPU time of its thread.
     pub cpu_s: f64,
 }

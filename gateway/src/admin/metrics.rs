@@ -102,6 +102,15 @@ impl Collector for Snapshot {
         let marked = stats.workers.iter().map(|worker| worker.ecn_marked).sum();
         out.counter("ecn_marked", "Downlink packets marked with congestion, not dropped", None, marked)?;
         udp(&mut out, &stats.workers)?;
+        let sends = stats.workers.iter().map(|worker| worker.zero_copy_sends).sum();
+        out.counter("zero_copy_sends", "Sends without a copy", None, sends)?;
+        let copied = stats.workers.iter().map(|worker| worker.zero_copy_copied).sum();
+        out.counter(
+            "zero_copy_copied",
+            "Sends without a copy that the kernel copied after all",
+            None,
+            copied,
+        )?;
         out.counter("control_ike_messages", "IKE messages handled", None, stats.control.ike_messages)?;
         let help = "Most messages found waiting in one worker's queue to the control thread";
         out.count("control_queue_depth_max", help, stats.control.queue_depth_max)?;

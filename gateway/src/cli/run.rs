@@ -256,6 +256,7 @@ fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
         flow_memory: octets(limits.flow_memory_octets),
         receive_memory: octets(limits.receive_memory_octets),
         udp_receive_memory: octets(limits.udp_receive_memory_octets),
+        zero_copy: usize::try_from(limits.zero_copy_send_octets).ok().filter(|&octets| octets > 0),
         unfinished: octets(limits.unfinished_octets),
         early: octets(limits.early_octets),
     }

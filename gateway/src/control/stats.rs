@@ -84,6 +84,8 @@ fn add_worker(stats: &mut Stats, id: u8, worker: &WorkerCounters) {
         udp_received: worker.udp_received.get(),
         udp_sent: worker.udp_sent.get(),
         udp_strays: worker.udp_strays.get(),
+        zero_copy_sends: worker.zero_copy_sends.get(),
+        zero_copy_copied: worker.zero_copy_copied.get(),
         cpu_s: worker.cpu_ns.get() as f64 / 1e9,
     };
     stats.connections += row.connections;

@@ -302,6 +302,10 @@ pub struct WorkerCounters {
     pub receive_starved: Counter,
     /// Turns that found completions kept back by the kernel because their queue was full: late, never lost.
     pub ring_overflows: Counter,
+    /// Sends without a copy that are over.
+    pub zero_copy_sends: Counter,
+    /// Those of them that the kernel copied after all.
+    pub zero_copy_copied: Counter,
     /// Connections handed to another worker.
     pub handed_over: Counter,
     /// UDP paths that sessions live on now.

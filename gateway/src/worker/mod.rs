@@ -118,6 +118,8 @@ pub struct WorkerLimits {
     pub receive_memory: usize,
     /// Octets of its receive buffers for UDP, if it has UDP sockets.
     pub udp_receive_memory: usize,
+    /// Octets of a send from which on the kernel does not copy them; `None`: it always does.
+    pub zero_copy: Option<usize>,
     /// Octets of unfinished frames on connections without a session, beyond 4 KB of each.
     pub unfinished: usize,
     /// Octets of ESP that wait for a Child SA on offer.
@@ -281,6 +283,7 @@ impl Worker {
             datagram_memory: limits.udp_receive_memory,
             device: params.device.as_fd().try_clone_to_owned()?,
             wake: params.inbox_wake,
+            zero_copy: limits.zero_copy,
         })?;
         let capacity = limits.connections.min(ring.connections_max());
         if capacity < limits.connections {
@@ -384,7 +387,8 @@ impl Worker {
             Completion::Datagrams { socket, outcome, armed } => self.on_datagrams(socket, outcome, armed),
             Completion::Writable { socket } => self.on_writable(socket),
             Completion::DeviceReadable => self.device_ready = true,
-            Completion::Sent { slot, block, ok } => self.on_sent(slot, block, ok),
+            Completion::Sent { slot, sent, ok, block } => self.on_sent(slot, sent, ok, block),
+            Completion::BlockFree { block } => self.blocks.give_back(block),
             Completion::Woken => self.on_woken(),
             Completion::Accepted { socket, .. } => self.on_accepted(socket),
             Completion::AcceptStopped { listener } => self.accept_stopped.push(listener),
@@ -425,6 +429,9 @@ impl Worker {
             self.ring.arm_accept(listener);
         }
         self.counters.ring_overflows.set(self.ring.overflows());
+        let zero_copy = self.ring.zero_copy_usage();
+        self.counters.zero_copy_sends.set(zero_copy.sends);
+        self.counters.zero_copy_copied.set(zero_copy.copied);
         self.counters.cpu_ns.set(thread::cpu_time().as_nanos() as u64);
     }
 

@@ -12,6 +12,7 @@ use super::sad::Child;
 use super::sealing::Sealing;
 use super::udp::flows::is_flow;
 use crate::io::block::{Block, BlockPool};
+use crate::io::ring::SentBlock;
 use crate::types::{ConnId, SessionId};
 
 /// Packets of an SA after which the control thread is told that its sequence numbers run out (RFC 4303
@@ -237,12 +238,14 @@ impl Worker {
     }
 
     /// A block was sent, or its connection broke.
-    pub(super) fn on_sent(&mut self, slot: u32, block: Block, ok: bool) {
+    pub(super) fn on_sent(&mut self, slot: u32, sent: SentBlock, ok: bool, block: Option<Block>) {
+        let SentBlock { octets, frames } = sent;
         if !ok {
-            self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
+            self.counters.dropped_many(DropReason::NoConnection, u64::from(frames));
         }
-        let octets = block.bytes().len();
-        self.blocks.give_back(block);
+        if let Some(block) = block {
+            self.blocks.give_back(block);
+        }
         let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.sending = false;
         conn.queue.in_flight = 0;

@@ -60,6 +60,7 @@ pub fn limits() -> WorkerLimits {
         udp_ike_unanswered: 64,
         send_queue_octets: 256 * 1024,
         send_memory: 4 << 20,
+        zero_copy: None,
         flow_queue_octets: 1 << 20,
         flow_memory: 4 << 20,
         receive_memory: 8 << 20,

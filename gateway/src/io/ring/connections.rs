@@ -10,7 +10,7 @@ use io_uring::{opcode, types};
 
 use super::lane::{Lane, LaneParams};
 use super::token::{Kind, Token};
-use super::{Completion, Received, Ring, Slot, Socket, own};
+use super::{Completion, Received, Ring, SentBlock, Slot, Socket, own};
 use crate::io::block::Block;
 use crate::io::recv_pool::Incoming;
 use crate::io::sockets;
@@ -57,7 +57,8 @@ impl Ring {
             self.submit_send(slot, block, sent);
             return Completion::Nothing;
         }
-        Completion::Sent { slot, ok: result > 0 && whole, block }
+        let sent = SentBlock { octets: block.bytes().len(), frames: block.frames() };
+        Completion::Sent { slot, sent, ok: result > 0 && whole, block: Some(block) }
     }
 
     /// Accepts at `listener` until told otherwise.
@@ -97,7 +98,7 @@ impl Ring {
         if self.slots.len() <= slot as usize {
             self.slots.resize_with(slot as usize + 1, Slot::default);
         }
-        self.slots[slot as usize] = Slot { socket: Some(socket), sending: None, stopping: false, generation };
+        self.slots[slot as usize] = Slot { socket: Some(socket), generation, ..Slot::default() };
         Ok(())
     }
 
@@ -118,7 +119,7 @@ impl Ring {
     pub fn close(&mut self, slot: u32) {
         let (lane, index) = self.place(slot);
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
-        debug_assert!(entry.sending.is_none(), "one send may still use the slot");
+        debug_assert!(entry.sending.is_none() && entry.lent.is_none(), "one send may still use the slot");
         if let (Some(Socket::Direct), Some(lane)) = (entry.socket.take(), self.lanes.get(lane)) {
             // Fails only for an index outside the table, and `open` was given this one.
             let _ = lane.submitter().register_files_update(index, &[-1]);
@@ -154,7 +155,8 @@ impl Ring {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         entry.stopping = true;
         let generation = entry.generation;
-        let cancel = opcode::AsyncCancel::new(Token::new(Kind::Send, generation, slot).0).build();
+        let send = entry.lent.map_or((Kind::Send, slot), |id| (Kind::SendLent, id));
+        let cancel = opcode::AsyncCancel::new(Token::new(send.0, generation, send.1).0).build();
         self.push_on(lane, cancel, Token::new(Kind::Stop, generation, slot));
     }
 
@@ -221,7 +223,11 @@ impl Ring {
 
     /// Sends `block` whole on the slot; one send at a time.
     pub fn send(&mut self, slot: u32, block: Block) {
-        self.submit_send(slot, block, 0);
+        if self.zero_copy.takes(block.bytes().len()) {
+            self.send_lent(slot, block);
+        } else {
+            self.submit_send(slot, block, 0);
+        }
     }
 
     fn submit_send(&mut self, slot: u32, block: Block, sent: usize) {
@@ -276,6 +282,11 @@ impl Ring {
     }
 
     fn push_on_slot(&mut self, slot: u32, kind: Kind, build: impl FnOnce(Target) -> Entry) {
+        let Some(entry) = self.slots.get(slot as usize) else { return };
+        self.push_on_slot_as(slot, Token::new(kind, entry.generation, slot), build);
+    }
+
+    pub(super) fn push_on_slot_as(&mut self, slot: u32, token: Token, build: impl FnOnce(Target) -> Entry) {
         let (lane, index) = self.place(slot);
         let Some(entry) = self.slots.get(slot as usize) else { return };
         let target = match &entry.socket {
@@ -283,13 +294,12 @@ impl Ring {
             Some(Socket::Plain(fd)) => Target::Plain(types::Fd(fd.as_raw_fd())),
             None => return,
         };
-        let token = Token::new(kind, entry.generation, slot);
         self.push_on(lane, build(target), token);
     }
 }
 
 /// A descriptor in either form.
-enum Target {
+pub(super) enum Target {
     Direct(types::Fixed),
     Plain(types::Fd),
 }

@@ -11,6 +11,7 @@ mod datagrams;
 mod device;
 mod lane;
 mod token;
+mod zero_copy;
 
 use std::io;
 use std::net::TcpListener;
@@ -28,6 +29,8 @@ use datagrams::Datagrams;
 pub use lane::Sleep;
 use lane::{Lane, LaneParams};
 use token::{Kind, Token};
+pub use zero_copy::Usage as ZeroCopyUsage;
+use zero_copy::ZeroCopy;
 
 /// Submission queue entries of the first lane, as workers want it, and of each further one. Queues count towards
 /// RLIMIT_MEMLOCK.
@@ -85,10 +88,17 @@ pub enum Completion {
     Sent {
         /// The connection's slot.
         slot: u32,
-        /// The block, to be used again.
-        block: Block,
+        /// What it held.
+        sent: SentBlock,
         /// Whether it was sent.
         ok: bool,
+        /// The block, to be used again; `None` when [`Completion::BlockFree`] brings it.
+        block: Option<Block>,
+    },
+    /// A block that was sent without a copy may be used again.
+    BlockFree {
+        /// The block.
+        block: Block,
     },
     /// Something arrived at a UDP socket.
     Datagrams {
@@ -124,6 +134,15 @@ pub enum Completion {
     Nothing,
 }
 
+/// What a block held that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct SentBlock {
+    /// Octets.
+    pub octets: usize,
+    /// Frames.
+    pub frames: u32,
+}
+
 /// The socket behind a slot.
 #[derive(Debug)]
 enum Socket {
@@ -136,6 +155,8 @@ struct Slot {
     socket: Option<Socket>,
     /// The block in flight and how much of it has been sent.
     sending: Option<(Block, usize)>,
+    /// The send without a copy that the socket has not taken yet.
+    lent: Option<u32>,
     /// Nothing is begun on it any more.
     stopping: bool,
     generation: u32,
@@ -160,6 +181,7 @@ pub struct Ring {
     device: OwnedFd,
     wake: Wake,
     direct: bool,
+    zero_copy: ZeroCopy,
 }
 
 /// What a ring is built over.
@@ -181,6 +203,8 @@ pub struct RingParams {
     pub device: OwnedFd,
     /// The inbox's eventfd.
     pub wake: Wake,
+    /// Octets of a send from which on the kernel does not copy them; `None`: it always does.
+    pub zero_copy: Option<usize>,
 }
 
 impl Ring {
@@ -222,6 +246,7 @@ impl Ring {
             device: params.device,
             wake: params.wake,
             direct,
+            zero_copy: ZeroCopy::new(params.zero_copy),
         };
         for listener in 0..ring.listeners.len() {
             ring.arm_accept(listener);
@@ -286,6 +311,7 @@ impl Ring {
                 armed: more,
             },
             Kind::Writable => Completion::Writable { socket: index as usize },
+            Kind::SendLent => self.on_lent(index, result, flags),
             Kind::Device => self.on_device(result, more),
             Kind::Wake => {
                 self.wake.clear();
@@ -341,6 +367,7 @@ impl Drop for Ring {
         for slot in &mut self.slots {
             std::mem::forget(slot.sending.take());
         }
+        self.zero_copy.leak();
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) enum Kind {
     Accept,
     Receive,
     Send,
+    SendLent,
     Device,
     Wake,
     Install,
@@ -25,10 +26,11 @@ impl Token {
     }
 
     pub fn kind(self) -> Kind {
-        const KINDS: [Kind; 10] = [
+        const KINDS: [Kind; 11] = [
             Kind::Accept,
             Kind::Receive,
             Kind::Send,
+            Kind::SendLent,
             Kind::Device,
             Kind::Wake,
             Kind::Install,
