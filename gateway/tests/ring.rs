@@ -38,6 +38,7 @@ fn ring() -> (Ring, Vec<UnixStream>, UnixDatagram) {
         listeners: Vec::new(),
         device: device.into(),
         wake: Wake::new().expect("an eventfd"),
+        zero_copy: None,
     };
     let mut ring = Ring::new(params).expect("a ring");
     let open = |slot| {
@@ -91,9 +92,9 @@ fn what_overflows_the_completion_queue_is_late_and_not_lost() {
                     other => panic!("slot {slot}: {other:?}"),
                 }
             }
-            Some(Completion::Sent { slot, block, ok }) => {
+            Some(Completion::Sent { slot, block, ok, .. }) => {
                 assert!(ok, "slot {slot}");
-                pool.give_back(block);
+                block.into_iter().for_each(|block| pool.give_back(block));
                 sent += 1;
             }
             Some(Completion::DeviceReadable) => device = true,

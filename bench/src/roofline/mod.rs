@@ -23,6 +23,7 @@ use loadgen::demo::topology::Topology;
 use loadgen::engine::traffic::Direction;
 use loadgen::error::Failure;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Packets of one super-packet: as many as fit into 64 KiB.
@@ -32,7 +33,7 @@ const SEGMENTS: usize = 46;
 #[derive(Clone, Debug, Serialize)]
 pub struct Stage {
     /// What it does.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Thread CPU nanoseconds per packet of 1400 octets.
     pub ns_per_packet: f64,
 }
@@ -126,7 +127,7 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
     let field = Field { topology: &topology, cores, span };
     let step = |text: &str| ground.progress.step(&format!("stage: {text}"));
     let per_packet = |name, seconds_per_octet: f64, octets: usize| Stage {
-        name,
+        name: Cow::Borrowed(name),
         ns_per_packet: seconds_per_octet * octets as f64 * 1e9,
     };
     let frame_len = crypto::frame_len(GCM, PACKET_LEN);
@@ -140,7 +141,7 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
     let checksum = field.on_gateway(|| Ok(crypto::checksum(span)))?;
     step("the inner device");
     let device = tun::measure(&field)?;
-    let stage = |name, ns_per_packet| Stage { name, ns_per_packet };
+    let stage = |name, ns_per_packet| Stage { name: Cow::Borrowed(name), ns_per_packet };
     let up = vec![
         sink,
         stage("open, AES-128-GCM", open),
@@ -153,13 +154,32 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
         stage("seal, AES-128-GCM", seal),
         source,
     ];
-    let beside = vec![
+    step("sends with and without a copy");
+    let mut beside = sends(&field)?;
+    beside.extend([
         stage("write single packets", device.write_single),
         stage("read single packets", device.read_single),
         stage("open, AES-CBC-256 + HMAC-SHA2-256, one at a time", open_cbc),
         stage("seal, AES-CBC-256 + HMAC-SHA2-256, one at a time", seal_cbc),
-    ];
+    ]);
     Ok((vec![Limit::new("up", up), Limit::new("down", down)], beside))
+}
+
+/// What the ring's sends cost by size, copied and not.
+fn sends(field: &Field<'_>) -> Result<Vec<Stage>, Failure> {
+    let frame_len = crypto::frame_len(GCM, PACKET_LEN) as f64;
+    let mut stages = Vec::new();
+    for octets in [4 << 10, 16 << 10, 64 << 10, 256 << 10] {
+        for zero_copy in [false, true] {
+            let (cost, copied) = tcp::ring_source(field, octets, zero_copy)?;
+            let how = if zero_copy { "without a copy" } else { "by copy" };
+            let after_all = copied
+                .map_or_else(String::new, |share| format!(" ({:.0} % copied after all)", share * 100.0));
+            let name = format!("send {} KiB {how}{after_all}", octets >> 10);
+            stages.push(Stage { name: name.into(), ns_per_packet: cost * frame_len * 1e9 });
+        }
+    }
+    Ok(stages)
 }
 
 impl Limit {
@@ -184,10 +204,10 @@ impl Field<'_> {
 }
 
 fn print(report: &Report) {
-    let ns = |stage: &Stage| vec![stage.name.to_owned(), format!("{:.0}", stage.ns_per_packet)];
+    let ns = |stage: &Stage| vec![stage.name.to_string(), format!("{:.0}", stage.ns_per_packet)];
     for limit in &report.limits {
         let title = format!("{}, one core", limit.direction);
-        let sum = Stage { name: "sum", ns_per_packet: limit.ns_per_packet };
+        let sum = Stage { name: "sum".into(), ns_per_packet: limit.ns_per_packet };
         print_table(&title, &["ns per packet"], limit.stages.iter().chain([&sum]).map(ns));
         let paths = limit.paths.iter().map(|path| {
             let bits = path.row.bits_per_cpu_s;
@@ -215,7 +235,10 @@ mod tests {
     fn the_limit_is_the_inverse_of_the_sum() {
         let limit = Limit::new(
             "up",
-            vec![Stage { name: "a", ns_per_packet: 300.0 }, Stage { name: "b", ns_per_packet: 400.0 }],
+            vec![
+                Stage { name: "a".into(), ns_per_packet: 300.0 },
+                Stage { name: "b".into(), ns_per_packet: 400.0 },
+            ],
         );
         assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
     }

@@ -2,7 +2,8 @@
 
 use super::Field;
 use crate::machine::thread_cpu_s;
-use gateway::io::ring::{Completion, Received, Ring, RingParams, SUBMISSIONS, Sleep};
+use gateway::io::block::BlockPool;
+use gateway::io::ring::{Completion, Received, Ring, RingParams, SUBMISSIONS, Sleep, ZeroCopyUsage};
 use gateway::io::wake::Wake;
 use loadgen::demo::topology;
 use loadgen::error::Failure;
@@ -11,6 +12,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+/// Octets of blocks in flight, as many as a worker has by default.
+const SEND_MEMORY: usize = 256 << 20;
 /// Octets of one read or write at the load's end, and of one write at the gateway's.
 const CHUNK_LEN: usize = 256 << 10;
 /// Octets of receive buffers, as many as a worker has.
@@ -55,6 +58,75 @@ pub fn source(field: &Field<'_>) -> Result<f64, Failure> {
         Ok(())
     };
     least(|streams| transfer(field, streams, |listener| send(listener, streams), receive))
+}
+
+/// Thread CPU seconds per octet that the ring of the gateway's workers sends in blocks of `octets`, copied or not, and the
+/// share of the sends that were to be without a copy and that the kernel copied after all.
+pub fn ring_source(field: &Field<'_>, octets: usize, zero_copy: bool) -> Result<(f64, Option<f64>), Failure> {
+    let span = field.span;
+    let copied = std::sync::Mutex::new(None);
+    let receive = |mut stream: TcpStream| {
+        let mut chunk = vec![0; CHUNK_LEN];
+        while stream.read(&mut chunk)? > 0 {}
+        Ok(())
+    };
+    let send = |listener: TcpListener, streams: usize| {
+        let (total, cpu_s, usage) = send_on_ring(listener, streams, span, octets, zero_copy)?;
+        let share = (usage.sends > 0).then(|| usage.copied as f64 / usage.sends as f64);
+        *copied.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = share;
+        Ok((total, cpu_s))
+    };
+    let cost = transfer(field, STREAMS[1], |listener| send(listener, STREAMS[1]), receive)?;
+    Ok((cost, copied.into_inner().unwrap_or_default()))
+}
+
+fn send_on_ring(
+    listener: TcpListener,
+    streams: usize,
+    span: Duration,
+    octets: usize,
+    zero_copy: bool,
+) -> io::Result<(usize, f64, ZeroCopyUsage)> {
+    let (device, _silent) = UnixDatagram::pair()?;
+    let mut ring = Ring::new(RingParams {
+        submissions: SUBMISSIONS,
+        connections: streams as u32,
+        receive_memory: RECEIVE_MEMORY,
+        listeners: Vec::new(),
+        device: device.into(),
+        wake: Wake::new()?,
+        zero_copy: zero_copy.then_some(octets),
+    })?;
+    let mut pool = BlockPool::new(SEND_MEMORY);
+    let mut idle: Vec<u32> = Vec::new();
+    for (slot, stream) in (0..).zip(listener.incoming().take(streams)) {
+        ring.open(slot, 1, stream?.into())?;
+        idle.push(slot);
+    }
+    let (begun_at, cpu_before, mut total) = (Instant::now(), thread_cpu_s(), 0);
+    while begun_at.elapsed() < span {
+        while let Some(slot) = idle.pop() {
+            let Some(mut block) = pool.take(octets, octets) else {
+                idle.push(slot);
+                break;
+            };
+            block.commit(octets);
+            ring.send(slot, block);
+        }
+        ring.wait(Sleep::AtMost(Duration::from_millis(10)))?;
+        while let Some(completion) = ring.complete() {
+            match completion {
+                Completion::Sent { slot, sent, block, .. } => {
+                    total += sent.octets;
+                    idle.push(slot);
+                    block.into_iter().for_each(|block| pool.give_back(block));
+                }
+                Completion::BlockFree { block } => pool.give_back(block),
+                _ => {}
+            }
+        }
+    }
+    Ok((total, thread_cpu_s() - cpu_before, ring.zero_copy_usage()))
 }
 
 fn least(run: impl Fn(usize) -> Result<f64, Failure>) -> Result<f64, Failure> {

@@ -43,8 +43,18 @@ struct Lent {
     sent: usize,
     /// Notices that are to come.
     notices: u32,
-    /// The worker knows how the send went.
-    told: bool,
+    state: State,
+}
+
+/// How far a send without a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The socket has not taken all of it.
+    Sending,
+    /// It has, or the send failed, and the worker knows.
+    Told,
+    /// The socket knows no such sends; the block is sent by copy after the last notice.
+    Refused,
 }
 
 impl ZeroCopy {
@@ -89,7 +99,7 @@ impl Ring {
     }
 
     pub(super) fn send_lent(&mut self, slot: u32, block: Block) {
-        let id = self.zero_copy.insert(Lent { slot, block, sent: 0, notices: 0, told: false });
+        let id = self.zero_copy.insert(Lent { slot, block, sent: 0, notices: 0, state: State::Sending });
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             debug_assert!(entry.lent.is_none(), "one send in flight per connection");
             entry.lent = Some(id);
@@ -116,38 +126,70 @@ impl Ring {
     }
 
     pub(super) fn on_lent(&mut self, id: u32, result: i32, flags: u32) -> Completion {
-        let Some(lent) = self.zero_copy.get_mut(id) else { return Completion::Nothing };
         if cqueue::notif(flags) {
-            lent.notices = lent.notices.saturating_sub(1);
-            let over = lent.told && lent.notices == 0;
-            self.zero_copy.usage.sends += 1;
-            self.zero_copy.usage.copied += u64::from(result & COPIED != 0);
-            let block = if over { self.zero_copy.remove(id) } else { None };
-            return block.map_or(Completion::Nothing, |block| Completion::BlockFree { block });
+            return self.on_notice(id, result);
         }
+        let Some(lent) = self.zero_copy.get_mut(id) else { return Completion::Nothing };
         lent.notices += u32::from(cqueue::more(flags));
         lent.sent += usize::try_from(result).unwrap_or(0);
-        let (slot, octets) = (lent.slot, lent.block.bytes().len());
-        let whole = lent.sent == octets;
-        let (sent, notices) = (SentBlock { octets, frames: lent.block.frames() }, lent.notices);
-        let stopping = self.slots.get(slot as usize).is_none_or(|entry| entry.stopping);
-        if result > 0 && !whole && !stopping {
+        let stopping = self.slots.get(lent.slot as usize).is_none_or(|entry| entry.stopping);
+        if matches!(-result, libc::EOPNOTSUPP | libc::EINVAL) && !stopping {
+            // The kernel or the socket does not know it: from now on by copy.
+            lent.state = State::Refused;
+            self.zero_copy.threshold = None;
+            return self.settle(id);
+        }
+        if result > 0 && lent.sent < lent.block.bytes().len() && !stopping {
             self.submit_lent(id);
             return Completion::Nothing;
         }
-        lent.told = true;
+        self.tell(id, result > 0)
+    }
+
+    /// Nothing reads for one of the sends of a block any more.
+    fn on_notice(&mut self, id: u32, result: i32) -> Completion {
+        let Some(lent) = self.zero_copy.get_mut(id) else { return Completion::Nothing };
+        lent.notices = lent.notices.saturating_sub(1);
+        if lent.state != State::Refused {
+            self.zero_copy.usage.sends += 1;
+            self.zero_copy.usage.copied += u64::from(result & COPIED != 0);
+        }
+        self.settle(id)
+    }
+
+    /// Does what waited for the last notice.
+    fn settle(&mut self, id: u32) -> Completion {
+        let Some(lent) = self.zero_copy.get_mut(id).filter(|lent| lent.notices == 0) else {
+            return Completion::Nothing;
+        };
+        let (slot, state) = (lent.slot, lent.state);
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return Completion::Nothing };
+        match state {
+            State::Sending => Completion::Nothing,
+            State::Refused if entry.stopping => self.tell(id, false),
+            State::Refused => {
+                entry.lent = None;
+                if let Some(block) = self.zero_copy.remove(id) {
+                    self.send(slot, block);
+                }
+                Completion::Nothing
+            }
+            State::Told => {
+                self.zero_copy.remove(id).map_or(Completion::Nothing, |block| Completion::BlockFree { block })
+            }
+        }
+    }
+
+    /// The send is over as far as the connection is concerned.
+    fn tell(&mut self, id: u32, ok: bool) -> Completion {
+        let Some(lent) = self.zero_copy.get_mut(id) else { return Completion::Nothing };
+        lent.state = State::Told;
+        let (slot, octets) = (lent.slot, lent.block.bytes().len());
+        let (sent, ok) = (SentBlock { octets, frames: lent.block.frames() }, ok && lent.sent == octets);
+        let block = if lent.notices == 0 { self.zero_copy.remove(id) } else { None };
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             entry.lent = None;
         }
-        let block = if notices == 0 { self.zero_copy.remove(id) } else { None };
-        if matches!(-result, libc::EOPNOTSUPP | libc::EINVAL) && !stopping && notices == 0 {
-            // The kernel or the socket does not know it: from now on by copy.
-            self.zero_copy.threshold = None;
-            if let Some(block) = block {
-                self.send(slot, block);
-                return Completion::Nothing;
-            }
-        }
-        Completion::Sent { slot, sent, ok: result > 0 && whole, block }
+        Completion::Sent { slot, sent, ok, block }
     }
 }
