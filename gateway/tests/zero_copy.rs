@@ -34,6 +34,8 @@ impl Bench {
             connections: 4,
             receive_memory: 1 << 20,
             listeners: Vec::new(),
+            datagrams: Vec::new(),
+            datagram_memory: 0,
             device: device.into(),
             wake: Wake::new().expect("an eventfd"),
             zero_copy: Some(THRESHOLD),

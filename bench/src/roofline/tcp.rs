@@ -93,6 +93,8 @@ fn send_on_ring(
         connections: streams as u32,
         receive_memory: RECEIVE_MEMORY,
         listeners: Vec::new(),
+        datagrams: Vec::new(),
+        datagram_memory: 0,
         device: device.into(),
         wake: Wake::new()?,
         zero_copy: zero_copy.then_some(octets),
