@@ -1,14 +1,17 @@
-//! Key exchange: MODP groups 14 to 16 (RFC 3526), NIST curves 19 to 21 (RFC 5903), X25519 (RFC 8031).
+//! Key exchange: MODP groups 14 to 16 (RFC 3526), NIST curves 19 to 21 (RFC 5903), X25519 (RFC 8031);
+//! ML-KEM is in [`super::kem`].
 
 use aws_lc_rs::agreement::{self, Algorithm, UnparsedPublicKey};
+use aws_lc_rs::kem::DecapsulationKey;
 use codec_native::modp::{ModpError, ModpGroup, ModpSecret};
 use zeroize::Zeroizing;
 
+use super::kem;
 use super::secret::Secret;
 use crate::Random;
 use crate::ike::KeGroup;
 
-/// Groups that [`KeyExchange`] implements, strongest of their kind first.
+/// Diffie-Hellman groups that [`KeyExchange`] implements, strongest of their kind first.
 pub const SUPPORTED_GROUPS: [KeGroup; 7] = [
     KeGroup::CURVE25519,
     KeGroup::ECP_521,
@@ -52,6 +55,7 @@ pub struct KeyExchange {
 enum SecretHalf {
     Curve(&'static Algorithm, agreement::PrivateKey),
     Modp(ModpSecret),
+    Kem(DecapsulationKey),
 }
 
 impl KeyExchange {
@@ -60,10 +64,37 @@ impl KeyExchange {
     /// # Errors
     /// [`KeError::UnsupportedGroup`], or [`KeError::NoKey`] when the library fails.
     pub fn generate(group: KeGroup, random: &mut dyn Random) -> Result<Self, KeError> {
+        if let Some(algorithm) = kem::algorithm(group) {
+            let (secret, public) = kem::generate(algorithm)?;
+            return Ok(Self { group, secret: SecretHalf::Kem(secret), public });
+        }
         match modp_group(group) {
             Some(modp) => Self::generate_modp(group, modp, random),
             None => Self::generate_curve(group, random),
         }
+    }
+
+    /// The responder's part in one step: our public value or ciphertext, and the secret.
+    ///
+    /// # Errors
+    /// As [`Self::generate`] and [`Self::agree`]; [`KeError::BadPublic`] also for an encapsulation key that fails
+    /// the checks of FIPS 203 §7.2.
+    pub fn answer(
+        group: KeGroup,
+        peer: &[u8],
+        random: &mut dyn Random,
+    ) -> Result<(Vec<u8>, SharedSecret), KeError> {
+        if let Some(algorithm) = kem::algorithm(group) {
+            return kem::encapsulate(algorithm, peer);
+        }
+        let own = Self::generate(group, random)?;
+        let public = own.public.clone();
+        own.agree(peer).map(|shared| (public, shared))
+    }
+
+    /// Whether the responder of an exchange in `group` needs the initiator's value before it can send its own.
+    pub fn is_encapsulation(group: KeGroup) -> bool {
+        kem::algorithm(group).is_some()
     }
 
     /// The group.
@@ -85,6 +116,7 @@ impl KeyExchange {
     /// the curve (RFC 6989 §2), or an X25519 value that leads to all zeros (RFC 7748 §6.1).
     pub fn agree(self, peer: &[u8]) -> Result<SharedSecret, KeError> {
         match self.secret {
+            SecretHalf::Kem(secret) => kem::decapsulate(&secret, peer),
             SecretHalf::Modp(secret) => match secret.agree(peer) {
                 Ok(mut shared) => Ok(Secret::new(std::mem::take(&mut *shared))),
                 Err(ModpError::BadPublic) => Err(KeError::BadPublic),

@@ -65,9 +65,40 @@ impl IkeKeys {
         spi_i: IkeSpi,
         spi_r: IkeSpi,
     ) -> Self {
-        let seed = [shared.as_bytes(), nonces.initiator, nonces.responder];
+        Self::rekey_with(suite, old_prf, old_sk_d, nonces, (shared, &[]), spi_i, spi_r)
+    }
+
+    /// [`Self::rekey`] with the secrets of additional key exchanges behind that of the first:
+    /// SKEYSEED = prf(SK_d of the old, SK(0) | Ni | Nr | SK(1) | … | SK(n)).
+    ///
+    /// Source: RFC 9370 §2.2.4.
+    pub fn rekey_with(
+        suite: &IkeSuite,
+        old_prf: Prf,
+        old_sk_d: &Secret,
+        nonces: SaNonces<'_>,
+        (shared, additional): (&SharedSecret, &[SharedSecret]),
+        spi_i: IkeSpi,
+        spi_r: IkeSpi,
+    ) -> Self {
+        let mut seed = vec![shared.as_bytes(), nonces.initiator, nonces.responder];
+        seed.extend(additional.iter().map(Secret::as_bytes));
         let skeyseed = old_prf.compute(old_sk_d.as_bytes(), &seed);
         Self::expand(suite, &skeyseed, nonces, spi_i, spi_r)
+    }
+
+    /// Keys after an additional key exchange in IKE_INTERMEDIATE: SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr).
+    ///
+    /// Source: RFC 9370 §2.2.2.
+    pub fn update(
+        &self,
+        suite: &IkeSuite,
+        nonces: SaNonces<'_>,
+        shared: &SharedSecret,
+        spi_i: IkeSpi,
+        spi_r: IkeSpi,
+    ) -> Self {
+        Self::rekey(suite, suite.prf, &self.sk_d, nonces, shared, spi_i, spi_r)
     }
 
     /// Key of messages that the original initiator sends.

@@ -6,6 +6,7 @@
 mod algorithm;
 mod auth;
 mod dh;
+mod kem;
 mod keymat;
 mod prf;
 mod proposal;
@@ -15,12 +16,13 @@ mod signature;
 mod sk;
 
 pub use algorithm::Prf;
-pub use auth::{psk_auth, signed_octets, verify_psk_auth};
+pub use auth::{int_auth, psk_auth, signed_octets, verify_psk_auth};
 pub use dh::{KeError, KeyExchange, SUPPORTED_GROUPS, SharedSecret};
+pub use kem::SUPPORTED_KEMS;
 pub use keymat::{ChildKeymat, IkeKeys, SaNonces, child_keymat};
-pub use proposal::{EspProposal, IkeProposal, IkeSuite, ProposalError};
+pub use proposal::{ADDITIONAL_MAX, Additional, EspProposal, IkeProposal, IkeSuite, ProposalError};
 pub use secret::Secret;
-pub use select::{ChosenEsp, ChosenIke, GroupPolicy, select_esp, select_ike};
+pub use select::{ChosenEsp, ChosenIke, GroupPolicy, select_esp, select_ike, select_ike_plain};
 pub use signature::{
     AuthSignature, HashSet, KeyLoadError, PrivateKey, PublicKey, RsaScheme, SignatureError, SignaturePolicy,
 };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::algorithm::{Negotiable, Prf};
 use crate::esp::{EspCipher, EspInteg, EspSuite};
 use crate::ike::payload::Transform;
-use crate::ike::{EsnId, KeGroup};
+use crate::ike::{EsnId, KeGroup, TransformType};
 
 /// The algorithms of one IKE SA. Its `Display` is the proposal in strongSwan's keywords.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +19,38 @@ pub struct IkeSuite {
     pub prf: Prf,
     /// Key exchange group.
     pub group: KeGroup,
+}
+
+/// Additional key exchanges of one IKE SA (RFC 9370 §2.2.1).
+pub const ADDITIONAL_MAX: usize = 7;
+
+/// The methods of the additional key exchanges of one IKE SA by transform type, ADDKE1 first; NONE where there is
+/// none. Its `Display` follows a suite's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Additional(pub [KeGroup; ADDITIONAL_MAX]);
+
+impl Additional {
+    /// No additional key exchange.
+    pub const NONE: Self = Self([KeGroup::NONE; ADDITIONAL_MAX]);
+
+    /// The methods that are to be run, in their order.
+    pub fn methods(&self) -> impl Iterator<Item = KeGroup> + use<> {
+        self.0.into_iter().filter(|method| *method != KeGroup::NONE)
+    }
+}
+
+impl fmt::Display for Additional {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, method) in (1..).zip(self.0).filter(|(_, method)| *method != KeGroup::NONE) {
+            write!(f, "-ke{number}_{}", group_keyword(method))?;
+        }
+        Ok(())
+    }
+}
+
+/// The transform of additional key exchange `slot`, 0 to 6.
+pub(crate) fn additional_transform(slot: usize, method: KeGroup) -> Transform {
+    Transform::new(TransformType(TransformType::ADDKE1.0 + slot as u8), method.0)
 }
 
 /// Octets of the keys of one direction.
@@ -68,6 +100,7 @@ pub struct IkeProposal {
     integs: Vec<EspInteg>,
     prfs: Vec<Prf>,
     groups: Vec<KeGroup>,
+    additional: [Vec<KeGroup>; ADDITIONAL_MAX],
 }
 
 impl IkeProposal {
@@ -91,6 +124,20 @@ impl IkeProposal {
         &self.groups
     }
 
+    /// Methods of the additional key exchange `slot`, 0 to 6, in order of preference; NONE makes it optional, and
+    /// an empty list means that there is none.
+    pub fn additional(&self, slot: usize) -> &[KeGroup] {
+        self.additional.get(slot).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether the proposal allows these additional key exchanges.
+    pub fn allows_additional(&self, chosen: &Additional) -> bool {
+        self.additional
+            .iter()
+            .zip(chosen.0)
+            .all(|(list, method)| list.contains(&method) || (list.is_empty() && method == KeGroup::NONE))
+    }
+
     /// Whether the proposal allows `suite`.
     pub fn allows(&self, suite: &IkeSuite) -> bool {
         self.ciphers.contains(&suite.cipher)
@@ -99,12 +146,21 @@ impl IkeProposal {
             && self.groups.contains(&suite.group)
     }
 
-    /// All transforms, for an offer.
-    pub fn transforms(&self) -> Vec<Transform> {
+    /// All transforms but those of additional key exchanges, for an offer.
+    pub fn plain_transforms(&self) -> Vec<Transform> {
         let mut transforms = transforms(&self.ciphers);
         transforms.extend(self::transforms(&self.integs));
         transforms.extend(self::transforms(&self.prfs));
         transforms.extend(self::transforms(&self.groups));
+        transforms
+    }
+
+    /// All transforms, for an offer.
+    pub fn transforms(&self) -> Vec<Transform> {
+        let mut transforms = self.plain_transforms();
+        for (slot, list) in self.additional.iter().enumerate() {
+            transforms.extend(list.iter().map(|method| additional_transform(slot, *method)));
+        }
         transforms
     }
 }
@@ -191,10 +247,12 @@ pub enum ProposalError {
 }
 
 const CIPHER_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305";
-const GROUP_KEYWORDS_TEXT: &str = "modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519";
+const GROUP_KEYWORDS_TEXT: &str = "modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, \
+    mlkem512, mlkem768, mlkem1024";
 const IKE_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
     sha1, sha256, sha384, sha512, prfsha1, prfsha256, prfsha384, prfsha512, \
-    modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519";
+    modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, mlkem512, mlkem768, mlkem1024, \
+    ke1_… to ke7_… followed by one of these groups or none";
 const ESP_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
     sha1, sha256, sha384, sha512, \
     modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, esn, noesn";
@@ -205,10 +263,22 @@ enum Keyword {
     Integ(EspInteg),
     Prf(Prf),
     Group(KeGroup),
+    Additional(usize, KeGroup),
     Esn(EsnId),
 }
 
 fn keyword(word: &str) -> Option<Keyword> {
+    if let Some((number, method)) = word.strip_prefix("ke").and_then(|rest| rest.split_once('_')) {
+        let slot = number.parse::<usize>().ok()?.checked_sub(1).filter(|slot| *slot < ADDITIONAL_MAX)?;
+        let method = match method {
+            "none" => KeGroup::NONE,
+            _ => group(method)?,
+        };
+        return Some(Keyword::Additional(slot, method));
+    }
+    if let Some(group) = group(word) {
+        return Some(Keyword::Group(group));
+    }
     Some(match word {
         "aes128" => Keyword::Cipher(EspCipher::Aes128Cbc),
         "aes192" => Keyword::Cipher(EspCipher::Aes192Cbc),
@@ -224,15 +294,25 @@ fn keyword(word: &str) -> Option<Keyword> {
         "prfsha256" => Keyword::Prf(Prf::HmacSha2_256),
         "prfsha384" => Keyword::Prf(Prf::HmacSha2_384),
         "prfsha512" => Keyword::Prf(Prf::HmacSha2_512),
-        "modp2048" => Keyword::Group(KeGroup::MODP_2048),
-        "modp3072" => Keyword::Group(KeGroup::MODP_3072),
-        "modp4096" => Keyword::Group(KeGroup::MODP_4096),
-        "ecp256" => Keyword::Group(KeGroup::ECP_256),
-        "ecp384" => Keyword::Group(KeGroup::ECP_384),
-        "ecp521" => Keyword::Group(KeGroup::ECP_521),
-        "curve25519" | "x25519" => Keyword::Group(KeGroup::CURVE25519),
         "esn" => Keyword::Esn(EsnId::ESN),
         "noesn" => Keyword::Esn(EsnId::NO_ESN),
+        _ => return None,
+    })
+}
+
+/// A key exchange method by its keyword.
+fn group(word: &str) -> Option<KeGroup> {
+    Some(match word {
+        "modp2048" => KeGroup::MODP_2048,
+        "modp3072" => KeGroup::MODP_3072,
+        "modp4096" => KeGroup::MODP_4096,
+        "ecp256" => KeGroup::ECP_256,
+        "ecp384" => KeGroup::ECP_384,
+        "ecp521" => KeGroup::ECP_521,
+        "curve25519" | "x25519" => KeGroup::CURVE25519,
+        "mlkem512" => KeGroup::ML_KEM_512,
+        "mlkem768" => KeGroup::ML_KEM_768,
+        "mlkem1024" => KeGroup::ML_KEM_1024,
         _ => return None,
     })
 }
@@ -246,6 +326,9 @@ fn group_keyword(group: KeGroup) -> &'static str {
         KeGroup::ECP_384 => "ecp384",
         KeGroup::ECP_521 => "ecp521",
         KeGroup::CURVE25519 => "x25519",
+        KeGroup::ML_KEM_512 => "mlkem512",
+        KeGroup::ML_KEM_768 => "mlkem768",
+        KeGroup::ML_KEM_1024 => "mlkem1024",
         _ => "none",
     }
 }
@@ -257,6 +340,7 @@ struct Parsed {
     integs: Vec<EspInteg>,
     prfs: Vec<Prf>,
     groups: Vec<KeGroup>,
+    additional: [Vec<KeGroup>; ADDITIONAL_MAX],
     esn: Vec<EsnId>,
 }
 
@@ -273,6 +357,7 @@ impl Parsed {
                 Keyword::Integ(integ) => add(&mut parsed.integs, integ),
                 Keyword::Prf(prf) => add(&mut parsed.prfs, prf),
                 Keyword::Group(group) => add(&mut parsed.groups, group),
+                Keyword::Additional(slot, method) => add(&mut parsed.additional[slot], method),
                 Keyword::Esn(esn) => add(&mut parsed.esn, esn),
             };
             if !added {
@@ -311,7 +396,7 @@ impl FromStr for IkeProposal {
 
     fn from_str(text: &str) -> Result<Self, ProposalError> {
         let parsed = Parsed::parse(text, |keyword| !matches!(keyword, Keyword::Esn(_)), IKE_KEYWORDS_TEXT)?;
-        let Parsed { ciphers, integs, mut prfs, groups, .. } = parsed;
+        let Parsed { ciphers, integs, mut prfs, groups, additional, .. } = parsed;
         if prfs.is_empty() {
             prfs = integs.iter().map(|integ| Prf::of_integ(*integ)).collect();
         }
@@ -321,7 +406,7 @@ impl FromStr for IkeProposal {
         if groups.is_empty() {
             return Err(ProposalError::NoGroup);
         }
-        Ok(Self { ciphers, integs, prfs, groups })
+        Ok(Self { ciphers, integs, prfs, groups, additional })
     }
 }
 
@@ -329,7 +414,11 @@ impl FromStr for EspProposal {
     type Err = ProposalError;
 
     fn from_str(text: &str) -> Result<Self, ProposalError> {
-        let parsed = Parsed::parse(text, |keyword| !matches!(keyword, Keyword::Prf(_)), ESP_KEYWORDS_TEXT)?;
+        let parsed = Parsed::parse(
+            text,
+            |keyword| !matches!(keyword, Keyword::Prf(_) | Keyword::Additional(..)),
+            ESP_KEYWORDS_TEXT,
+        )?;
         let Parsed { ciphers, integs, groups, mut esn, .. } = parsed;
         if esn.is_empty() {
             esn = vec![EsnId::ESN, EsnId::NO_ESN];
@@ -378,6 +467,25 @@ mod tests {
         assert!(ike("").starts_with("\"\""));
         let esp = |text: &str| text.parse::<EspProposal>().expect_err("invalid").to_string();
         assert!(esp("aes128gcm16-prfsha256").starts_with("\"prfsha256\" is not allowed"));
+    }
+
+    #[test]
+    fn r9370_2_2_1_additional_key_exchanges_have_their_places() {
+        let text = "aes256gcm16-prfsha384-x25519-ke1_mlkem768-ke1_mlkem1024-ke3_none-ke3_ecp384";
+        let proposal: IkeProposal = text.parse().expect("valid keywords");
+        assert_eq!(proposal.additional(0), [KeGroup::ML_KEM_768, KeGroup::ML_KEM_1024]);
+        assert_eq!(proposal.additional(1), []);
+        assert_eq!(proposal.additional(2), [KeGroup::NONE, KeGroup::ECP_384]);
+        let mut chosen = Additional::NONE;
+        assert!(!proposal.allows_additional(&chosen));
+        chosen.0[0] = KeGroup::ML_KEM_768;
+        assert!(proposal.allows_additional(&chosen));
+        assert_eq!(chosen.to_string(), "-ke1_mlkem768");
+        for bad in ["ke0_mlkem768", "ke8_mlkem768", "ke1_", "ke_mlkem768", "ke1_modp1024"] {
+            let text = format!("aes256gcm16-prfsha384-x25519-{bad}");
+            assert!(text.parse::<IkeProposal>().is_err(), "{bad}");
+        }
+        assert!("aes256gcm16-ke1_mlkem768".parse::<EspProposal>().is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! ([`SaView::is_answer`]).
 
 use super::algorithm::{Negotiable, Prf};
-use super::proposal::{EspProposal, IkeProposal, IkeSuite};
+use super::proposal::{ADDITIONAL_MAX, Additional, EspProposal, IkeProposal, IkeSuite, additional_transform};
 use crate::esp::{EspCipher, EspInteg, EspSpi, EspSuite};
 use crate::ike::payload::{Proposal, ProposalView, SaView, Transform};
 use crate::ike::{EsnId, IkeSpi, IntegId, KeGroup, ProtocolId, TransformType};
@@ -24,6 +24,8 @@ pub struct ChosenIke {
     pub suite: IkeSuite,
     /// Index of the configured proposal that allowed them.
     pub configured: usize,
+    /// Additional key exchanges to be run.
+    pub additional: Additional,
     /// The peer's SPI: there in a rekey only.
     pub peer_spi: Option<IkeSpi>,
     answer: Vec<Transform>,
@@ -89,16 +91,25 @@ pub enum GroupPolicy<'a> {
 /// not `ke`, the answer is INVALID_KE_PAYLOAD with that group (RFC 7296 §1.3); `None` is
 /// NO_PROPOSAL_CHOSEN.
 pub fn select_ike(configured: &[IkeProposal], offered: &SaView<'_>, ke: KeGroup) -> Option<ChosenIke> {
-    configured
-        .iter()
-        .enumerate()
-        .find_map(|(at, ours)| offered.proposals().find_map(|theirs| match_ike(at, ours, Offer(theirs), ke)))
+    let choose = |at, ours| offered.proposals().find_map(|theirs| match_ike(at, ours, Offer(theirs), ke));
+    configured.iter().enumerate().find_map(|(at, ours)| choose(at, ours))
+}
+
+/// [`select_ike`] where additional key exchanges cannot be run, because the peer does not announce what they need:
+/// proposals that want them are passed over (RFC 9370 §2.2.1).
+pub fn select_ike_plain(configured: &[IkeProposal], offered: &SaView<'_>, ke: KeGroup) -> Option<ChosenIke> {
+    let choose = |at, ours| {
+        let mut chosen = offered.proposals().filter_map(|theirs| match_ike(at, ours, Offer(theirs), ke));
+        chosen.find(|chosen| chosen.additional == Additional::NONE)
+    };
+    configured.iter().enumerate().find_map(|(at, ours)| choose(at, ours))
 }
 
 fn match_ike(at: usize, ours: &IkeProposal, theirs: Offer<'_>, ke: KeGroup) -> Option<ChosenIke> {
     const KINDS: [TransformType; 4] =
         [TransformType::ENCR, TransformType::PRF, TransformType::INTEG, TransformType::KE];
-    if theirs.0.protocol != ProtocolId::IKE || !theirs.has_only(&KINDS) {
+    let known = |kind: TransformType| KINDS.contains(&kind) || is_additional(kind);
+    if theirs.0.protocol != ProtocolId::IKE || !theirs.0.transforms().all(|transform| known(transform.kind)) {
         return None;
     }
     let peer_spi = match theirs.0.spi {
@@ -112,7 +123,13 @@ fn match_ike(at: usize, ours: &IkeProposal, theirs: Offer<'_>, ke: KeGroup) -> O
     let suite = IkeSuite { cipher, integ, prf, group };
     let mut answer = suite.transforms();
     theirs.echo_integ_none(cipher, &mut answer);
-    Some(ChosenIke { number: theirs.0.number, suite, configured: at, peer_spi, answer })
+    let additional = theirs.additional(ours, group, &mut answer)?;
+    Some(ChosenIke { number: theirs.0.number, suite, configured: at, additional, peer_spi, answer })
+}
+
+/// Whether a transform type is one of RFC 9370.
+fn is_additional(kind: TransformType) -> bool {
+    (TransformType::ADDKE1.0..=TransformType::ADDKE7.0).contains(&kind.0)
 }
 
 /// Chooses from an offer for a Child SA, in the order of [`select_ike`]; protocols other than ESP are passed
@@ -196,6 +213,40 @@ impl Offer<'_> {
             return alone.then_some((cipher, None));
         }
         Some((cipher, Some(self.first(integs)?)))
+    }
+
+    /// Additional key exchanges: one transform of each type offered and none of another, NONE where both ends allow
+    /// it, and no method twice (RFC 9370 §2.2.1).
+    fn additional(
+        &self,
+        ours: &IkeProposal,
+        group: KeGroup,
+        answer: &mut Vec<Transform>,
+    ) -> Option<Additional> {
+        let mut chosen = Additional::NONE;
+        for slot in 0..ADDITIONAL_MAX {
+            let none = additional_transform(slot, KeGroup::NONE);
+            let own = ours.additional(slot);
+            let optional = own.is_empty() || own.contains(&KeGroup::NONE);
+            if !self.has(none.kind) {
+                if !optional {
+                    return None;
+                }
+                continue;
+            }
+            let taken = |method: KeGroup| method == group || chosen.0.contains(&method);
+            let real = own.iter().copied().filter(|method| *method != KeGroup::NONE && !taken(*method));
+            let found = real.map(|method| (method, additional_transform(slot, method)));
+            let mut found = found.filter(|(_, transform)| self.offers(*transform));
+            let (method, transform) = match found.next() {
+                Some(found) => found,
+                None if optional && self.offers(none) => (KeGroup::NONE, none),
+                None => return None,
+            };
+            chosen.0[slot] = method;
+            answer.push(transform);
+        }
+        Some(chosen)
     }
 
     /// An answer has one transform of every type offered (RFC 7296 §2.7): NONE, where it was written out.
@@ -348,7 +399,7 @@ mod tests {
         let good = "aes128gcm16-prfsha256-x25519".parse::<IkeProposal>().expect("valid").transforms();
         let with = |extra: Transform| [&good[..], &[extra]].concat();
         let ours = ["aes128gcm16-prfsha256-x25519"];
-        for kind in [TransformType(6), TransformType(13), TransformType::ESN] {
+        for kind in [TransformType(13), TransformType(14), TransformType::ESN] {
             let spoiled = with(transform(kind, 0, None));
             let alone = offer(ProtocolId::IKE, &[], from_ref(&spoiled));
             assert_eq!(choose_ike(&ours, &alone, X25519), None, "{kind}");
@@ -357,6 +408,39 @@ mod tests {
         }
         let unknown = with(transform(TransformType::ENCR, 999, None));
         assert!(choose_ike(&ours, &offer(ProtocolId::IKE, &[], &[unknown]), X25519).is_some());
+    }
+
+    #[test]
+    fn r9370_2_2_1_one_transform_of_each_additional_type_offered() {
+        let choose = |ours: &str, theirs: &[&str]| {
+            let chosen = choose_ike(&[ours], &ike_offer(theirs), X25519)?;
+            Some((chosen.additional.to_string(), chosen.answer.len()))
+        };
+        const PLAIN: &str = "aes128gcm16-prfsha256-x25519";
+        const HYBRID: &str = "aes128gcm16-prfsha256-x25519-ke1_mlkem768";
+        const OPTIONAL: &str = "aes128gcm16-prfsha256-x25519-ke1_mlkem768-ke1_none";
+        let some = |text: &str, len| Some((text.to_string(), len));
+        assert_eq!(choose(HYBRID, &[HYBRID]), some("-ke1_mlkem768", 4));
+        assert_eq!(choose(HYBRID, &[PLAIN]), None, "it is a must");
+        assert_eq!(choose(PLAIN, &[HYBRID]), None, "nor is one run that is not configured");
+        assert_eq!(choose(PLAIN, &[HYBRID, PLAIN]), some("", 3));
+        assert_eq!(choose(OPTIONAL, &[PLAIN]), some("", 3), "none of a type that is not offered");
+        assert_eq!(choose(PLAIN, &[OPTIONAL]), some("", 4), "NONE is echoed");
+        assert_eq!(choose(OPTIONAL, &[OPTIONAL]), some("-ke1_mlkem768", 4));
+        // RFC 9370 2.2.1: the same method twice is no choice.
+        let twice = "aes128gcm16-prfsha256-x25519-ke1_mlkem768-ke2_mlkem768-ke2_mlkem1024";
+        assert_eq!(choose(twice, &[twice]), some("-ke1_mlkem768-ke2_mlkem1024", 5));
+        let only_twice = "aes128gcm16-prfsha256-x25519-ke1_x25519";
+        assert_eq!(choose(only_twice, &[only_twice]), None);
+    }
+
+    #[test]
+    fn r9370_2_2_1_proposals_with_additional_exchanges_are_passed_over_where_they_cannot_be_run() {
+        let ours = ike_list(&["aes128gcm16-prfsha256-x25519-ke1_mlkem768", "aes128gcm16-prfsha256-x25519"]);
+        let offer = ike_offer(&["aes128gcm16-prfsha256-x25519-ke1_mlkem768", "aes128gcm16-prfsha256-x25519"]);
+        let view = SaView::decode(&offer).expect("well formed");
+        let chosen = select_ike_plain(&ours, &view, X25519).expect("the second");
+        assert_eq!((chosen.number, chosen.additional), (2, Additional::NONE));
     }
 
     #[test]

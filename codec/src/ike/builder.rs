@@ -1,7 +1,7 @@
 //! Building messages: header, payload chain, and the Encrypted payload around it.
 
 use super::error::MessageTooLong;
-use super::header::{Flags, IkeHeader, IkeSpi, LENGTH_AT, MessageId, NEXT_PAYLOAD_AT, Version};
+use super::header::{Flags, HEADER_LEN, IkeHeader, IkeSpi, LENGTH_AT, MessageId, NEXT_PAYLOAD_AT, Version};
 use super::payload::{
     AuthView, CertReqView, CertView, ConfigAttr, ConfigView, DeleteView, EapView, GENERIC_HEADER_LEN, IdView,
     KeView, NotifyView, Proposal, SaView, TrafficSelector, TsView,
@@ -138,6 +138,11 @@ impl MessageBuilder {
     /// Adds an EAP payload.
     pub fn eap(&mut self, eap: &EapView<'_>) -> &mut Self {
         self.payload(PayloadType::EAP, |out| eap.encode(out))
+    }
+
+    /// The payload chain so far, and the type of its first payload.
+    pub fn inner(&self) -> (PayloadType, &[u8]) {
+        (PayloadType(self.octets[NEXT_PAYLOAD_AT]), &self.octets[HEADER_LEN..])
     }
 
     /// Ends the message in clear.

@@ -209,7 +209,7 @@ registry! {
 }
 
 registry! {
-    /// Transform Type 4: key exchange method.
+    /// Transform Type 4, and 6 to 12 (RFC 9370): key exchange method.
     KeGroup(u16) {
         NONE = 0 "NONE",
         MODP_1024 = 2 "MODP_1024",
@@ -221,6 +221,9 @@ registry! {
         ECP_384 = 20 "ECP_384",
         ECP_521 = 21 "ECP_521",
         CURVE25519 = 31 "CURVE25519",
+        ML_KEM_512 = 35 "ML_KEM_512",
+        ML_KEM_768 = 36 "ML_KEM_768",
+        ML_KEM_1024 = 37 "ML_KEM_1024",
     }
 }
 

@@ -125,7 +125,7 @@ fn session(engine: &Engine, view: &SessionView<'_>) -> SessionRow {
         ike: IkeRow {
             spi_i: hex(&view.ike.spi_i.0),
             spi_r: hex(&view.ike.spi_r.0),
-            suite: view.ike.suite.to_string(),
+            suite: format!("{}{}", view.ike.suite, view.ike.additional),
             rekeys: view.ike.rekeys,
             fragmentation: view.ike.fragmentation,
             mobike: view.ike.mobike,

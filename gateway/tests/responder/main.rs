@@ -8,6 +8,7 @@ mod connections;
 mod engine;
 mod fragments;
 mod init;
+mod intermediate;
 mod lifetimes;
 mod mobike;
 mod own_rekey;

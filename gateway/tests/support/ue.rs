@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use codec::crypto::{
     ChildKeymat, EspProposal, GroupPolicy, IkeKeys, IkeProposal, IkeSuite, KeyExchange, PrivateKey,
-    PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat, open_sk, open_skf,
-    psk_auth, select_esp, select_ike, signed_octets, verify_psk_auth,
+    PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat, int_auth, open_sk,
+    open_skf, psk_auth, select_esp, select_ike, signed_octets, verify_psk_auth,
 };
 use codec::esp::{EspSpi, EspSuite};
 use codec::ike::payload::{
@@ -39,6 +39,8 @@ pub struct UeConfig {
     pub ts_i: Vec<TrafficSelector>,
     pub ts_r: Vec<TrafficSelector>,
     pub initial_contact: bool,
+    /// Whether IKE_INTERMEDIATE is announced.
+    pub intermediate: bool,
     /// Whether IKE fragmentation is announced.
     pub fragmentation: bool,
     /// Longest protected message; longer ones become fragments in a row.
@@ -63,6 +65,7 @@ impl UeConfig {
             ts_i: vec![TrafficSelector::ANY_IPV4],
             ts_r: vec![TrafficSelector::ANY_IPV4],
             initial_contact: false,
+            intermediate: false,
             fragmentation: false,
             room: None,
         }
@@ -152,6 +155,8 @@ struct Derived {
     response: Vec<u8>,
     nonce_r: Vec<u8>,
     keys: IkeKeys,
+    /// Both shares of what AUTH covers of IKE_INTERMEDIATE.
+    int_auth: Option<(Secret, Secret)>,
 }
 
 /// An exchange the UE has started and whose answer it waits for.
@@ -159,6 +164,19 @@ struct Pending {
     nonce: Vec<u8>,
     ke: Option<KeyExchange>,
     spi: Vec<u8>,
+}
+
+/// A rekey of the IKE SA that takes several exchanges.
+pub struct FollowUp {
+    pub link: Vec<u8>,
+    pub methods: Vec<KeGroup>,
+    own: Option<KeyExchange>,
+    shared: Secret,
+    additional: Vec<Secret>,
+    suite: IkeSuite,
+    spi_i: IkeSpi,
+    spi_r: IkeSpi,
+    nonces: (Vec<u8>, Vec<u8>),
 }
 
 pub struct Ue {
@@ -170,6 +188,8 @@ pub struct Ue {
     pub spare: Option<UeSa>,
     pub children: Vec<UeChild>,
     pub addresses: Vec<IpAddr>,
+    /// Additional key exchanges that are still to come.
+    pub additional: Vec<KeGroup>,
     pub spi_i: IkeSpi,
     init: Option<Init>,
     derived: Option<Derived>,
@@ -189,6 +209,7 @@ impl Ue {
             spare: None,
             children: Vec::new(),
             addresses: Vec::new(),
+            additional: Vec::new(),
             spi_i,
             init: None,
             derived: None,
@@ -252,6 +273,9 @@ impl Ue {
         if self.config.hashes {
             builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &codec::crypto::HashSet::notify_data());
         }
+        if self.config.intermediate {
+            builder.notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]);
+        }
         if self.config.fragmentation {
             builder.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
         }
@@ -278,7 +302,8 @@ impl Ue {
         let sa = SaView::decode(decoded.body(PayloadType::SA).expect("SAr1")).expect("an SA");
         assert!(sa.is_answer());
         let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
-        let suite = select_ike(&self.ike_offer(), &sa, ke.group).expect("part of the offer").suite;
+        let chosen = select_ike(&self.ike_offer(), &sa, ke.group).expect("part of the offer");
+        let suite = chosen.suite;
         assert_eq!((ke.group, suite.group), (self.config.group, self.config.group));
         let nonce_r = decoded.body(PayloadType::NONCE).expect("Nr").to_vec();
         let init = self.init.as_mut().expect("asked before");
@@ -296,8 +321,72 @@ impl Ue {
             key_out: keys.initiator_key(&suite),
             next_out: 1,
         });
-        self.derived = Some(Derived { response: response.to_vec(), nonce_r, keys });
+        self.additional = chosen.additional.methods().collect();
+        self.derived = Some(Derived { response: response.to_vec(), nonce_r, keys, int_auth: None });
         Ok(())
+    }
+
+    /// The next IKE_INTERMEDIATE request, with the next additional key exchange if there is one.
+    pub fn intermediate(&mut self) -> Vec<u8> {
+        let method = self.additional.first().copied();
+        let own = method.map(|method| KeyExchange::generate(method, &mut self.random).expect("a key"));
+        let sa = self.sa.as_mut().expect("IKE_SA_INIT first");
+        let header = sa.header(ExchangeType::IKE_INTERMEDIATE, false);
+        let mut builder = sa.builder(ExchangeType::IKE_INTERMEDIATE);
+        if let Some(own) = &own {
+            builder.ke(&KeView { group: own.group(), data: own.public() });
+        }
+        let derived = self.derived.as_mut().expect("IKE_SA_INIT first");
+        let (first, inner) = builder.inner();
+        let before = derived.int_auth.as_ref().map(|(initiator, _)| initiator);
+        let share = int_auth(sa.suite.prf, &derived.keys.sk_pi, before, &header, first, inner);
+        self.pending = Some(Pending { nonce: share.as_bytes().to_vec(), ke: own, spi: Vec::new() });
+        sa.seal(builder, &mut self.random)
+    }
+
+    /// Takes the answer and goes over to the new keys.
+    pub fn on_intermediate(&mut self, response: &[u8]) -> Decoded {
+        let decoded = self.open(response).expect("authentic");
+        let pending = self.pending.take().expect("asked before");
+        if decoded.error().is_some() {
+            return decoded;
+        }
+        let sa = self.sa.as_mut().expect("IKE_SA_INIT first");
+        let derived = self.derived.as_mut().expect("IKE_SA_INIT first");
+        let (prf, suite) = (sa.suite.prf, sa.suite);
+        let before = derived.int_auth.as_ref().map(|(_, responder)| responder);
+        let mut inner = MessageBuilder::new(
+            sa.spi_i,
+            sa.spi_r,
+            decoded.header.exchange,
+            decoded.header.flags,
+            decoded.header.message_id,
+        );
+        for (kind, body) in &decoded.payloads {
+            inner.payload(*kind, |out| out.extend_from_slice(body));
+        }
+        let (first, chain) = inner.inner();
+        let responder = int_auth(prf, &derived.keys.sk_pr, before, &decoded.header, first, chain);
+        derived.int_auth = Some((Secret::new(pending.nonce), responder));
+        if let Some(own) = pending.ke {
+            self.additional.remove(0);
+            let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+            assert_eq!(ke.group, own.group());
+            let shared = own.agree(ke.data).expect("a good value");
+            let init = self.init.as_ref().expect("IKE_SA_INIT first");
+            let nonces = SaNonces { initiator: &init.nonce, responder: &derived.nonce_r };
+            derived.keys = derived.keys.update(&suite, nonces, &shared, sa.spi_i, sa.spi_r);
+            sa.sk_d = derived.keys.sk_d.clone();
+            sa.key_in = derived.keys.responder_key(&suite);
+            sa.key_out = derived.keys.initiator_key(&suite);
+        }
+        decoded
+    }
+
+    /// What AUTH covers of the IKE_INTERMEDIATE exchanges.
+    fn int_auth(derived: &Derived, auth_id: u32) -> Vec<u8> {
+        let Some((initiator, responder)) = &derived.int_auth else { return Vec::new() };
+        [initiator.as_bytes(), responder.as_bytes(), &auth_id.to_be_bytes()].concat()
     }
 
     /// The IKE_AUTH request.
@@ -315,7 +404,10 @@ impl Ue {
         let id = IdView { kind, data: &data };
         let mut id_body = Vec::new();
         id.encode(&mut id_body);
-        let octets = signed_octets(suite.prf, &init.request, &derived.nonce_r, &derived.keys.sk_pi, &id_body);
+        let mut octets =
+            signed_octets(suite.prf, &init.request, &derived.nonce_r, &derived.keys.sk_pi, &id_body);
+        let auth_id = self.sa.as_ref().expect("IKE_SA_INIT first").next_out;
+        octets.extend(Self::int_auth(derived, auth_id));
         let (certs, method, auth) = match &self.config.auth {
             UeAuth::Psk(psk) => {
                 let auth = psk_auth(suite.prf, psk, &octets).as_bytes().to_vec();
@@ -378,7 +470,8 @@ impl Ue {
         let auth = AuthView::decode(auth).expect("AUTH");
         let id_body = decoded.body(PayloadType::ID_R).expect("IDr");
         let prf = self.sa.as_ref().expect("IKE_SA_INIT first").suite.prf;
-        let octets = signed_octets(prf, &derived.response, &init.nonce, &derived.keys.sk_pr, id_body);
+        let mut octets = signed_octets(prf, &derived.response, &init.nonce, &derived.keys.sk_pr, id_body);
+        octets.extend(Self::int_auth(&derived, decoded.header.message_id.0));
         match &self.config.auth {
             UeAuth::Psk(psk) => assert!(verify_psk_auth(prf, psk, &octets, auth.data)),
             UeAuth::Certificate { .. } => {
@@ -609,6 +702,74 @@ impl Ue {
         all.into_iter().flatten().find(|sa| sa.spi_i == header.spi_i && sa.spi_r == header.spi_r)
     }
 
+    /// Takes the first answer to a rekey that takes several exchanges: its link, and what is still to come.
+    pub fn on_rekey_begun(&mut self, response: &[u8]) -> FollowUp {
+        let decoded = self.open(response).expect("authentic");
+        let pending = self.pending.take().expect("asked before");
+        let view = SaView::decode(decoded.body(PayloadType::SA).expect("SA")).expect("an SA");
+        let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+        let chosen = select_ike(&self.ike_offer(), &view, ke.group).expect("part of the offer");
+        let link = decoded.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE).expect("a link").data.to_vec();
+        FollowUp {
+            link,
+            methods: chosen.additional.methods().collect(),
+            own: None,
+            shared: pending.ke.expect("made one").agree(ke.data).expect("a good value"),
+            additional: Vec::new(),
+            suite: chosen.suite,
+            spi_i: IkeSpi(pending.spi.try_into().expect("eight octets")),
+            spi_r: chosen.peer_spi.expect("a rekey names the new SPI"),
+            nonces: (pending.nonce, decoded.body(PayloadType::NONCE).expect("Nr").to_vec()),
+        }
+    }
+
+    /// The next IKE_FOLLOWUP_KE request.
+    pub fn follow_up(&mut self, rekey: &mut FollowUp) -> Vec<u8> {
+        let own = KeyExchange::generate(rekey.methods.remove(0), &mut self.random).expect("a key");
+        let public = own.public().to_vec();
+        let (link, group) = (rekey.link.clone(), own.group());
+        rekey.own = Some(own);
+        self.request(ExchangeType::IKE_FOLLOWUP_KE, |builder| {
+            builder.ke(&KeView { group, data: &public }).notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, &link);
+        })
+    }
+
+    /// Takes its answer; with the last one the new IKE SA is in use.
+    pub fn on_follow_up(&mut self, rekey: &mut FollowUp, response: &[u8]) -> Decoded {
+        let decoded = self.open(response).expect("authentic");
+        if decoded.error().is_some() {
+            return decoded;
+        }
+        let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+        let own = rekey.own.take().expect("asked before");
+        rekey.additional.push(own.agree(ke.data).expect("a good value"));
+        let link = decoded.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE).map(|notify| notify.data.to_vec());
+        assert_eq!(link.is_none(), rekey.methods.is_empty(), "a link while there is more to come");
+        if let Some(link) = link {
+            assert_ne!(link, rekey.link);
+            rekey.link = link;
+            return decoded;
+        }
+        let (suite, spi_i, spi_r) = (rekey.suite, rekey.spi_i, rekey.spi_r);
+        let nonces = SaNonces { initiator: &rekey.nonces.0, responder: &rekey.nonces.1 };
+        let old = self.sa.take().expect("established");
+        let secrets = (&rekey.shared, &rekey.additional[..]);
+        let keys = IkeKeys::rekey_with(&suite, old.suite.prf, &old.sk_d, nonces, secrets, spi_i, spi_r);
+        self.sa = Some(UeSa {
+            initiator: true,
+            room: self.config.room,
+            spi_i,
+            spi_r,
+            suite,
+            sk_d: keys.sk_d.clone(),
+            key_in: keys.responder_key(&suite),
+            key_out: keys.initiator_key(&suite),
+            next_out: 0,
+        });
+        self.old = Some(old);
+        decoded
+    }
+
     /// Any request on the current IKE SA.
     pub fn request(&mut self, exchange: ExchangeType, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
         let sa = self.sa.as_mut().expect("established");
@@ -694,6 +855,20 @@ impl Ue {
 }
 
 impl UeSa {
+    /// The header of our next message, as IntAuth takes it.
+    fn header(&self, exchange: ExchangeType, response: bool) -> IkeHeader {
+        IkeHeader {
+            spi_i: self.spi_i,
+            spi_r: self.spi_r,
+            next_payload: PayloadType::ENCRYPTED,
+            version: codec::ike::Version::IKEV2,
+            exchange,
+            flags: Flags::new(self.initiator, response),
+            message_id: MessageId(self.next_out),
+            length: 0,
+        }
+    }
+
     fn builder(&mut self, exchange: ExchangeType) -> MessageBuilder {
         let id = MessageId(self.next_out);
         self.next_out += 1;

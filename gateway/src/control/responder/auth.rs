@@ -9,16 +9,12 @@ use codec::ike::{
 use super::authenticate::Authenticated;
 use super::child::ChildRequest;
 use super::config_payload::{self, AddressError};
-use super::fragment::{self, Joined};
 use super::inner::Payloads;
-use super::protect::{self, Malformed, OpenError};
+use super::protect::Malformed;
 use super::sa::{DerivedKeys, HalfOpen, IkeSa, Secrets, Session, SpiOwner, Wanted};
-use super::window::{self, Window};
+use super::window::Window;
 use super::{Arrived, ConnUse, Core, Event, IkeKeyLog, KeyLog, Responder, Transmit, Verdict};
-use crate::types::{CloseReason, SessionId};
-
-/// Message ID of the first IKE_AUTH request.
-const FIRST_AUTH: MessageId = MessageId(1);
+use crate::types::SessionId;
 
 impl Responder {
     pub(super) fn on_ike_auth(&mut self, at: &Arrived, header: &IkeHeader, message: &mut [u8]) -> Verdict {
@@ -32,80 +28,20 @@ impl Responder {
         let drops = &mut self.core.counters.drops;
         if header.flags.is_response() {
             drops.unexpected_response += 1;
-        } else if header.exchange != ExchangeType::IKE_AUTH {
+        } else if !matches!(header.exchange, ExchangeType::IKE_AUTH | ExchangeType::IKE_INTERMEDIATE) {
             drops.bad_header += 1;
-        } else if header.message_id != FIRST_AUTH {
-            drops.out_of_window += 1;
         } else if busy {
             drops.half_open_busy += 1;
         } else if self.session_on(at.conn).is_some() {
             self.core.counters.drops.foreign_session += 1;
         } else {
-            return self.open_ike_auth(at, spi, header, message);
+            return self.open_half(at, spi, header, message);
         }
         Verdict::Bad
     }
 
-    fn open_ike_auth(
-        &mut self,
-        at: &Arrived,
-        spi: IkeSpi,
-        header: &IkeHeader,
-        message: &mut [u8],
-    ) -> Verdict {
-        let half = self.half_open.get_mut(&spi).expect("the caller found it");
-        let fragmented = fragment::is_fragment(header) && half.fragmentation;
-        let known = matches!(half.secrets, Some(Secrets::Keys(_)));
-        let Some(keys) = half.derive_keys() else {
-            // RFC 6989 §2.5: a forbidden value is never used; there is nothing to answer with.
-            self.core.counters.drops.bad_ke_value += 1;
-            self.remove_half_open(spi);
-            return Verdict::Bad;
-        };
-        let mut digest = window::digest(&self.core.hasher, message);
-        let max = self.core.config.limits.payloads_max;
-        let joined;
-        let opened = if fragmented {
-            let mut list = std::mem::take(&mut half.fragments);
-            let key = fragment::Key { spi, response: false, message_id: header.message_id };
-            let keys = half.derive_keys().expect("just derived");
-            let outcome = self.core.join(at, key, &keys.key_in, &mut list, message);
-            half.fragments = list;
-            match outcome {
-                Joined::Whole(whole) => {
-                    joined = whole;
-                    digest = joined.digest;
-                    Ok(self.core.read(&joined))
-                }
-                Joined::Waiting => return Verdict::Good,
-                Joined::Refused => return Verdict::Bad,
-                Joined::BadIcv => Err(OpenError::BadIcv),
-            }
-        } else {
-            protect::open(message, &keys.key_in, max)
-        };
-        let payloads = match opened {
-            Ok(payloads) => payloads,
-            Err(OpenError::Unprotected) => {
-                self.core.counters.drops.unprotected += 1;
-                return Verdict::Bad;
-            }
-            Err(OpenError::BadIcv) => {
-                self.core.counters.drops.bad_icv_half_open += 1;
-                // The first failure may be a mere guess; later ones are a broken or hostile connection.
-                if known {
-                    self.core.close_conn(at.conn, CloseReason::IkeAuthFailed);
-                }
-                return Verdict::Bad;
-            }
-        };
-        let half = self.remove_half_open(spi).expect("still there");
-        self.answer_ike_auth(at, header, half, digest, payloads);
-        Verdict::Good
-    }
-
     /// Answers an authentic IKE_AUTH: the half-open IKE SA becomes a session or is gone.
-    fn answer_ike_auth(
+    pub(super) fn answer_ike_auth(
         &mut self,
         at: &Arrived,
         header: &IkeHeader,
@@ -119,7 +55,9 @@ impl Responder {
         let mut builder =
             MessageBuilder::new(half.spi_i, half.spi_r, header.exchange, flags, header.message_id);
         let admitted = match &payloads {
-            Ok(payloads) => self.admit_ike_auth(at, &half, &keys.ike, payloads, &mut builder),
+            Ok(payloads) => {
+                self.admit_ike_auth(at, &half, header.message_id, &keys.ike, payloads, &mut builder)
+            }
             Err(Malformed) => {
                 self.core.refuse_syntax(&mut builder);
                 None
@@ -133,7 +71,7 @@ impl Responder {
             return;
         };
         let created = half.created;
-        let mut session = self.new_session(at, &half, *keys, peer);
+        let mut session = self.new_session(at, &half, header.message_id, *keys, peer);
         if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
             self.replace_earlier(at, &session);
         }
@@ -169,6 +107,7 @@ impl Responder {
         &mut self,
         at: &Arrived,
         half: &HalfOpen,
+        auth_id: MessageId,
         keys: &IkeKeys,
         payloads: &Payloads<'_>,
         builder: &mut MessageBuilder,
@@ -178,7 +117,8 @@ impl Responder {
             builder.notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, &[kind.0]);
             return None;
         }
-        if payloads.id_i.is_none() {
+        // RFC 9370 §2.2.2: not before all key exchanges have been run.
+        if payloads.id_i.is_none() || !half.pending.is_empty() {
             self.core.refuse_syntax(builder);
             return None;
         }
@@ -187,7 +127,7 @@ impl Responder {
             builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
             return None;
         }
-        match self.core.authenticate(at, half, keys, payloads) {
+        match self.core.authenticate(at, half, auth_id, keys, payloads) {
             Ok(peer) => {
                 let identity = &self.core.config.identity;
                 builder.id_r(&IdView { kind: identity.kind(), data: identity.data() });
@@ -209,6 +149,7 @@ impl Responder {
         &mut self,
         at: &Arrived,
         half: &HalfOpen,
+        auth_id: MessageId,
         keys: DerivedKeys,
         peer: Authenticated,
     ) -> Box<Session> {
@@ -238,7 +179,7 @@ impl Responder {
                 sk_d: keys.ike.sk_d,
                 key_in: keys.key_in,
                 key_out: keys.key_out,
-                window: Window::new(FIRST_AUTH),
+                window: Window::new(auth_id),
                 established: at.now,
                 rekey_at,
                 retries: 0,
@@ -248,6 +189,9 @@ impl Responder {
             established: at.now,
             last_inbound: at.now,
             rekeys: 0,
+            intermediate: half.intermediate,
+            followup: None,
+            additional: half.additional,
             fragmentation: half.fragmentation,
             fragments: Vec::new(),
             wanted: Wanted::default(),
@@ -270,19 +214,23 @@ impl Responder {
 
 impl HalfOpen {
     /// The keys, computed on first use; `None` when the peer's public value is forbidden.
-    fn derive_keys(&mut self) -> Option<&DerivedKeys> {
-        let secrets = match self.secrets.take()? {
-            Secrets::Exchange { own, peer } => {
-                let shared = own.agree(&peer).ok()?;
+    pub(super) fn derive_keys(&mut self) -> Option<&DerivedKeys> {
+        let shared = match self.secrets.take()? {
+            Secrets::Exchange { own, peer } => Ok(own.agree(&peer).ok()?),
+            Secrets::Shared(shared) => Ok(shared),
+            keys @ Secrets::Keys(_) => Err(keys),
+        };
+        let secrets = match shared {
+            Ok(shared) => {
                 let nonces = SaNonces { initiator: &self.nonce_i, responder: &self.nonce_r };
                 let keys = IkeKeys::derive(&self.suite, nonces, &shared, self.spi_i, self.spi_r);
                 Secrets::Keys(Box::new(DerivedKeys::new(keys, &self.suite)))
             }
-            keys @ Secrets::Keys(_) => keys,
+            Err(keys) => keys,
         };
         match self.secrets.insert(secrets) {
             Secrets::Keys(keys) => Some(keys),
-            Secrets::Exchange { .. } => None,
+            Secrets::Exchange { .. } | Secrets::Shared(_) => None,
         }
     }
 }

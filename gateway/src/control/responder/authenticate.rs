@@ -6,7 +6,7 @@ use codec::crypto::{
     AuthSignature, IkeKeys, PublicKey, RsaScheme, SignaturePolicy, psk_auth, signed_octets, verify_psk_auth,
 };
 use codec::ike::payload::{AuthView, IdView};
-use codec::ike::{AuthMethod, CertEncoding};
+use codec::ike::{AuthMethod, CertEncoding, MessageId};
 
 use super::config::{AuthKind, Profile};
 use super::counters::DropCounters;
@@ -48,6 +48,7 @@ impl Core {
         &self,
         at: &Arrived,
         half: &HalfOpen,
+        auth_id: MessageId,
         keys: &IkeKeys,
         payloads: &Payloads<'_>,
     ) -> Result<Authenticated, Cause> {
@@ -61,9 +62,13 @@ impl Core {
         let auth = payloads.auth.ok_or((|drops| &mut drops.auth_profile_kind) as Cause)?;
         let profile = self.find_profile(at, half, &idi, asked.as_ref(), auth.method)?.clone();
         let prf = half.suite.prf;
-        let octets_i = signed_octets(prf, &half.request, &half.nonce_r, &keys.sk_pi, id_i_body);
+        let int_auth = half.int_auth(auth_id);
+        let mut octets_i = signed_octets(prf, &half.request, &half.nonce_r, &keys.sk_pi, id_i_body);
         let id_r_body = self.config.identity.payload_body();
-        let octets_r = signed_octets(prf, &half.response, &half.nonce_i, &keys.sk_pr, &id_r_body);
+        let mut octets_r = signed_octets(prf, &half.response, &half.nonce_i, &keys.sk_pr, &id_r_body);
+        // RFC 9242 §3.3.2: both AUTH values cover the exchanges between IKE_SA_INIT and here.
+        octets_i.extend_from_slice(&int_auth);
+        octets_r.extend_from_slice(&int_auth);
         let proof = match &profile.auth {
             AuthKind::Psk(secrets) => {
                 let secret = secrets
@@ -106,7 +111,11 @@ impl Core {
             if !fits {
                 continue;
             }
-            let obstacle: Cause = if !profile.ike.iter().any(|ike| ike.allows(&half.suite)) {
+            let obstacle: Cause = if !profile
+                .ike
+                .iter()
+                .any(|ike| ike.allows(&half.suite) && ike.allows_additional(&half.additional))
+            {
                 |drops| &mut drops.auth_profile_suite
             } else if !profile.transports.contains(&at.path.transport) {
                 |drops| &mut drops.auth_profile_transport

@@ -56,6 +56,8 @@ counters! {
         fragments_received,
         /// IKE messages joined from fragments.
         messages_joined,
+        /// IKE_INTERMEDIATE exchanges (RFC 9242).
+        intermediates,
         /// IKE messages sent in fragments.
         messages_divided,
         /// Retransmitted requests answered from the cache (RFC 7296 §2.1).
@@ -120,6 +122,8 @@ counters! {
         unexpected_nat,
         /// UPDATE_SA_ADDRESSES to a transport that the profile does not serve.
         unacceptable_addresses,
+        /// IKE_FOLLOWUP_KE that goes on with nothing we know (RFC 9370 §2.2.4).
+        followup_not_found,
         /// Malformed fragment, or one of a message of too many.
         bad_fragment,
         /// Fragments beyond the octets that may wait.

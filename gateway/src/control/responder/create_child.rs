@@ -24,6 +24,10 @@ impl Core {
             return self.refuse_for_now(builder);
         }
         let Some(sa) = payloads.sa else { return self.refuse_syntax(builder) };
+        // RFC 9370 §2.2.4: nor is it replaced twice at once.
+        if self.is_following_up(at.now, session) {
+            return self.refuse_for_now(builder);
+        }
         let ours = session.ike.window.outstanding().map(|request| request.kind);
         if sa.proposals().next().is_some_and(|proposal| proposal.protocol == ProtocolId::IKE) {
             // RFC 7296 §2.25.2: nor is one replaced whose Child SAs we are about to change.

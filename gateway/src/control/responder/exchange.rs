@@ -240,6 +240,9 @@ impl Core {
                     (true, Which::Other(_)) => After::DropOther,
                 }
             }
+            ExchangeType::IKE_FOLLOWUP_KE if which == Which::Current => {
+                self.on_followup(at, session, payloads, builder)
+            }
             ExchangeType::CREATE_CHILD_SA => self.on_create_child(at, session, which, payloads, builder),
             _ => {
                 self.counters.drops.unknown_exchange += 1;

@@ -1,6 +1,6 @@
 //! IKE_SA_INIT (RFC 7296 §1.2, §2.6, §2.7; RFC 9329 §6.1 to §6.5).
 
-use codec::crypto::{ChosenIke, HashSet, KeyExchange, select_ike};
+use codec::crypto::{ChosenIke, HashSet, KeyExchange, select_ike, select_ike_plain};
 use codec::ike::payload::{CertReqView, KeView};
 use codec::ike::{
     CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType, PayloadType,
@@ -8,8 +8,16 @@ use codec::ike::{
 
 use super::inner::Payloads;
 use super::sa::{HalfOpen, Secrets, SpiOwner};
+use super::window::Window;
 use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat};
 use crate::types::ConnId;
+
+/// Message ID of the first request after IKE_SA_INIT.
+const FIRST_PROTECTED: MessageId = MessageId(1);
+
+fn announces_intermediate(payloads: &Payloads<'_>) -> bool {
+    payloads.notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some()
+}
 
 /// What an acceptable request offered.
 struct Offer<'a> {
@@ -104,13 +112,24 @@ impl Responder {
         offer: &Offer<'_>,
     ) -> Verdict {
         let core = &mut self.core;
-        let Ok(own) = KeyExchange::generate(offer.chosen.suite.group, &mut *core.random) else {
-            core.counters.drops.ike_no_proposal += 1;
-            return Verdict::Bad;
+        let group = offer.chosen.suite.group;
+        let (public, secrets) = if KeyExchange::is_encapsulation(group) {
+            // The ciphertext goes with our answer, so there is nothing to put off.
+            let Ok((public, shared)) = KeyExchange::answer(group, offer.ke.data, &mut *core.random) else {
+                core.counters.drops.bad_ke_value += 1;
+                return Verdict::Bad;
+            };
+            (public, Secrets::Shared(shared))
+        } else {
+            let Ok(own) = KeyExchange::generate(group, &mut *core.random) else {
+                core.counters.drops.ike_no_proposal += 1;
+                return Verdict::Bad;
+            };
+            (own.public().to_vec(), Secrets::Exchange { own, peer: offer.ke.data.to_vec() })
         };
         let (spi_r, nonce_r) = (core.new_ike_spi(), core.new_nonce());
         let signed = payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS);
-        let response = core.init_response(at, header, spi_r, offer, own.public(), &nonce_r, payloads);
+        let response = core.init_response(at, header, spi_r, offer, &public, &nonce_r, payloads);
         let behind_nat = core.note_nat(at, header, payloads);
         core.counters.exchanges.sa_init_accepted += 1;
         core.spis.insert(spi_r, SpiOwner::HalfOpen);
@@ -134,10 +153,16 @@ impl Responder {
                 response,
                 nonce_i: offer.nonce.to_vec(),
                 nonce_r: nonce_r.to_vec(),
-                secrets: Some(Secrets::Exchange { own, peer: offer.ke.data.to_vec() }),
+                secrets: Some(secrets),
                 peer_hashes: signed.map(|notify| notify.hash_ids().collect()),
                 fragmentation: payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
                 fragments: Vec::new(),
+                intermediate: announces_intermediate(payloads),
+                additional: offer.chosen.additional,
+                pending: offer.chosen.additional.methods().collect(),
+                steps: 0,
+                int_auth: None,
+                window: Window::new(FIRST_PROTECTED),
                 created: at.now,
             }),
         );
@@ -193,7 +218,9 @@ impl Core {
             self.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
             return Err(Verdict::Bad);
         };
-        let Some(chosen) = select_ike(&self.offers, &sa, ke.group) else {
+        // RFC 9370 §2.2.1: additional key exchanges need IKE_INTERMEDIATE.
+        let select = if announces_intermediate(payloads) { select_ike } else { select_ike_plain };
+        let Some(chosen) = select(&self.offers, &sa, ke.group) else {
             self.counters.drops.ike_no_proposal += 1;
             self.answer_init(at, header, NotifyType::NO_PROPOSAL_CHOSEN, &[]);
             return Err(Verdict::Good);
@@ -252,6 +279,9 @@ impl Core {
         // RFC 7383 §2.3: over TCP too, for the case that MOBIKE moves the peer to UDP (RFC 9329 §7.5).
         if payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some() {
             builder.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
+        }
+        if announces_intermediate(payloads) {
+            builder.notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]);
         }
         // RFC 7427 §4: the hashes we accept, to a peer that knows what to do with them.
         if payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS).is_some() {

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use codec::crypto::{IkeKeys, IkeProposal, KeyExchange, SaNonces, select_ike};
+use codec::crypto::{Additional, IkeKeys, IkeProposal, KeyExchange, SaNonces, select_ike};
 use codec::ike::payload::{KeView, NotifyView, Proposal};
 use codec::ike::{ExchangeType, IkeSpi, KeGroup, MessageId, NotifyType, ProtocolId};
 
@@ -57,7 +57,9 @@ impl Core {
         let exchange = KeyExchange::generate(group, &mut *self.random).ok()?;
         let offer = IkeOffer { spi_i: self.new_ike_spi(), nonce: self.new_nonce(), exchange, rival: None };
         self.spis.insert(offer.spi_i, SpiOwner::Offered(session.id));
-        let transforms: Vec<_> = profile.ike.iter().map(IkeProposal::transforms).collect();
+        let single = |proposal: &&IkeProposal| proposal.allows_additional(&Additional::NONE);
+        let transforms: Vec<_> =
+            profile.ike.iter().filter(single).map(IkeProposal::plain_transforms).collect();
         let spi = &offer.spi_i.0;
         let proposals: Vec<_> = transforms
             .iter()
@@ -131,7 +133,8 @@ impl Core {
         let (sa, ke, nonce) = (payloads.sa?, payloads.ke?, payloads.nonce?);
         let group = offer.exchange.group();
         let chosen = select_ike(&session.profile.ike, &sa, group)
-            .filter(|chosen| sa.is_answer() && chosen.suite.group == group && ke.group == group)?;
+            .filter(|chosen| chosen.additional == Additional::NONE && sa.is_answer())
+            .filter(|chosen| chosen.suite.group == group && ke.group == group)?;
         let spi_r = chosen.peer_spi.filter(|spi| !spi.is_zero())?;
         let shared = offer.exchange.agree(ke.data).ok()?;
         let (suite, spi_i, old) = (chosen.suite, offer.spi_i, session.sa(which));

@@ -244,7 +244,7 @@ fn next_kind(now: Instant, session: &mut Session) -> Option<OwnRequest> {
         return Some(OwnRequest::DeleteChild(child.spi_in));
     }
     if session.conn.is_some() {
-        if session.ike.rekey_at <= now {
+        if session.ike_rekey_due().is_some_and(|due| due <= now) {
             return Some(OwnRequest::RekeyIke);
         }
         if let Some(child) = session.children.iter().find(|child| child.is_in_use() && child.rekey_at <= now)

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use codec::crypto::{HashSet, IkeKeys, IkeSuite, KeyExchange, Secret, SkKey};
+use codec::crypto::{Additional, HashSet, IkeKeys, IkeSuite, KeyExchange, Secret, SharedSecret, SkKey};
 use codec::esp::{EspSpi, EspSuite};
 use codec::ike::{Flags, IkeSpi, KeGroup};
 
 use super::config::Profile;
+use super::followup::FollowUp;
 use super::fragment::Reassembly;
 use super::identity::Identity;
 use super::mobike::Candidate;
@@ -84,6 +85,17 @@ pub(super) struct HalfOpen {
     pub(super) fragmentation: bool,
     /// A message of the peer that is not complete.
     pub(super) fragments: Vec<Reassembly>,
+    /// Whether both ends announced IKE_INTERMEDIATE (RFC 9242 §3.1).
+    pub(super) intermediate: bool,
+    /// Additional key exchanges that were agreed on.
+    pub(super) additional: Additional,
+    /// Those of them that are still to come, in order.
+    pub(super) pending: Vec<KeGroup>,
+    /// IKE_INTERMEDIATE exchanges so far.
+    pub(super) steps: u8,
+    /// What AUTH covers of them: the initiator's share and ours.
+    pub(super) int_auth: Option<Box<(Secret, Secret)>>,
+    pub(super) window: Window,
     pub(super) created: Instant,
 }
 
@@ -96,6 +108,8 @@ pub(super) enum Secrets {
         /// The peer's public value.
         peer: Vec<u8>,
     },
+    /// The result of a key encapsulation, which came about with our answer.
+    Shared(SharedSecret),
     /// Computed, and kept when an IKE_AUTH fails its integrity check (RFC 8019 §4.4).
     Keys(Box<DerivedKeys>),
 }
@@ -212,6 +226,12 @@ pub(super) struct Session {
     pub(super) established: Instant,
     pub(super) last_inbound: Instant,
     pub(super) rekeys: u32,
+    /// Whether IKE_INTERMEDIATE was negotiated, and with it more than one key exchange.
+    pub(super) intermediate: bool,
+    /// A rekey of the peer that takes several exchanges.
+    pub(super) followup: Option<Box<FollowUp>>,
+    /// Additional key exchanges that its first IKE SA was made with (RFC 9370).
+    pub(super) additional: Additional,
     /// Whether IKE fragmentation was negotiated (RFC 7383 §2.3).
     pub(super) fragmentation: bool,
     /// Messages of the peer that are not complete.
@@ -275,7 +295,12 @@ impl Session {
             return None;
         }
         let children = self.children.iter().filter(|child| child.is_in_use()).map(|child| child.rekey_at);
-        children.chain([self.ike.rekey_at]).min()
+        children.chain(self.ike_rekey_due()).min()
+    }
+
+    /// When we replace the IKE SA. One made with additional key exchanges is left to the peer: we start none.
+    pub(super) fn ike_rekey_due(&self) -> Option<Instant> {
+        (self.additional == Additional::NONE && self.followup.is_none()).then_some(self.ike.rekey_at)
     }
 
     /// Whether a rekey of the IKE SA that crossed the peer's still waits for its response: which of the two

@@ -238,6 +238,7 @@ impl Session {
                 spi_i: self.ike.spi_i,
                 spi_r: self.ike.spi_r,
                 suite: self.ike.suite,
+                additional: self.additional,
                 rekeys: self.rekeys,
                 fragmentation: self.fragmentation,
                 mobike: self.mobike,

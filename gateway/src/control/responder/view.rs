@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use codec::crypto::IkeSuite;
+use codec::crypto::{Additional, IkeSuite};
 use codec::esp::{EspSpi, EspSuite};
 use codec::ike::IkeSpi;
 
@@ -46,6 +46,8 @@ pub struct IkeView {
     pub spi_r: IkeSpi,
     /// Algorithms.
     pub suite: IkeSuite,
+    /// Additional key exchanges that the session began with (RFC 9370).
+    pub additional: Additional,
     /// Rekeys of the session so far.
     pub rekeys: u32,
     /// Whether IKE fragmentation was negotiated (RFC 7383).

@@ -1,0 +1,247 @@
+//! IKE_INTERMEDIATE (RFC 9242) and multiple key exchanges (RFC 9370) with ML-KEM.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use codec::ike::payload::KeView;
+use codec::ike::{ExchangeType, KeGroup, NotifyType};
+use gateway::control::responder::{ResponderConfig, Verdict};
+
+use crate::ue::{Decoded, Ue, UeConfig};
+use crate::world::{World, config, profile, psk};
+
+const HYBRID: &str = "aes256gcm16-prfsha384-x25519-ke1_mlkem768";
+const TWO: &str = "aes256gcm16-prfsha384-x25519-ke1_mlkem768-ke3_ecp384";
+const PLAIN: &str = "aes128gcm16-prfsha256-x25519";
+
+fn configured(ike: &[&str]) -> ResponderConfig {
+    let mut lab = profile("lab", psk());
+    lab.ike = ike.iter().map(|text| text.parse().expect("a proposal")).collect();
+    ResponderConfig { profiles: vec![Arc::new(lab)], ..config() }
+}
+
+fn hybrid_ue(ike: &'static str) -> UeConfig {
+    UeConfig { ike: vec![ike], intermediate: true, ..UeConfig::new(1) }
+}
+
+fn attach(world: &mut World, config: UeConfig) -> Ue {
+    let mut ue = Ue::new(config);
+    world.init(1, &mut ue);
+    while !ue.additional.is_empty() {
+        let request = ue.intermediate();
+        let response = world.deliver(1, &request).concat();
+        assert_eq!(ue.on_intermediate(&response).error(), None);
+    }
+    let request = ue.auth();
+    let response = world.deliver(1, &request).concat();
+    assert_eq!(ue.on_auth(&response).error(), None);
+    assert_eq!(ue.children.len(), 1);
+    ue
+}
+
+#[test]
+fn r9370_2_2_2_x25519_and_ml_kem_make_the_keys_together() {
+    for (ike, exchanges) in [(HYBRID, 1), (TWO, 2), ("aes256-sha384-ecp384-ke7_mlkem1024", 1)] {
+        let mut world = World::new(configured(&[ike]));
+        let group = if exchanges == 1 && ike != HYBRID { KeGroup::ECP_384 } else { KeGroup::CURVE25519 };
+        let mut ue = attach(&mut world, UeConfig { group, ..hybrid_ue(ike) });
+        assert_eq!(world.counters().exchanges.intermediates, exchanges);
+        let view = world.responder.session(world.now, world.session()).expect("it");
+        assert!(ike.ends_with(&view.ike.additional.to_string()));
+        let install = world.installs().remove(0);
+        assert_eq!(install.keys_in.encr(), ue.children[0].keys.initiator.encr());
+        let request = ue.create_child(None, true);
+        let response = world.exchange(1, &request);
+        assert_eq!(ue.on_create_child(&response).error(), None, "on the keys that came last");
+    }
+}
+
+#[test]
+fn r9242_3_1_ike_intermediate_is_there_when_both_announce_it() {
+    for announced in [true, false] {
+        let mut world = World::new(configured(&[HYBRID, PLAIN]));
+        let ike = vec![HYBRID, PLAIN];
+        let mut ue = Ue::new(UeConfig { ike, intermediate: announced, ..UeConfig::new(1) });
+        let request = ue.init();
+        let response = world.exchange(1, &request);
+        let notify = Decoded::clear(&response).notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
+        assert_eq!(notify, announced);
+        ue.on_init(&response).expect("accepted");
+        // RFC 9370 2.2.1: without it proposals with additional key exchanges are passed over.
+        assert_eq!(ue.additional.len(), usize::from(announced));
+    }
+}
+
+#[test]
+fn r9370_2_2_2_ike_auth_before_all_key_exchanges_is_rejected() {
+    let mut world = World::new(configured(&[TWO]));
+    for done in 0..2 {
+        let mut ue = Ue::new(hybrid_ue(TWO));
+        world.init(done + 1, &mut ue);
+        for _ in 0..done {
+            let request = ue.intermediate();
+            let response = world.exchange(done + 1, &request);
+            ue.on_intermediate(&response);
+        }
+        let request = ue.auth();
+        let response = world.exchange(done + 1, &request);
+        assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::INVALID_SYNTAX));
+        assert_eq!(world.session_count(), 0);
+    }
+}
+
+#[test]
+fn r9242_3_3_2_auth_covers_what_was_said_in_between() {
+    let mut world = World::new(configured(&[PLAIN]));
+    // An exchange without a key exchange is covered too.
+    let mut ue = Ue::new(hybrid_ue(PLAIN));
+    world.init(1, &mut ue);
+    let request = ue.intermediate();
+    let response = world.exchange(1, &request);
+    ue.on_intermediate(&response);
+    let request = ue.auth();
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_auth(&response).error(), None);
+    // One that the UE does not know of breaks AUTH.
+    let mut ue = Ue::new(UeConfig { seed: 9, ..hybrid_ue(PLAIN) });
+    world.init(2, &mut ue);
+    let request = ue.request(ExchangeType::IKE_INTERMEDIATE, |_| {});
+    world.exchange(2, &request);
+    let request = ue.auth();
+    let response = world.exchange(2, &request);
+    assert_eq!(ue.on_auth(&response).error(), Some(NotifyType::AUTHENTICATION_FAILED));
+}
+
+#[test]
+fn r9242_3_3_1_a_repeated_exchange_is_answered_from_the_cache_after_the_keys_changed() {
+    let mut world = World::new(configured(&[HYBRID]));
+    let mut ue = Ue::new(hybrid_ue(HYBRID));
+    world.init(1, &mut ue);
+    let request = ue.intermediate();
+    let response = world.exchange(1, &request);
+    assert_eq!(world.exchange(1, &request), response);
+    assert_eq!(world.exchange(2, &request), response, "9329-6.2-3: where it came in");
+    ue.on_intermediate(&response);
+    let request = ue.auth();
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_auth(&response).error(), None);
+}
+
+#[test]
+fn r9370_2_2_2_wrong_method_missing_value_and_bad_value_end_the_ike_sa() {
+    let mut world = World::new(configured(&[HYBRID]));
+    let cases: [(Option<KeGroup>, usize); 4] = [
+        (None, 0),
+        (Some(KeGroup::ML_KEM_1024), 1568),
+        (Some(KeGroup::ML_KEM_768), 1183),
+        // FIPS 203 7.2: coefficients beyond q.
+        (Some(KeGroup::ML_KEM_768), 1184),
+    ];
+    for (number, (group, len)) in (1..).zip(cases) {
+        let mut ue = Ue::new(hybrid_ue(HYBRID));
+        world.init(number, &mut ue);
+        let data = vec![0xff; len];
+        let request = ue.request(ExchangeType::IKE_INTERMEDIATE, |builder| {
+            if let Some(group) = group {
+                builder.ke(&KeView { group, data: &data });
+            }
+        });
+        let response = world.exchange(number, &request);
+        assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::INVALID_SYNTAX));
+        assert_eq!(world.counters().gauges.half_open, 0);
+    }
+}
+
+#[test]
+fn r9242_5_their_number_is_bounded() {
+    let mut world = World::new(configured(&[PLAIN]));
+    let mut ue = Ue::new(hybrid_ue(PLAIN));
+    world.init(1, &mut ue);
+    for _ in 0..10 {
+        let request = ue.intermediate();
+        let response = world.exchange(1, &request);
+        assert_eq!(ue.on_intermediate(&response).error(), None);
+    }
+    let request = ue.intermediate();
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_intermediate(&response).error(), Some(NotifyType::INVALID_SYNTAX));
+    assert_eq!(world.counters().gauges.half_open, 0);
+}
+
+#[test]
+fn r9242_3_3_2_fragments_count_as_the_message_they_are_of() {
+    let mut world = World::new(configured(&[HYBRID]));
+    attach(&mut world, UeConfig { fragmentation: true, room: Some(500), ..hybrid_ue(HYBRID) });
+    assert_eq!(world.counters().exchanges.messages_joined, 1, "the encapsulation key");
+}
+
+#[test]
+fn r9370_ml_kem_alone_in_ike_sa_init() {
+    const ALONE: &str = "aes256gcm16-prfsha384-mlkem768";
+    let mut world = World::new(configured(&[ALONE]));
+    let group = KeGroup::ML_KEM_768;
+    attach(&mut world, UeConfig { group, ..hybrid_ue(ALONE) });
+    // RFC 6989 2.5: a key that fails its checks is not answered.
+    let mut ue = Ue::new(UeConfig { group, seed: 3, ..hybrid_ue(ALONE) });
+    let mut request = ue.init();
+    let at = request.len() - 1184;
+    let key = request.windows(8).position(|octets| octets[4..8] == [0, 36, 0, 0]).expect("KE") + 8;
+    assert!(key < at + 1184);
+    request[key..key + 3].fill(0xff);
+    assert!(world.deliver(2, &request).is_empty());
+    assert_eq!(world.verdict, Verdict::Bad);
+    assert_eq!(world.counters().drops.bad_ke_value, 1);
+}
+
+#[test]
+fn r9370_2_2_4_rekey_with_ike_followup_ke() {
+    for ike in [HYBRID, TWO] {
+        let mut world = World::new(configured(&[ike]));
+        let mut ue = attach(&mut world, hybrid_ue(ike));
+        let request = ue.rekey_ike();
+        let response = world.exchange(1, &request);
+        let mut rekey = ue.on_rekey_begun(&response);
+        // Nothing else is made of the IKE SA meanwhile.
+        let other = ue.create_child(None, false);
+        let response = world.exchange(1, &other);
+        assert_eq!(ue.on_create_child(&response).error(), Some(NotifyType::TEMPORARY_FAILURE));
+        while !rekey.methods.is_empty() {
+            let request = ue.follow_up(&mut rekey);
+            let response = world.exchange(1, &request);
+            assert_eq!(ue.on_follow_up(&mut rekey, &response).error(), None);
+        }
+        let request = ue.create_child(None, false);
+        let response = world.exchange(1, &request);
+        assert_eq!(ue.on_create_child(&response).error(), None, "on the new IKE SA");
+        let request = ue.informational_on_old(|builder| {
+            builder.delete_ike();
+        });
+        world.exchange(1, &request);
+        assert_eq!(world.session_count(), 1);
+        assert_eq!(world.counters().exchanges.ike_rekeyed, 1);
+    }
+}
+
+#[test]
+fn r9370_2_2_4_an_unknown_or_old_link_is_not_fatal() {
+    let mut world = World::new(configured(&[HYBRID]));
+    let mut ue = attach(&mut world, hybrid_ue(HYBRID));
+    let request = ue.rekey_ike();
+    let response = world.exchange(1, &request);
+    let mut rekey = ue.on_rekey_begun(&response);
+    let link = std::mem::replace(&mut rekey.link, vec![1, 2, 3]);
+    let request = ue.follow_up(&mut rekey);
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_follow_up(&mut rekey, &response).error(), Some(NotifyType::STATE_NOT_FOUND));
+    world.advance(Duration::from_secs(21));
+    rekey.link = link;
+    rekey.methods.push(KeGroup::ML_KEM_768);
+    let request = ue.follow_up(&mut rekey);
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_follow_up(&mut rekey, &response).error(), Some(NotifyType::STATE_NOT_FOUND));
+    assert_eq!(world.session_count(), 1);
+    // Another rekey begins anew.
+    let request = ue.rekey_ike();
+    let response = world.exchange(1, &request);
+    ue.on_rekey_begun(&response);
+}
