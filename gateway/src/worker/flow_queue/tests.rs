@@ -234,6 +234,24 @@ fn codel_thins_a_super_packet_by_segments() {
 }
 
 #[test]
+fn r8290_4_1_what_overflows_counts_as_the_segments_that_have_not_left() {
+    let mut rig = Rig::new(1, SUPER_LEN, 1 << 20);
+    let (packet, virtio) = super_packet(1, 46);
+    rig.push_offloaded(0, &packet, &virtio);
+    (0..10).for_each(|_| assert!(rig.pop(0).is_some()));
+    // The second one needs the room of the first, of which 36 segments are left.
+    rig.push_offloaded(0, &packet, &virtio);
+    assert_eq!(rig.drops("flow_queue_full"), 36);
+    assert_eq!(rig.drain(0).len(), 46);
+    // Between its last segment and the next packet nothing is left to count.
+    rig.push_offloaded(0, &packet, &virtio);
+    (0..46).for_each(|_| assert!(rig.pop(0).is_some()));
+    rig.push_offloaded(0, &packet, &virtio);
+    assert_eq!(rig.drops("flow_queue_full"), 36);
+    assert_eq!(rig.queues.discard(rig.ues[0].take().expect("it waits")), 46);
+}
+
+#[test]
 fn ues_take_turns_by_octets() {
     let mut rig = Rig::new(3, 8 << 20, 32 << 20);
     let (bulk, virtio) = super_packet(1, 60);

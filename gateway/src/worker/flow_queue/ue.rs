@@ -264,7 +264,10 @@ impl UeQueue {
         self.octets -= octets;
     }
 
-    /// Drops the entry at the head of the flow that holds most; returns how many packets it was.
+    /// Drops the entry at the head of the flow that holds most; returns how many packets it was: those of a
+    /// super-packet that have not left. It goes whole because its memory does: a segment less frees nothing of
+    /// the buffer, and RFC 8290 §4.1 drops up to 64 packets at a time as well. What CoDel drops or marks are
+    /// single segments.
     pub fn drop_fattest(&mut self, memory: &mut Memory) -> u64 {
         let fattest = self.flows.iter().enumerate().max_by_key(|(_, flow)| flow.octets);
         let Some((id, flow)) = fattest.filter(|(_, flow)| flow.head != NONE) else { return 0 };
