@@ -27,6 +27,8 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle write buffers that are kept; a buffer has room for a write and the longest inner packet.
 const WRITE_BUFFERS_MAX: usize = 64;
 const WRITE_BUFFER_LEN: usize = WRITE_LEN_MAX + (66 << 10);
+/// A write up to this is copied out of such a buffer, which is then free again.
+const SMALL_WRITE_LEN: usize = 4 << 10;
 
 /// Why a connection has ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,9 +44,20 @@ impl Shared {
         self.write_buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(WRITE_BUFFER_LEN))
     }
 
+    /// What a write leaves from. Thousands of UEs may answer a DELETE at once: with a large buffer each, zeroing
+    /// their memory would take the kernel longer than all the rest.
+    fn fitting(&self, buffer: Vec<u8>) -> Vec<u8> {
+        if buffer.len() > SMALL_WRITE_LEN {
+            return buffer;
+        }
+        let small = buffer.as_slice().to_vec();
+        self.return_write_buffer(buffer);
+        small
+    }
+
     fn return_write_buffer(&self, mut buffer: Vec<u8>) {
         let mut idle = self.write_buffers.borrow_mut();
-        if idle.len() < WRITE_BUFFERS_MAX {
+        if idle.len() < WRITE_BUFFERS_MAX && buffer.capacity() >= WRITE_BUFFER_LEN {
             buffer.clear();
             idle.push(buffer);
         }
@@ -151,12 +164,12 @@ impl Ue {
                 out = self.shared.take_write_buffer();
                 continue;
             }
-            let (result, returned) = stream.write_all(out).await;
+            let (result, returned) = stream.write_all(self.shared.fitting(out)).await;
             if let Err(error) = result {
                 return Ended::Failed(cause(&error));
             }
-            out = returned;
-            out.clear();
+            self.shared.return_write_buffer(returned);
+            out = self.shared.take_write_buffer();
         }
     }
 
