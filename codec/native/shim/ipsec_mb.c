@@ -59,27 +59,21 @@ void mb_gcm_expand(const IMB_MGR *manager, size_t key_len, const uint8_t *key, s
 		IMB_AES256_GCM_PRE(manager, key, expanded);
 }
 
-void mb_gcm_seal(const IMB_MGR *manager, size_t key_len, const struct gcm_key_data *key, const uint8_t *nonce,
-		 const uint8_t *aad, size_t aad_len, uint8_t *text, size_t text_len, uint8_t *tag)
+/*
+ * Encrypts or decrypts. The tag is in both cases the right one: that of a text to decrypt is the caller's to compare
+ * with the one that came.
+ */
+void mb_gcm(const IMB_MGR *manager, int encrypt, size_t key_len, const struct gcm_key_data *key, const uint8_t *nonce,
+	    const uint8_t *aad, size_t aad_len, uint8_t *text, size_t text_len, uint8_t *tag)
 {
 	struct gcm_context_data state;
+	aes_gcm_enc_dec_t call;
 
 	if (key_len == IMB_KEY_128_BYTES)
-		IMB_AES128_GCM_ENC(manager, key, &state, text, text, text_len, nonce, aad, aad_len, tag, 16);
+		call = encrypt ? manager->gcm128_enc : manager->gcm128_dec;
 	else
-		IMB_AES256_GCM_ENC(manager, key, &state, text, text, text_len, nonce, aad, aad_len, tag, 16);
-}
-
-/* Decrypts and says which tag would be right; the caller compares. */
-void mb_gcm_open(const IMB_MGR *manager, size_t key_len, const struct gcm_key_data *key, const uint8_t *nonce,
-		 const uint8_t *aad, size_t aad_len, uint8_t *text, size_t text_len, uint8_t *tag)
-{
-	struct gcm_context_data state;
-
-	if (key_len == IMB_KEY_128_BYTES)
-		IMB_AES128_GCM_DEC(manager, key, &state, text, text, text_len, nonce, aad, aad_len, tag, 16);
-	else
-		IMB_AES256_GCM_DEC(manager, key, &state, text, text, text_len, nonce, aad, aad_len, tag, 16);
+		call = encrypt ? manager->gcm256_enc : manager->gcm256_dec;
+	call(key, &state, text, text, text_len, nonce, aad, aad_len, tag, 16);
 }
 
 /* Both schedules of an AES key, 240 octets each. */

@@ -40,19 +40,9 @@ unsafe extern "C" {
         key: *const u8,
         expanded: *mut RawGcmKey,
     );
-    pub(super) fn mb_gcm_seal(
+    pub(super) fn mb_gcm(
         manager: *const RawManager,
-        key_len: usize,
-        key: *const RawGcmKey,
-        nonce: *const u8,
-        aad: *const u8,
-        aad_len: usize,
-        text: *mut u8,
-        text_len: usize,
-        tag: *mut u8,
-    );
-    pub(super) fn mb_gcm_open(
-        manager: *const RawManager,
+        encrypt: c_int,
         key_len: usize,
         key: *const RawGcmKey,
         nonce: *const u8,

@@ -2,8 +2,8 @@
 
 use zeroize::Zeroize;
 
-use super::IpsecMb;
-use super::ffi::{RawGcmKey, mb_gcm_expand, mb_gcm_open, mb_gcm_seal};
+use super::ffi::{RawGcmKey, mb_gcm, mb_gcm_expand};
+use super::{Direction, IpsecMb};
 use crate::aead::{NONCE_LEN, OpenFailed, TAG_LEN};
 use crate::{cleanse, constant_time_eq};
 
@@ -29,23 +29,7 @@ impl GcmKey {
 
     /// Encrypts `text` in place and returns the tag.
     pub fn seal_in_place(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], text: &mut [u8]) -> [u8; TAG_LEN] {
-        let mut tag = [0; TAG_LEN];
-        // SAFETY: every pointer comes from a live slice or array with the length passed beside it or, for
-        // nonce and tag, the one length the shim uses; text is input and output, which the library allows.
-        unsafe {
-            mb_gcm_seal(
-                self.library.functions(),
-                self.key_len,
-                &self.expanded,
-                nonce.as_ptr(),
-                aad.as_ptr(),
-                aad.len(),
-                text.as_mut_ptr(),
-                text.len(),
-                tag.as_mut_ptr(),
-            );
-        }
-        tag
+        self.apply(Direction::Encrypt, nonce, aad, text)
     }
 
     /// Verifies `tag` over `aad` and `text` and decrypts `text` in place.
@@ -59,21 +43,7 @@ impl GcmKey {
         text: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> Result<(), OpenFailed> {
-        let mut right = [0; TAG_LEN];
-        // SAFETY: as for `seal_in_place`.
-        unsafe {
-            mb_gcm_open(
-                self.library.functions(),
-                self.key_len,
-                &self.expanded,
-                nonce.as_ptr(),
-                aad.as_ptr(),
-                aad.len(),
-                text.as_mut_ptr(),
-                text.len(),
-                right.as_mut_ptr(),
-            );
-        }
+        let mut right = self.apply(Direction::Decrypt, nonce, aad, text);
         if constant_time_eq(&right, tag) {
             return Ok(());
         }
@@ -81,6 +51,35 @@ impl GcmKey {
         text.fill(0);
         right.zeroize();
         Err(OpenFailed)
+    }
+
+    /// Encrypts or decrypts `text` in place; the tag is the right one for it either way.
+    #[inline]
+    fn apply(
+        &self,
+        direction: Direction,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        text: &mut [u8],
+    ) -> [u8; TAG_LEN] {
+        let mut tag = [0; TAG_LEN];
+        // SAFETY: every pointer comes from a live slice or array with the length passed beside it or, for
+        // nonce and tag, the one length the shim uses; text is input and output, which the library allows.
+        unsafe {
+            mb_gcm(
+                self.library.functions(),
+                (direction == Direction::Encrypt).into(),
+                self.key_len,
+                &self.expanded,
+                nonce.as_ptr(),
+                aad.as_ptr(),
+                aad.len(),
+                text.as_mut_ptr(),
+                text.len(),
+                tag.as_mut_ptr(),
+            );
+        }
+        tag
     }
 }
 
