@@ -3,20 +3,17 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod script;
 
-use codec::OsRandom;
 use codec::ike::ExchangeType;
-use codec::stream::{Deframer, FrameKind, NON_ESP_MARKER, Next, classify, frame_ike};
 use loadgen::engine::{self, Fleet, FleetPlan, SourceSpread};
 use loadgen::report::Progress;
-use loadgen::ue::{Credentials, Identity, UeConfig};
 use script::Script;
+use script::tcp::{answer, plan, script};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-const IKE: &str = "aes128gcm16-prfsha256-x25519";
-const ESP: &str = "aes128gcm16";
+/// How long the UE waits for an answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How the scripted gateway ends a connection once it has answered so many requests.
 #[derive(Clone, Copy)]
@@ -29,7 +26,7 @@ enum Ending {
 
 /// Serves connections one after the other: the first until it has answered `requests`, the last until its end.
 fn serve(listener: TcpListener, endings: Vec<(usize, Ending)>) -> Script {
-    let mut script = Script::new(IKE, ESP, b"secret");
+    let mut script = script();
     for (requests, ending) in endings {
         let (mut stream, _) = listener.accept().unwrap();
         answer(&mut stream, &mut script, requests);
@@ -47,61 +44,9 @@ fn serve(listener: TcpListener, endings: Vec<(usize, Ending)>) -> Script {
     script
 }
 
-fn answer(stream: &mut TcpStream, script: &mut Script, requests: usize) {
-    // Asserts r9329_4_o1 and r9329_6_1_o1: `responder` fails unless the stream starts with the prefix.
-    let mut deframer = Deframer::responder();
-    let (mut carry, mut buffer, mut answered) = (Vec::new(), [0; 4096], 0);
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    while answered < requests {
-        let len = stream.read(&mut buffer).unwrap();
-        if len == 0 {
-            return;
-        }
-        let mut at = 0;
-        loop {
-            let body = match deframer
-                .next(&buffer[..len], &mut at, &mut carry)
-                .expect("prefix and lengths are right")
-            {
-                Next::Pending => break,
-                Next::InPlace(range) => buffer[range].to_vec(),
-                Next::Carried => carry.clone(),
-            };
-            assert!(matches!(classify(&body), FrameKind::Ike), "r9329_6_6_o1: no keepalives");
-            let Some(message) = script.answer(&body[NON_ESP_MARKER.len()..]) else { continue };
-            // RFC 9329 §3, §6.6: an empty frame and a keepalive in front must not matter.
-            let mut out = vec![0, 2, 0, 3, 0xff];
-            frame_ike(&message, &mut out).unwrap();
-            for octet in out {
-                stream.write_all(&[octet]).unwrap();
-            }
-            answered += 1;
-        }
-    }
-}
-
 fn run_ue(gateway: SocketAddr, until: impl Fn(&Fleet) -> bool) {
-    let plan = FleetPlan {
-        gateway,
-        ues: 1,
-        rate: None,
-        in_flight: 1,
-        source: SourceSpread::new(Some("127.0.0.9/32".parse().unwrap())),
-        config: Arc::new(UeConfig {
-            ike: vec![IKE.parse().unwrap()],
-            esp: vec![ESP.parse().unwrap()],
-            credentials: Credentials::Psk(b"secret".to_vec().into()),
-            idr: None,
-            gateway_id: None,
-            response_timeout: Duration::from_secs(10),
-            dpd: None,
-            replay_window: 64,
-        }),
-        idi: Box::new(|_| Identity::parse("ue@test")),
-        random: Box::new(OsRandom),
-    };
     engine::run(async {
-        let (fleet, outcome) = Fleet::attach(plan, &Progress::new()).await;
+        let (fleet, outcome) = Fleet::attach(plan(gateway, RESPONSE_TIMEOUT), &Progress::new()).await;
         assert_eq!((outcome.ok, outcome.failed), (1, Default::default()));
         let deadline = Instant::now() + Duration::from_secs(10);
         while !until(&fleet) {
@@ -139,25 +84,10 @@ fn attach_fails_by_cause_when_nobody_listens_or_the_gateway_hangs_up() {
     let gateway = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
     for expected in ["connection: closed by gateway", "connection: refused"] {
-        let config = Arc::new(UeConfig {
-            ike: vec![IKE.parse().unwrap()],
-            esp: vec![ESP.parse().unwrap()],
-            credentials: Credentials::Psk(b"secret".to_vec().into()),
-            idr: None,
-            gateway_id: None,
-            response_timeout: Duration::from_secs(10),
-            dpd: None,
-            replay_window: 64,
-        });
         let plan = FleetPlan {
-            gateway,
-            ues: 1,
             rate: Some(100.0),
-            in_flight: 1,
             source: SourceSpread::new(None),
-            config,
-            idi: Box::new(|_| Identity::parse("ue@test")),
-            random: Box::new(OsRandom),
+            ..plan(gateway, RESPONSE_TIMEOUT)
         };
         let outcome = engine::run(async { Fleet::attach(plan, &Progress::new()).await.1 }).unwrap();
         let causes: Vec<&String> = outcome.failed.keys().collect();

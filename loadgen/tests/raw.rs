@@ -4,82 +4,25 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod script;
 
-use codec::OsRandom;
 use codec::ike::ExchangeType;
-use codec::stream::{Deframer, NON_ESP_MARKER, Next, frame_ike};
 use loadgen::engine::raw::RawFleet;
-use loadgen::engine::{FleetPlan, SourceSpread};
 use loadgen::report::Progress;
-use loadgen::ue::{Credentials, Identity, UeConfig};
-use script::Script;
+use script::tcp::{ESP, IKE, answer, plan, script};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const IKE: &str = "aes128gcm16-prfsha256-x25519";
-const ESP: &str = "aes128gcm16";
-
-fn plan(gateway: SocketAddr) -> FleetPlan {
-    FleetPlan {
-        gateway,
-        ues: 1,
-        rate: None,
-        in_flight: 1,
-        source: SourceSpread::new(Some("127.0.0.9/32".parse().unwrap())),
-        config: Arc::new(UeConfig {
-            ike: vec![IKE.parse().unwrap()],
-            esp: vec![ESP.parse().unwrap()],
-            credentials: Credentials::Psk(b"secret".to_vec().into()),
-            idr: None,
-            gateway_id: None,
-            response_timeout: Duration::from_secs(2),
-            dpd: None,
-            replay_window: 64,
-        }),
-        idi: Box::new(|_| Identity::parse("ue@test")),
-        random: Box::new(OsRandom),
-    }
-}
-
-/// Answers requests, an octet per segment, until it has answered so many or the UE closes.
-fn answer(stream: &mut TcpStream, script: &mut Script, requests: usize) {
-    let mut deframer = Deframer::responder();
-    let (mut carry, mut buffer, mut answered) = (Vec::new(), [0; 4096], 0);
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    while answered < requests {
-        let len = stream.read(&mut buffer).unwrap();
-        if len == 0 {
-            return;
-        }
-        let mut at = 0;
-        loop {
-            // Fails unless the stream starts with the prefix.
-            let body = match deframer.next(&buffer[..len], &mut at, &mut carry).unwrap() {
-                Next::Pending => break,
-                Next::InPlace(range) => buffer[range].to_vec(),
-                Next::Carried => carry.clone(),
-            };
-            let Some(message) = script.answer(&body[NON_ESP_MARKER.len()..]) else { continue };
-            let mut out = vec![0, 2, 0, 3, 0xff];
-            frame_ike(&message, &mut out).unwrap();
-            for octet in out {
-                stream.write_all(&[octet]).unwrap();
-            }
-            answered += 1;
-        }
-    }
-}
+/// How long the UE waits for an answer.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[test]
 fn r9329_6_1_o3_session_goes_on_over_a_new_connection_after_fin_and_after_length_zero() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
-        let mut script = Script::new(IKE, ESP, b"secret");
+        let mut script = script();
         answer(&mut listener.accept().unwrap().0, &mut script, 2);
         let (mut stream, _) = listener.accept().unwrap();
         answer(&mut stream, &mut script, 1);
@@ -89,7 +32,7 @@ fn r9329_6_1_o3_session_goes_on_over_a_new_connection_after_fin_and_after_length
         answer(&mut listener.accept().unwrap().0, &mut script, usize::MAX);
         script
     });
-    let (mut fleet, outcome) = RawFleet::attach(plan(gateway), &Progress::new()).unwrap();
+    let (mut fleet, outcome) = RawFleet::attach(plan(gateway, RESPONSE_TIMEOUT), &Progress::new()).unwrap();
     assert_eq!((outcome.ok, outcome.failed), (1, Default::default()));
     let held = fleet.hold(Duration::from_millis(3500), 0.0).unwrap();
     assert_eq!((held.lost, held.reconnects), (0, 2));
@@ -104,8 +47,10 @@ fn r9329_6_1_o3_session_goes_on_over_a_new_connection_after_fin_and_after_length
 fn attach_fails_by_cause_when_nobody_listens_answers_or_the_gateway_hangs_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway = listener.local_addr().unwrap();
-    let attach =
-        || RawFleet::attach(plan(gateway), &Progress::new()).unwrap().1.failed.into_keys().next().unwrap();
+    let attach = || {
+        let (_, outcome) = RawFleet::attach(plan(gateway, RESPONSE_TIMEOUT), &Progress::new()).unwrap();
+        outcome.failed.into_keys().next().unwrap()
+    };
     let server = std::thread::spawn(move || {
         let silent = listener.accept().unwrap();
         drop(listener.accept().unwrap());

@@ -2,6 +2,8 @@
 //!
 //! It is built on `codec` alone and keeps one IKE SA. It holds keys and Message IDs, and nothing else of a real responder.
 
+pub mod tcp;
+
 use codec::crypto::{
     ChildKeymat, EspProposal, GroupPolicy, IkeKeys, IkeProposal, IkeSuite, KeyExchange, SaNonces, Secret,
     SkKey, child_keymat, open_sk, psk_auth, select_esp, select_ike, signed_octets, verify_psk_auth,
