@@ -276,6 +276,9 @@ pub struct DemoArgs {
     /// ESP proposal in strongSwan's keywords
     #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16")]
     pub esp: String,
+    /// Transport of IKE and ESP
+    #[arg(long, value_enum, default_value_t = Transport::Tcp)]
+    pub transport: Transport,
     /// Takes segmentation and receive offload off the link to the core network
     #[arg(long)]
     pub no_offload: bool,
@@ -292,7 +295,7 @@ pub struct DemoArgs {
 pub enum Transport {
     /// RFC 9329.
     Tcp,
-    /// RFC 3948; not in this version.
+    /// RFC 7296 and RFC 3948: IKE and ESP on the gateway's port.
     Udp,
     /// RFC 9329 Appendix A; not in this version.
     Tls,

@@ -2,6 +2,7 @@
 
 use crate::cli::{LoadOptions, Rate};
 use crate::engine::traffic::{Direction, Pace, TrafficOutcome, TrafficPlan, VOICE_PACKETS_PER_S, VoicePlan};
+use crate::error::Failure;
 use crate::report::{ChurnSection, LatencySection, LoadgenSection, Report, Table, VoiceSection};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -38,6 +39,19 @@ pub fn plan(
         queue: options.queue.unwrap_or(QUEUE_DEFAULT),
         voice: options.voice.map(|ues| VoicePlan { ues, beside: options.voice_beside }),
         churn: options.churn.map(|percent| percent / 100.0),
+    }
+}
+
+/// Refuses what there is over TCP only.
+///
+/// # Errors
+/// [`Failure::Usage`] for connections to cut where there are none.
+pub fn check_transport(options: &LoadOptions, udp: bool) -> Result<(), Failure> {
+    match options.churn {
+        Some(_) if udp => {
+            Err(Failure::Usage("--churn cuts TCP connections; it needs --transport tcp".into()))
+        }
+        _ => Ok(()),
     }
 }
 

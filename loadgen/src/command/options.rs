@@ -24,6 +24,8 @@ const REPLAY_WINDOW: u32 = 128;
 pub struct Prepared {
     /// The gateway's address.
     pub gateway: SocketAddr,
+    /// Whether it is reached over UDP.
+    pub udp: bool,
     /// Settings of every UE.
     pub config: Arc<UeConfig>,
     /// Identity of each UE.
@@ -42,11 +44,8 @@ impl Prepared {
     /// # Errors
     /// [`Failure::Usage`] for what is wrong, missing or not in this version.
     pub fn new(options: &UeOptions) -> Result<Self, Failure> {
-        if options.transport != Transport::Tcp {
-            return Err(Failure::Usage(format!(
-                "--transport {:?} is not in this version; use tcp",
-                options.transport
-            )));
+        if options.transport == Transport::Tls {
+            return Err(Failure::Usage("--transport tls is not in this version; use tcp or udp".into()));
         }
         let gateway = resolve(&options.gateway)?;
         if options.source.is_some_and(|source| source.addr().is_ipv4() != gateway.is_ipv4()) {
@@ -60,6 +59,7 @@ impl Prepared {
         };
         Ok(Self {
             gateway,
+            udp: options.transport == Transport::Udp,
             config: Arc::new(config),
             idi,
             random,
@@ -89,6 +89,7 @@ impl Prepared {
         self.source.require_ports(self.gateway, measure.ues)?;
         Ok(FleetPlan {
             gateway: self.gateway,
+            udp: self.udp,
             ues: measure.ues,
             rate,
             in_flight: measure.in_flight,

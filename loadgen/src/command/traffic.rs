@@ -24,6 +24,7 @@ pub fn run(args: &TrafficArgs) -> Result<bool, Failure> {
                 .into(),
         ));
     }
+    load::check_transport(&args.load, prepared.udp)?;
     let process = gateway_process(args.measure.gateway_pid)?;
     let fleet_plan = prepared.fleet(&args.measure, args.attach_rate)?;
     let (ues, run) = (args.measure.ues, clock::monotonic_ns() as u32);

@@ -29,6 +29,7 @@ pub fn run(args: &UeArgs) -> Result<bool, Failure> {
     let (gateway, core) = (prepared.gateway, prepared.core);
     let plan = FleetPlan {
         gateway,
+        udp: prepared.udp,
         ues: 1,
         rate: None,
         in_flight: 1,

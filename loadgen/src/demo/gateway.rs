@@ -34,6 +34,8 @@ pub struct Setup<'a> {
     pub esp: &'a [&'a str],
     /// Whether downlink packets wait in flow queues.
     pub flow_queue: bool,
+    /// Whether it is reached over UDP too.
+    pub udp: bool,
 }
 
 /// A running gateway.
@@ -228,6 +230,10 @@ fn command(binary: &Path, directory: &Path) -> std::io::Result<Command> {
     Ok(command)
 }
 
+fn udp_listeners(udp: bool) -> &'static [&'static str] {
+    if udp { &["0.0.0.0:4500"] } else { &[] }
+}
+
 fn random_psk() -> String {
     let mut octets = [0; 16];
     codec::Random::fill(&mut codec::OsRandom, &mut octets);
@@ -245,7 +251,7 @@ cores = {cores:?}
 run_dir = "{run_dir}"
 [listen]
 tcp = ["0.0.0.0:4500"]
-udp = []
+udp = {udp:?}
 [inner]
 device = "{INNER_DEVICE}"
 flow_queue = {flow_queue}
@@ -261,8 +267,9 @@ pool = "default"
 local_ts = ["0.0.0.0/0"]
 ike = ["{ike}"]
 esp = {esp:?}
-transports = ["tcp"]
+transports = ["tcp", "udp"]
 "#,
+        udp = udp_listeners(setup.udp),
         run_dir = run_dir.display(),
         workers = setup.cores.len(),
         cores = setup.cores,

@@ -13,7 +13,7 @@ pub mod gateway;
 mod plain_tcp;
 pub mod topology;
 
-use crate::cli::{DemoArgs, LoadOptions};
+use crate::cli::{DemoArgs, LoadOptions, Transport};
 use crate::command::attach::GatewayBefore;
 use crate::command::{environment, load, read_psk_config};
 use crate::engine::traffic::{self, Direction, TrafficOutcome};
@@ -51,6 +51,11 @@ struct Cores {
 /// # Errors
 /// [`Failure::Environment`] without root, iproute2 or the gateway binary; [`Failure::Check`] when the gateway fails.
 pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
+    if args.transport == Transport::Tls {
+        return Err(Failure::Usage("--transport tls is not in this version; use tcp or udp".into()));
+    }
+    let udp = args.transport == Transport::Udp;
+    load::check_transport(&args.load, udp)?;
     privilege::require_root("demo makes network namespaces and")?;
     privilege::require_files(u64::from(args.ues))?;
     let binary = gateway::find_binary(args.swugate.as_deref())?;
@@ -69,7 +74,7 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     if args.no_offload {
         topology.take_offloads_off()?;
     }
-    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp], flow_queue: true };
+    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp], flow_queue: true, udp };
     let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
@@ -143,6 +148,7 @@ async fn drive(
 ) -> Result<(Report, bool), Failure> {
     let plan = FleetPlan {
         gateway: topology::GATEWAY.into(),
+        udp: args.transport == Transport::Udp,
         ues: args.ues,
         rate: None,
         in_flight: 256,
@@ -151,7 +157,8 @@ async fn drive(
         idi: Box::new(|index| Identity::parse(&format!("ue-{index}@demo.test"))),
         random: Box::new(OsRandom),
     };
-    progress.step(&format!("attaching {} UEs over TCP 4500", args.ues));
+    let transport = format!("{:?}", args.transport).to_uppercase();
+    progress.step(&format!("attaching {} UEs over {transport} 4500", args.ues));
     let before = GatewayBefore::read(process);
     let (fleet, attach) = Fleet::attach(plan, progress).await;
     let mut gateway = before.after_attach(process, &attach);

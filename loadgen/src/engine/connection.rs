@@ -40,7 +40,7 @@ enum Ended {
 }
 
 impl Shared {
-    fn take_write_buffer(&self) -> Vec<u8> {
+    pub(super) fn take_write_buffer(&self) -> Vec<u8> {
         self.write_buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(WRITE_BUFFER_LEN))
     }
 
@@ -55,7 +55,7 @@ impl Shared {
         small
     }
 
-    fn return_write_buffer(&self, mut buffer: Vec<u8>) {
+    pub(super) fn return_write_buffer(&self, mut buffer: Vec<u8>) {
         let mut idle = self.write_buffers.borrow_mut();
         if idle.len() < WRITE_BUFFERS_MAX && buffer.capacity() >= WRITE_BUFFER_LEN {
             buffer.clear();
@@ -184,7 +184,7 @@ impl Ue {
     }
 
     /// Gathers the next write; returns whether the IKE SA is over.
-    fn fill(&self, out: &mut Vec<u8>) -> bool {
+    pub(super) fn fill(&self, out: &mut Vec<u8>) -> bool {
         let core = &mut *self.core.borrow_mut();
         while let Some(message) = core.initiator.poll_transmit() {
             frame_ike(&message, out).expect("IKE messages are built to fit a frame");
@@ -286,7 +286,7 @@ impl Ue {
     }
 
     /// Everything that one read brought has been handed over.
-    fn on_read_end(&self) {
+    pub(super) fn on_read_end(&self) {
         let core = &mut *self.core.borrow_mut();
         if let Some(inner) = &mut core.inner {
             inner.on_burst_end();
@@ -300,7 +300,7 @@ impl Ue {
     }
 
     /// Takes one frame; returns whether it was IKE.
-    fn on_body(&self, now_ns: u64, body: &mut [u8]) -> bool {
+    pub(super) fn on_body(&self, now_ns: u64, body: &mut [u8]) -> bool {
         let core = &mut *self.core.borrow_mut();
         match classify(body) {
             FrameKind::Ike => {

@@ -21,8 +21,10 @@ const DETACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to attach.
 pub struct FleetPlan {
-    /// The gateway's TCP address.
+    /// The gateway's address.
     pub gateway: SocketAddr,
+    /// Over UDP instead of TCP.
+    pub udp: bool,
     /// Number of UEs.
     pub ues: u32,
     /// Attaches begun per second; as fast as `in_flight` allows when absent.
@@ -117,7 +119,11 @@ impl Fleet {
             let due = plan.rate.map_or(plan.ues, |rate| (begun_at.elapsed().as_secs_f64() * rate) as u32 + 1);
             let until = due.min(plan.ues).min(settled + plan.in_flight);
             while begun < until {
-                tokio_uring::spawn(fleet.ues[begun as usize].clone().live());
+                let ue = fleet.ues[begun as usize].clone();
+                match plan.udp {
+                    true => tokio_uring::spawn(ue.live_over_udp()),
+                    false => tokio_uring::spawn(ue.live()),
+                };
                 begun += 1;
             }
             // Either a UE settles or the next attach of a paced run becomes due.

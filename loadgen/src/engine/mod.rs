@@ -8,6 +8,7 @@
 
 mod connect;
 mod connection;
+mod datagram;
 mod fleet;
 mod inner;
 mod link;

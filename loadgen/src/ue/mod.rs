@@ -177,20 +177,25 @@ impl Initiator {
         remote: SocketAddr,
         random: &mut dyn Random,
     ) {
-        self.transmits.clear();
-        match &mut self.state {
+        self.transmits = self.unanswered().into();
+        match &self.state {
             State::Idle => self.start_init(now, local, remote, random),
-            State::Init(init) => self.transmits.push_back(init.request.clone()),
-            State::Auth(auth) => self.transmits.extend(auth.pending_request()),
+            State::Up(_) if self.transmits.is_empty() => self.probe(now, random),
+            _ => {}
+        }
+    }
+
+    /// Returns the requests that wait for their responses, to be sent again octet for octet: on a new connection, or over
+    /// UDP from time to time (RFC 7296 §2.1).
+    pub fn unanswered(&self) -> Vec<Bytes> {
+        match &self.state {
+            State::Idle | State::Ended => Vec::new(),
+            State::Init(init) => vec![init.request.clone()],
+            State::Auth(auth) => auth.pending_request().into_iter().collect(),
             State::Up(up) => {
-                let pending = [up.old.as_deref(), Some(&up.sa)].into_iter().flatten();
-                self.transmits
-                    .extend(pending.filter_map(|sa| sa.pending.as_ref()).map(|p| p.message.clone()));
-                if self.transmits.is_empty() {
-                    self.probe(now, random);
-                }
+                let sas = [up.old.as_deref(), Some(&up.sa)].into_iter().flatten();
+                sas.filter_map(|sa| sa.pending.as_ref()).map(|pending| pending.message.clone()).collect()
             }
-            State::Ended => {}
         }
     }
 

@@ -23,6 +23,7 @@ pub fn script() -> Script {
 pub fn plan(gateway: SocketAddr, response_timeout: Duration) -> FleetPlan {
     FleetPlan {
         gateway,
+        udp: false,
         ues: 1,
         rate: None,
         in_flight: 1,
