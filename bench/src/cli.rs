@@ -21,6 +21,8 @@ pub enum Command {
     Path(PathArgs),
     /// Measures swugate beside other tunnel gateways with iperf3 and ping
     Peers(PeersArgs),
+    /// Measures a relay worker: ESP from TCP to UDP and back, without keys
+    Relay(RelayArgs),
 }
 
 /// Where the programs are and where the report goes.
@@ -97,6 +99,17 @@ pub struct PeersArgs {
     /// Measures although other processes use the machine
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// `relay`
+#[derive(Args, Clone, Debug)]
+pub struct RelayArgs {
+    /// Programs and report.
+    #[command(flatten)]
+    pub common: CommonOptions,
+    /// Seconds of each run
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = positive)]
+    pub seconds: f64,
 }
 
 /// Which settings of a switch to measure.

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod machine;
 pub mod path;
 pub mod peers;
+pub mod relay;
 pub mod report;
 pub mod roofline;
 pub mod stage;

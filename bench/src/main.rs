@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use bench::cli::{Cli, Command};
-use bench::{path, peers, roofline};
+use bench::{path, peers, relay, roofline};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     loadgen::program::run("bench", || match &cli.command {
         Command::Path(args) => path::run(args),
         Command::Peers(args) => peers::run(args),
+        Command::Relay(args) => relay::run(args),
         Command::Roofline(args) => roofline::run(args),
     })
 }

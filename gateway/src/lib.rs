@@ -10,6 +10,7 @@ pub mod error;
 pub mod io;
 pub mod limits;
 pub mod log;
+pub mod originate;
 pub mod process;
 pub mod relay;
 pub mod types;

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import libreswan, strongswan
+from .bridge import Originated, OriginatedFrom500, Relayed
 from .gateway import POOLS, PSK, Swugate
 from .lab import Lab, wait_for
 from .oldkernel import GuestGateway
@@ -52,6 +53,12 @@ class Bench:
             self.current = strongswan.Responder(self.lab, PSK, auth, self.pki.get(auth))
         else:
             self.current = Swugate(self.lab, self.pki.get(auth), dpd_s)
+        return self.current
+
+
+    def relay(self, first_at_500):
+        """A fresh relay in front of a fresh strongSwan."""
+        self.current = Relayed(self.lab, PSK, "psk", None, first_at_500)
         return self.current
 
 
@@ -117,12 +124,11 @@ def _libreswan(name):
     return body
 
 
-def _strongswan(act, auth="psk", dpd_s=60, clean=True, **options):
+def _strongswan(act, auth="psk", dpd_s=60, clean=True, ue=strongswan.Initiator, **options):
     """Attaches, lets act(bench, gateway, peer, verdict) work, deletes."""
     def body(bench, verdict):
         gateway = bench.gateway(auth, dpd_s)
-        peer = strongswan.Initiator(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey",
-                                    bench.pki.get(auth), **options)
+        peer = ue(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey", bench.pki.get(auth), **options)
         addresses = peer.attach(verdict)
         _in_pool(verdict, addresses)
         if not bench.stock:
@@ -322,6 +328,51 @@ def _old_kernel(bench, verdict):
     verdict.step("exit on SIGTERM", bench.gateway_guest.stop() == 0)
 
 
+# Resets of the connection, the time between them, and the time after the last one.
+RESETS, RESET_EVERY_S, AFTER_RESETS_S = 12, 5, 10
+
+
+def _whole_session_measured(bench, gateway, peer, verdict):
+    """A session of its own kind, and what a gigabyte through the relay costs it."""
+    gateway.step_mapped(verdict)
+    cpu_s, octets = gateway.cpu_s(), gateway.octets()
+    _whole_session(bench, gateway, peer, verdict)
+    cpu_s, octets = gateway.cpu_s() - cpu_s, gateway.octets() - octets
+    verdict.step("relay CPU", octets > 1e6, f"{cpu_s / octets * 1e9:.2f} s/GB of {octets / 1e6:.0f} MB")
+
+
+def _reset_for_a_minute(bench, _gateway, peer, verdict):
+    """The connection is reset every 5 s under traffic both ways; the IKE SA stays: 9329-6.1-o3, 9329-6.2-o1."""
+    before = peer.ike_sa()
+    test = Iperf(bench.lab, RESETS * RESET_EVERY_S + AFTER_RESETS_S, "--bidir")
+    client = bench.lab.spawn("iperf3-client", test.argv, namespace=bench.network.ue)
+    for _ in range(RESETS):
+        time.sleep(RESET_EVERY_S)
+        peer.shim.do("rst")
+    client.wait(40)
+    test.step(verdict, f"traffic across {RESETS} resets", client.text(), to_the_end=AFTER_RESETS_S)
+    connections = peer.shim.stats()["connections"]
+    verdict.step("connections", connections > RESETS, str(connections))
+    verdict.step("same IKE SA", peer.ike_sa() == before, str(peer.ike_sa()))
+    ping(verdict, "ping", bench.network.execute)
+    peer.rekey_child(verdict)
+    peer.rekey_ike(verdict)
+    ping(verdict, "ping", bench.network.execute)
+
+
+def _relayed(act, first_at_500=False, ue=Originated, **options):
+    """strongSwan, originate, TCP, relay, strongSwan: neither end knows of TCP."""
+    def body(bench, verdict):
+        gateway = bench.relay(first_at_500)
+        peer = ue(bench.lab, bench.network, PSK, **options)
+        _in_pool(verdict, peer.attach(verdict))
+        act(bench, gateway, peer, verdict)
+        peer.delete(verdict)
+        peer.stop()
+        gateway.stop()
+    return body
+
+
 SCENARIOS = [
     *(Scenario(f"libreswan-{name}", GuestBench, _libreswan(name), swugate_only=suite.esn == "yes")
       for name, suite in libreswan.SUITES.items()),
@@ -347,6 +398,16 @@ SCENARIOS = [
         _short_session, ike="aes256-sha256-modp2048", esp="aes128-sha256"), swugate_only=True),
     Scenario("udp-strongswan-rsa", HostBench, _udp(_short_session, auth="rsa"), swugate_only=True),
     Scenario("udp-strongswan-nat", HostBench, _udp(_rebound, nat="20000-20100"), swugate_only=True),
+    Scenario("originate", HostBench, _strongswan(_whole_session, ue=Originated), swugate_only=True),
+    Scenario("originate-rsa-port-500", HostBench, _strongswan(
+        _short_session, auth="rsa", ue=OriginatedFrom500), swugate_only=True),
+    Scenario("originate-outer-ipv6", HostBench, _strongswan(
+        _short_session, ue=Originated, gateway=f"[{Lab.GATEWAY6}]"), swugate_only=True),
+    Scenario("originate-reset-for-a-minute", HostBench, _strongswan(
+        _reset_for_a_minute, clean=False, ue=Originated), swugate_only=True),
+    Scenario("relay", HostBench, _relayed(_whole_session_measured), swugate_only=True),
+    Scenario("relay-port-500", HostBench, _relayed(_short_session, first_at_500=True, ue=OriginatedFrom500), swugate_only=True),
+    Scenario("relay-reset-for-a-minute", HostBench, _relayed(_reset_for_a_minute, dpd=1), swugate_only=True),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),
 ]

@@ -288,18 +288,23 @@ class Direct(Initiator):
         return gateway
 
 
+def udp_responder(lab, psk, auth, pki):
+    """strongSwan as a server of UEs, in the gateway's namespace."""
+    local, remote = _sides(auth, "gw.test", "%any", "gw")
+    return Charon(lab, lab.gw, "responder", _RESPONDER.format(
+        local=local, remote=remote,
+        ike="aes256gcm16-prfsha256-ecp256,aes128gcm16-prfsha256-curve25519,aes256-sha256-modp2048,"
+            "aes256-sha512-ecp384",
+        esp="aes256gcm16-ecp256,aes256gcm16,aes128gcm16-curve25519,aes128gcm16,"
+            "aes256-sha256-modp2048,aes256-sha256,aes128-sha256-ecp384,aes128-sha256"),
+        psk, pki and (pki, "gw"))
+
+
 class Responder:
     """strongSwan behind an accepting shim: a reference to check the harness itself."""
 
     def __init__(self, lab, psk, auth, pki):
-        local, remote = _sides(auth, "gw.test", "%any", "gw")
-        self.charon = Charon(lab, lab.gw, "responder", _RESPONDER.format(
-            local=local, remote=remote,
-            ike="aes256gcm16-prfsha256-ecp256,aes128gcm16-prfsha256-curve25519,aes256-sha256-modp2048,"
-                "aes256-sha512-ecp384",
-            esp="aes256gcm16-ecp256,aes256gcm16,aes128gcm16-curve25519,aes128gcm16,"
-                "aes256-sha256-modp2048,aes256-sha256,aes128-sha256-ecp384,aes128-sha256"),
-            psk, pki and (pki, "gw"))
+        self.charon = udp_responder(lab, psk, auth, pki)
         self.shim = Shim(lab, lab.gw, "accept", "127.0.0.1:4500", f"{Lab.GATEWAY4}:{Lab.PORT}")
 
     def evidence(self):

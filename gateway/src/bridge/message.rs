@@ -33,6 +33,8 @@ pub struct MessageInfo {
     pub exchange: ExchangeType,
     /// Whether it answers a request.
     pub is_response: bool,
+    /// Whether it comes under keys: an SK or SKF payload comes first (RFC 7296 §3.14, RFC 7383 §2.5).
+    pub is_protected: bool,
     /// Which part it is.
     pub fragment: Fragment,
 }
@@ -55,6 +57,10 @@ impl MessageInfo {
             message_id: header.message_id,
             exchange: header.exchange,
             is_response: header.flags.is_response(),
+            is_protected: matches!(
+                header.next_payload,
+                PayloadType::ENCRYPTED | PayloadType::ENCRYPTED_FRAGMENT
+            ),
             fragment,
         })
     }
@@ -78,7 +84,7 @@ fn fragment(message: &[u8]) -> Option<Fragment> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use codec::ike::{Flags, Version};
 
     use super::*;

@@ -7,8 +7,12 @@
 
 mod exchanges;
 mod message;
+mod run;
 mod stream;
 
 pub use exchanges::{Dropped, Exchanges, Leg, Verdict};
+#[cfg(test)]
+pub(crate) use message::tests;
 pub use message::{Fragment, MessageInfo};
+pub use run::{PacketRun, Sent, send_one};
 pub use stream::{FrameStream, Queued, ReadEnd, STREAM_FRAMES_MAX};

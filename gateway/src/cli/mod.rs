@@ -1,5 +1,6 @@
 //! The commands of `swugate`.
 
+mod originate;
 mod relay;
 mod run;
 mod show;
@@ -60,6 +61,8 @@ enum Command {
     },
     /// Read the configuration, certificates and CRLs again; sessions stay.
     Reload,
+    /// Take UDP 500 and 4500 of IKE clients to a gateway over TCP (RFC 9329); needs no configuration.
+    Originate(originate::Originate),
     /// Write keys for Wireshark; needs `debug.keylog = true`.
     Keylog {
         #[command(subcommand)]
@@ -108,6 +111,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let request = match cli.command {
         Command::Run => return run::run(file),
         Command::Check => return check(file),
+        Command::Originate(options) => return originate::run(&options),
         Command::Sessions { json } => return show::sessions(&config::run_dir(file), json),
         Command::Stats { json, watch } => return show::stats(&config::run_dir(file), json, watch),
         Command::Terminate(Target { id, idi }) => Request::Terminate { id, idi },
@@ -164,6 +168,10 @@ mod tests {
             (&["sessions", "--json", "-c", "x.toml"], true),
             (&["keylog", "start", "dir"], true),
             (&["keylog", "start"], false),
+            (&["originate", "--listen", "127.0.0.1", "--gateway", "gw.test:4500"], true),
+            (&["originate", "--listen", "::1", "--gateway", "gw.test:4500", "--udp-first", "--tls"], true),
+            (&["originate", "--listen", "::1", "--gateway", "g:1", "--udp-first", "0"], false),
+            (&["originate", "--gateway", "gw.test:4500"], false),
             (&["launch"], false),
         ] {
             let parsed = Cli::try_parse_from(["swugate"].iter().chain(args));

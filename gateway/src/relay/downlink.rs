@@ -93,8 +93,9 @@ impl Worker {
         let Some(info) = MessageInfo::parse(message) else {
             return self.counters.dropped(RelayDrop::IkeMalformed, 1);
         };
-        let stage = if info.is_initial() { Stage::HalfOpen } else { Stage::Established };
-        self.reach(slot, stage);
+        // Without keys, such as INVALID_IKE_SPI (RFC 7296 §1.5), anybody gets an answer.
+        let established = info.is_protected && !info.is_initial();
+        self.reach(slot, if established { Stage::Established } else { Stage::HalfOpen });
         let now = self.now;
         let Some(link) = self.links.get_mut(slot) else { return };
         link.spis = (info.spi_i, info.spi_r);

@@ -10,8 +10,7 @@ use codec::stream::{Deframer, NON_ESP_MARKER};
 use super::RelayLimits;
 use super::counters::RelayClose;
 use crate::admin::api::Traffic;
-use crate::bridge::{Exchanges, FrameStream};
-use crate::io::datagram;
+use crate::bridge::{Exchanges, FrameStream, send_one};
 
 /// How far the IKE SA has come, by what the backend sends; the relay cannot look into it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -104,19 +103,8 @@ impl Ports {
     /// Sends an IKE message to the backend; `initial` says that it comes before any keys.
     pub fn send_ike(&self, message: &[u8], initial: bool) -> io::Result<()> {
         match self.initial.as_ref().filter(|_| initial) {
-            Some(socket) => send(socket, &[IoSlice::new(message)]),
-            None => send(&self.main, &[IoSlice::new(&NON_ESP_MARKER), IoSlice::new(message)]),
+            Some(socket) => send_one(socket, &[IoSlice::new(message)], None),
+            None => send_one(&self.main, &[IoSlice::new(&NON_ESP_MARKER), IoSlice::new(message)], None),
         }
-    }
-}
-
-/// Sends one datagram. A connected socket first reports what became of an earlier one: that is not the
-/// fault of this one, which is tried again.
-pub(super) fn send(socket: &UdpSocket, parts: &[IoSlice<'_>]) -> io::Result<()> {
-    match datagram::send(socket, parts, None, None) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            datagram::send(socket, parts, None, None)
-        }
-        sent => sent,
     }
 }

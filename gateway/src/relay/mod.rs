@@ -17,7 +17,9 @@
 pub mod control;
 mod counters;
 mod downlink;
+mod lifecycle;
 mod link;
+mod orders;
 mod table;
 mod uplink;
 mod worker;

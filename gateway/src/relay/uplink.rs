@@ -1,17 +1,14 @@
 //! From the stream to the backend.
 
-use std::io::IoSlice;
 use std::mem;
-use std::net::UdpSocket;
 use std::ops::Range;
 
 use codec::stream::{FrameError, FrameKind, NON_ESP_MARKER, Next, classify};
 
 use super::counters::{RelayClose, RelayDrop};
-use super::link::{Ports, send};
+use super::link::Ports;
 use super::worker::Worker;
 use crate::bridge::{Dropped, Leg, MessageInfo, ReadEnd, Verdict};
-use crate::io::datagram::{self, RUN_LEN_MAX, SEGMENTS_MAX};
 
 /// Reads from one connection before the others get their turn.
 const READS_MAX: usize = 2;
@@ -91,14 +88,10 @@ impl Worker {
         }
     }
 
-    /// Adds an ESP packet to the run; a run is of one size, but for its last packet.
+    /// Adds an ESP packet to the run.
     fn push(&mut self, slot: u32, input: &[u8], packet: Range<usize>) {
-        if let (Some(first), Some(last)) = (self.run.first(), self.run.last()) {
-            let (segment, octets) = (first.len(), self.run.len() * first.len() + packet.len());
-            let fits = last.len() == segment && packet.len() <= segment;
-            if !fits || self.run.len() == SEGMENTS_MAX || octets > RUN_LEN_MAX {
-                self.flush_run(slot, input);
-            }
+        if !self.run.takes(packet.len()) {
+            self.flush_run(slot, input);
         }
         self.run.push(packet);
     }
@@ -108,27 +101,19 @@ impl Worker {
         if self.run.is_empty() {
             return;
         }
-        let mut run = mem::take(&mut self.run);
         if self.open_ports(slot)
             && let Some(link) = self.links.get_mut(slot)
             && let Some(ports) = &link.ports
         {
-            let mut parts = [IoSlice::new(&[]); SEGMENTS_MAX];
-            let mut octets = 0;
-            for (part, packet) in parts.iter_mut().zip(&run) {
-                *part = IoSlice::new(&input[packet.clone()]);
-                octets += packet.len();
-            }
-            let lost = send_all(&ports.main, &parts[..run.len()]);
+            let sent = self.run.send(input, &ports.main, None);
             link.bad_in_a_row = 0;
-            link.uplink.packets += run.len() as u64;
-            link.uplink.bytes += octets as u64;
-            self.counters.uplink_packets.add(run.len() as u64);
-            self.counters.uplink_bytes.add(octets as u64);
-            self.counters.dropped(RelayDrop::BackendSend, lost);
+            link.uplink.packets += sent.packets as u64;
+            link.uplink.bytes += sent.octets as u64;
+            self.counters.uplink_packets.add(sent.packets as u64);
+            self.counters.uplink_bytes.add(sent.octets as u64);
+            self.counters.dropped(RelayDrop::BackendSend, sent.lost);
         }
-        run.clear();
-        self.run = run;
+        self.run.clear();
     }
 
     fn on_body(&mut self, slot: u32, kind: FrameKind, body: &[u8]) {
@@ -213,19 +198,6 @@ fn forward(ports: &Ports, message: &[u8], initial: bool, counters: &super::Relay
         // It is sent again like any datagram that gets lost.
         counters.dropped(RelayDrop::BackendSend, 1);
     }
-}
-
-/// Sends packets of one size as a run, or one by one where the kernel takes no run: on a path whose MTU is
-/// smaller they must be fragmented. Returns how many were lost.
-fn send_all(socket: &UdpSocket, parts: &[IoSlice<'_>]) -> usize {
-    let segment = parts.first().map_or(0, |part| part.len());
-    if parts.len() > 1
-        && let Ok(segment) = u16::try_from(segment)
-        && datagram::send(socket, parts, Some(segment), None).is_ok()
-    {
-        return 0;
-    }
-    parts.iter().filter(|part| send(socket, &[**part]).is_err()).count()
 }
 
 fn frame_drop(error: FrameError) -> RelayDrop {

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -12,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::counters::{RelayClose, RelayCounters, RelayDrop};
-use super::link::{Link, Ports, Stage};
+use super::counters::{RelayClose, RelayCounters};
+use super::link::{Link, Ports};
 use super::table::Table;
 use super::{Backend, Order, RelayLimits, RelayParams};
-use crate::admin::api::{RelayIke, RelayRow};
+use crate::bridge::PacketRun;
 use crate::io::wake::Wake;
 use crate::io::{datagram, sockets, thread};
 use crate::types::WorkerId;
@@ -75,9 +74,9 @@ impl Token {
 
 /// Everything one worker owns.
 pub(super) struct Worker {
-    id: WorkerId,
+    pub(super) id: WorkerId,
     epoll: Epoll,
-    listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<TcpListener>,
     /// Accept queues left alone until the next second, for want of descriptors.
     stopped: Vec<u32>,
     pub(super) links: Table,
@@ -87,18 +86,18 @@ pub(super) struct Worker {
     pub(super) counters: Arc<RelayCounters>,
     orders: Receiver<Order>,
     wake: Wake,
-    timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
+    pub(super) timers: BinaryHeap<Reverse<(Instant, u32, u32)>>,
     /// Octets counted towards the limits.
     pub(super) ike_octets: usize,
     pub(super) unfinished: usize,
     /// What a read or a datagram is received into; taken while it is used.
     pub(super) buffer: Vec<u8>,
     /// ESP packets of one read that leave together.
-    pub(super) run: Vec<Range<usize>>,
+    pub(super) run: PacketRun,
     started: Instant,
     /// Read once per turn.
     pub(super) now: Instant,
-    stopping: bool,
+    pub(super) stopping: bool,
 }
 
 impl Worker {
@@ -129,7 +128,7 @@ impl Worker {
             ike_octets: 0,
             unfinished: 0,
             buffer: vec![0; READ_LEN],
-            run: Vec::with_capacity(datagram::SEGMENTS_MAX),
+            run: PacketRun::default(),
             started: now,
             now,
             stopping: false,
@@ -301,85 +300,6 @@ impl Worker {
         self.watch_writable(slot);
     }
 
-    /// The backend's answers have brought the IKE SA to `stage`.
-    pub(super) fn reach(&mut self, slot: u32, stage: Stage) {
-        let Some(link) = self.links.get_mut(slot).filter(|link| link.stage < stage) else { return };
-        let before = std::mem::replace(&mut link.stage, stage);
-        link.stage_since = self.now;
-        self.count_stage(before, false);
-        self.count_stage(stage, true);
-        self.schedule(slot);
-    }
-
-    fn count_stage(&self, stage: Stage, enters: bool) {
-        let gauge = match stage {
-            Stage::Opening => return,
-            Stage::HalfOpen => &self.counters.half_open,
-            Stage::Established => &self.counters.established,
-        };
-        gauge.set(if enters { gauge.get() + 1 } else { gauge.get().saturating_sub(1) });
-    }
-
-    /// Closes a connection; the backend keeps its IKE SA (RFC 9329 §6.1).
-    pub(super) fn close(&mut self, slot: u32, cause: RelayClose) {
-        let Some(link) = self.links.remove(slot) else { return };
-        self.ike_octets -= link.ike_octets;
-        self.unfinished -= link.unfinished;
-        self.count_stage(link.stage, false);
-        self.counters.closed(cause);
-        self.counters.connections.set(self.links.len() as u64);
-        // Closing a descriptor takes it out of epoll.
-    }
-
-    /// Sees to it that the connection is looked at when something of it is due.
-    pub(super) fn schedule(&mut self, slot: u32) {
-        let Some(link) = self.links.get_mut(slot) else { return };
-        let (deadline, _) = link.deadline(&self.limits);
-        let due = link.exchanges.poll_timeout().map_or(deadline, |at| at.min(deadline));
-        if link.check_at.is_none_or(|at| at > due) {
-            link.check_at = Some(due);
-            self.timers.push(Reverse((due, slot, link.generation)));
-        }
-    }
-
-    fn expire(&mut self) {
-        while let Some(&Reverse((at, slot, generation))) = self.timers.peek() {
-            if at > self.now {
-                break;
-            }
-            self.timers.pop();
-            let Some(link) = self.links.find(slot, generation) else { continue };
-            if link.check_at != Some(at) {
-                // An earlier look has been arranged since.
-                continue;
-            }
-            link.check_at = None;
-            let (deadline, cause) = link.deadline(&self.limits);
-            if deadline <= self.now {
-                self.close(slot, cause);
-                continue;
-            }
-            self.resend(slot);
-            self.schedule(slot);
-        }
-    }
-
-    /// Settles what the connection's IKE messages count towards the worker's limit. False when that is
-    /// exceeded: the connection is closed then.
-    pub(super) fn settle_ike(&mut self, slot: u32) -> bool {
-        let Some(link) = self.links.get_mut(slot) else { return false };
-        let octets = link.exchanges.octets();
-        self.ike_octets = self.ike_octets - link.ike_octets + octets;
-        let grew = octets > link.ike_octets;
-        link.ike_octets = octets;
-        if grew && self.ike_octets > self.limits.ike_octets {
-            self.counters.dropped(RelayDrop::IkeMemory, 1);
-            self.close(slot, RelayClose::Limit);
-            return false;
-        }
-        true
-    }
-
     fn housekeeping(&mut self) {
         self.counters.cpu_ns.set(thread::cpu_time().as_nanos() as u64);
         for index in std::mem::take(&mut self.stopped) {
@@ -390,55 +310,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    fn on_order(&mut self, order: Order) {
-        match order {
-            Order::List(reply) => {
-                let rows = self.links.iter().filter_map(|(slot, link)| self.row(slot, link));
-                let _ = reply.send(rows.collect());
-            }
-            Order::Close(id, reply) => {
-                let found = self.links.iter().find(|(slot, link)| self.link_id(*slot, link) == id);
-                let slot = found.map(|(slot, _)| slot);
-                if let Some(slot) = slot {
-                    self.close(slot, RelayClose::Control);
-                }
-                let _ = reply.send(slot.is_some());
-            }
-            Order::StopAccepting => self.listeners.clear(),
-            Order::Stop => self.stopping = true,
-        }
-    }
-
-    /// A number no other connection of the process has: worker, use of the slot, slot.
-    fn link_id(&self, slot: u32, link: &Link) -> u64 {
-        (u64::from(link.generation) << 32 | u64::from(slot)) << 6 | u64::from(self.id.0)
-    }
-
-    fn row(&self, slot: u32, link: &Link) -> Option<RelayRow> {
-        let ports = link.ports.as_ref()?;
-        let addr = |socket: &UdpSocket| socket.local_addr().ok().map(|addr| addr.to_string());
-        Some(RelayRow {
-            id: self.link_id(slot, link),
-            state: match link.stage {
-                Stage::Opening => "opening",
-                Stage::HalfOpen => "half-open",
-                Stage::Established => "established",
-            }
-            .to_owned(),
-            transport: "tcp".to_owned(),
-            remote: link.remote.to_string(),
-            backend: self.backend.addr.to_string(),
-            backend_source: addr(&ports.main)?,
-            backend_source_ike: ports.initial.as_ref().and_then(addr),
-            worker: self.id.0,
-            established_s: self.now.saturating_duration_since(link.accepted).as_secs(),
-            idle_s: self.now.saturating_duration_since(link.active).as_secs(),
-            ike: RelayIke { spi_i: link.spis.0.to_string(), spi_r: link.spis.1.to_string() },
-            uplink: link.uplink,
-            downlink: link.downlink,
-        })
     }
 }
 

@@ -1,0 +1,113 @@
+"""swugate's two bridges: originate in the place of the shim, and a relay in front of a stock strongSwan."""
+import json
+import os
+
+from . import strongswan
+from .gateway import BINARY, GatewayFailed
+from .lab import wait_for
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+_RELAY = """[gateway]
+workers = 1
+run_dir = "{run_dir}"
+[listen]
+tcp = ["0.0.0.0:{port}", "[::]:{port}"]
+[relay]
+backend = "127.0.0.1:4500"
+{more}
+"""
+
+
+class Originate:
+    """`swugate originate`, started and asked like the shim."""
+
+    def __init__(self, lab, namespace, role, udp, tcp):
+        self.lab, self.namespace, self.gateway = lab, namespace, tcp
+        argv = [BINARY, role, "--listen", udp.rpartition(":")[0], "--gateway", tcp, "--log", "debug"]
+        self.process = lab.spawn("originate", argv, namespace=namespace)
+        bound = wait_for(lambda: udp in lab.exec(namespace, ["ss", "-Hlun"])[1], 10, 0.1)
+        if not bound:
+            raise GatewayFailed("originate does not listen: " + self.process.text()[-400:])
+
+    def do(self, fault):
+        """rst: the connection is destroyed where it ends, whose host then answers with a reset."""
+        if fault != "rst":
+            raise ValueError(fault)
+        self.lab.exec(self.lab.gw, ["ss", "-K", "sport", "=", f":{self.lab.PORT}"], check=False)
+
+    def stats(self):
+        return {"connections": self.process.text().count(" connected ")}
+
+    def stop(self):
+        return self.process.stop()
+
+
+class Originated(strongswan.Initiator):
+    """strongSwan as the UE, through originate; its IKE starts at port 4500."""
+
+    @staticmethod
+    def way(lab, network, gateway):
+        return Originate(lab, network.mid, "originate", f"{network.SHIM}:4500", f"{gateway}:{lab.PORT}")
+
+
+class OriginatedFrom500(Originated):
+    """The same as it comes: port 500, then 4500."""
+
+    ports = ""
+
+
+class Relayed:
+    """A relay, and the strongSwan server it relays to, which never hears of TCP."""
+
+    def __init__(self, lab, psk, auth, pki, first_at_500=False):
+        self.lab = lab
+        self.charon = strongswan.udp_responder(lab, psk, auth, pki)
+        directory = lab.directory("relay")
+        self.config = os.path.join(directory, "swugate.toml")
+        with open(self.config, "w") as file:
+            file.write(_RELAY.format(run_dir=os.path.join(directory, "run"), port=lab.PORT,
+                                     more='backend_ike = "127.0.0.1:500"' if first_at_500 else ""))
+        self.process = lab.spawn("relay", [BINARY, "run", "-c", self.config], namespace=lab.gw)
+        control = os.path.join(directory, "run", "control.sock")
+        if not wait_for(lambda: os.path.exists(control) and lab.listening(lab.PORT, 0), 10):
+            raise GatewayFailed("the relay is not ready: " + self.process.text()[-600:])
+
+    def admin(self, *arguments):
+        return self.lab.exec(self.lab.gw, [BINARY, *arguments, "-c", self.config])[1]
+
+    def sessions(self):
+        return json.loads(self.admin("sessions", "--json"))
+
+    def stats(self):
+        return json.loads(self.admin("stats", "--json"))
+
+    def cpu_s(self):
+        """CPU time of the relay's process so far: `ip netns exec` has become it."""
+        with open(f"/proc/{self.process.child.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def octets(self):
+        stats = self.stats()
+        return stats["uplink"]["bytes"] + stats["downlink"]["bytes"]
+
+    def step_mapped(self, verdict):
+        """The port that strongSwan knows the UE by is the one the relay lists for it."""
+        rows = self.sessions()
+        _, sas = self.charon.ctl("--list-sas")
+        ports = [row["backend_source"].rpartition(":")[2] for row in rows]
+        known = any(f"127.0.0.1[{port}]" in sas for port in ports)
+        verdict.step("mapped", len(rows) == 1 and known, " ".join(ports))
+
+    def evidence(self):
+        """Keeps what the process knows beside its log, for a failed scenario."""
+        for name in ("stats", "sessions"):
+            with open(os.path.join(os.path.dirname(self.config), name + ".json"), "w") as file:
+                file.write(self.admin(name, "--json") if self.process.running() else "not running\n")
+
+    def stop(self):
+        status = self.process.stop(grace=8)
+        self.charon.stop()
+        if status != 0:
+            raise GatewayFailed(f"the relay ended with status {status}: {self.process.text()[-600:]}")

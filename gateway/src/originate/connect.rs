@@ -1,0 +1,221 @@
+//! How links get their way to the gateway, and lose it.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use codec::OsRandom;
+use codec::stream::{Deframer, STREAM_PREFIX};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::adapter::{Adapter, NAT_PORT, Token};
+use super::link::{Link, Way};
+use super::probe::Verdict;
+use crate::bridge::FrameStream;
+use crate::io::{datagram, sockets};
+
+/// Octets in a socket that may be unsent.
+const UNSENT_MAX: i32 = 128 * 1024;
+
+/// Time without an acknowledgement after which a connection is broken.
+const UNACKED_MS: i32 = 20_000;
+
+impl Adapter {
+    /// The client has something to say: sees to it that there is a way, or will be. `opens` says that a new
+    /// IKE SA begins, whose transport is still to be chosen.
+    pub(super) fn ensure_way(&mut self, slot: u32, opens: bool) {
+        if !matches!(self.link_ref(slot).map(|link| &link.way), Some(Way::Idle)) {
+            return;
+        }
+        let (now, mut random) = (self.now, OsRandom);
+        match self.probe.as_mut().filter(|_| opens).map(|(probe, _)| probe.verdict(now, &mut random)) {
+            None | Some(Verdict::Blocked) => self.connect(slot),
+            Some(Verdict::Open) => self.use_udp(slot),
+            Some(Verdict::Asking) => {
+                if let Some(link) = self.link(slot) {
+                    link.way = Way::Undecided;
+                }
+                self.send_probe();
+            }
+        }
+    }
+
+    pub(super) fn connect(&mut self, slot: u32) {
+        let gateways = &self.options.gateways;
+        let Some(&gateway) = gateways.get(self.next_gateway % gateways.len().max(1)) else { return };
+        let (now, mut random) = (self.now, self.random);
+        let Some(link) = self.links.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
+        let token = Token::Stream(slot, link.generation).pack();
+        let connected = sockets::connect_tcp(gateway, UNSENT_MAX).and_then(|tcp| {
+            sockets::detect_dead_peer(tcp.as_fd(), UNACKED_MS)?;
+            let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+            self.epoll.add(&tcp, EpollEvent::new(both, token))?;
+            Ok(tcp)
+        });
+        match connected {
+            Ok(tcp) => link.way = Way::Connecting(FrameStream::new(tcp, Deframer::originator()), now),
+            Err(error) => {
+                tracing::debug!(%gateway, %error, "no connection");
+                self.next_gateway += 1;
+                link.broken(now, &mut random);
+            }
+        }
+    }
+
+    /// Takes the link to UDP, beginning with what waits.
+    fn use_udp(&mut self, slot: u32) {
+        let Some(gateway) = self.options.gateways.first().map(|gateway| gateway.ip()) else { return };
+        let Some(link) = self.links.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
+        let token = Token::Udp(slot, link.generation).pack();
+        let opened = datagram::connect(None, SocketAddr::new(gateway, NAT_PORT)).and_then(|socket| {
+            self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+            Ok(socket)
+        });
+        match opened {
+            Ok(socket) => {
+                let waiting: Vec<_> = link.exchanges.replay().map(<[u8]>::to_vec).collect();
+                // On UDP client and gateway see to their own repetitions.
+                link.exchanges = Default::default();
+                link.way = Way::Udp(socket);
+                waiting.iter().for_each(|message| self.send_udp_ike(slot, message));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no UDP port");
+                self.connect(slot);
+            }
+        }
+    }
+
+    pub(super) fn on_stream_ready(&mut self, slot: u32, flags: EpollFlags) {
+        if matches!(self.link_ref(slot).map(|link| &link.way), Some(Way::Connecting(..))) {
+            return self.on_connected(slot);
+        }
+        if flags.contains(EpollFlags::EPOLLOUT) {
+            let flushed = self.link(slot).and_then(Link::stream).map(FrameStream::flush);
+            match flushed {
+                Some(Err(_)) => return self.on_broken(slot),
+                Some(Ok(())) => self.watch_writable(slot),
+                None => return,
+            }
+        }
+        if flags.intersects(!EpollFlags::EPOLLOUT) {
+            self.on_stream(slot);
+        }
+    }
+
+    /// A connection stands, or does not. The stream begins with its prefix, once (RFC 9329 §4), then comes
+    /// what the client still wants answered (§6.2), then what it sent meanwhile.
+    fn on_connected(&mut self, slot: u32) {
+        let now = self.now;
+        let Some(link) = self.link(slot) else { return };
+        let mut stream = match std::mem::replace(&mut link.way, Way::Idle) {
+            Way::Connecting(stream, _) => stream,
+            way => {
+                link.way = way;
+                return;
+            }
+        };
+        let error = stream.socket().take_error();
+        let mut queued = match error {
+            Ok(None) => stream.queue_raw(&STREAM_PREFIX),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        for request in link.exchanges.replay() {
+            queued = queued.and_then(|()| stream.queue_ike(request));
+        }
+        let held = std::mem::take(&mut link.held);
+        queued = queued.and_then(|()| stream.queue_raw(&held));
+        match queued {
+            Ok(()) => {
+                link.way = Way::Connected(stream, now);
+                link.connections += 1;
+                link.bad_in_a_row = 0;
+                // As it was asked for when it was begun.
+                link.wants_write = true;
+                tracing::debug!(client = %link.client, connections = link.connections, "connected");
+                self.tally.connections += 1;
+                self.watch_writable(slot);
+            }
+            Err(error) => {
+                tracing::debug!(client = %link.client, %error, "no connection");
+                link.way = Way::Connecting(stream, now);
+                self.next_gateway = self.next_gateway.wrapping_add(1);
+                self.on_broken(slot);
+            }
+        }
+    }
+
+    pub(super) fn on_broken(&mut self, slot: u32) {
+        let (now, mut random) = (self.now, self.random);
+        if let Some(link) = self.link(slot) {
+            link.broken(now, &mut random);
+        }
+    }
+
+    /// Asks epoll for what the connection's socket is to tell.
+    pub(super) fn watch_writable(&mut self, slot: u32) {
+        let Some(link) = self.links.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
+        let Way::Connected(stream, _) = &link.way else { return };
+        let wants = stream.backlog_octets() > 0;
+        if wants == link.wants_write {
+            return;
+        }
+        link.wants_write = wants;
+        let more = if wants { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let token = Token::Stream(slot, link.generation).pack();
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | more, token);
+        if self.epoll.modify(stream.socket(), &mut event).is_err() {
+            self.on_broken(slot);
+        }
+    }
+
+    pub(super) fn on_probe(&mut self) {
+        let Some((probe, socket)) = &mut self.probe else { return };
+        while let Ok(run) = datagram::receive_run(socket, &mut self.buffer) {
+            // Behind the Non-ESP Marker of port 4500.
+            for packet in self.buffer[..run.len].chunks(run.segment) {
+                if let Some(message) = packet.strip_prefix(&codec::stream::NON_ESP_MARKER) {
+                    probe.answered(self.now, message);
+                }
+            }
+        }
+        self.decide();
+    }
+
+    pub(super) fn send_probe(&mut self) {
+        let Some((probe, socket)) = &mut self.probe else { return };
+        if let Some(message) = probe.poll(self.now) {
+            let marked = [codec::stream::NON_ESP_MARKER.as_slice(), message].concat();
+            // One that is lost, or refused by the host, is sent again.
+            let _ = socket.send(&marked);
+        }
+    }
+
+    /// Gives the links that wait for the probe their way.
+    pub(super) fn decide(&mut self) {
+        if self.probe.is_none() {
+            return;
+        }
+        let slots: Vec<u32> = (0..self.links.len() as u32)
+            .filter(|slot| matches!(self.link_ref(*slot).map(|link| &link.way), Some(Way::Undecided)))
+            .collect();
+        if slots.is_empty() {
+            return;
+        }
+        let (now, mut random) = (self.now, self.random);
+        let Some((probe, _)) = &mut self.probe else { return };
+        let verdict = probe.verdict(now, &mut random);
+        if verdict == Verdict::Asking {
+            return;
+        }
+        tracing::info!(udp = verdict == Verdict::Open, "the path to the gateway");
+        for slot in slots {
+            if let Some(link) = self.link(slot) {
+                link.way = Way::Idle;
+            }
+            match verdict {
+                Verdict::Open => self.use_udp(slot),
+                Verdict::Blocked | Verdict::Asking => self.connect(slot),
+            }
+        }
+    }
+}
