@@ -189,6 +189,22 @@ def _rebound(bench, gateway, peer, verdict):
     bench.network.move_nat(NAT_MOVED, Lab.UE4)
 
 
+def _mobike_rebound(bench, gateway, peer, verdict):
+    """With MOBIKE the UE finds the NAT's new mapping by DPD and says so; until then the gateway stays: RFC 4555 3.8."""
+    before, remote = peer.ike_sa(), gateway.sessions()[0]["remote"]
+    verdict.step("MOBIKE", gateway.sessions()[0]["ike"]["mobike"] is True)
+    test = Iperf(bench.lab, 10, "--bidir")
+    client = bench.lab.spawn("iperf3-client", test.argv, namespace=bench.network.ue)
+    time.sleep(1.5)
+    bench.network.move_nat(Lab.UE4, NAT_MOVED)
+    client.wait(30)
+    test.step(verdict, "traffic across a new mapping", client.text(), to_the_end=True)
+    after = gateway.sessions()[0]["remote"]
+    verdict.step("the gateway was told", after.startswith(NAT_MOVED + ":"), f"{remote} to {after}")
+    verdict.step("same IKE SA", peer.ike_sa() == before, str(peer.ike_sa()))
+    bench.network.move_nat(NAT_MOVED, Lab.UE4)
+
+
 def _whole_session(bench, _gateway, peer, verdict):
     run = bench.network.execute
     ping(verdict, "ping", run)
@@ -397,7 +413,9 @@ SCENARIOS = [
     Scenario("udp-strongswan-cbc", HostBench, _udp(
         _short_session, ike="aes256-sha256-modp2048", esp="aes128-sha256"), swugate_only=True),
     Scenario("udp-strongswan-rsa", HostBench, _udp(_short_session, auth="rsa"), swugate_only=True),
-    Scenario("udp-strongswan-nat", HostBench, _udp(_rebound, nat="20000-20100"), swugate_only=True),
+    Scenario("udp-strongswan-nat", HostBench, _udp(_rebound, nat="20000-20100", mobike="no"), swugate_only=True),
+    Scenario("udp-strongswan-mobike-nat", HostBench, _udp(
+        _mobike_rebound, nat="20000-20100", clean=False), swugate_only=True),
     Scenario("originate", HostBench, _strongswan(_whole_session, ue=Originated), swugate_only=True),
     Scenario("originate-rsa-port-500", HostBench, _strongswan(
         _short_session, auth="rsa", ue=OriginatedFrom500), swugate_only=True),

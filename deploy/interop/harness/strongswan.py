@@ -43,6 +43,7 @@ _INITIATOR = """connections {{ gw {{
   {ports}
   remote_addrs = {gateway}
   vips = 0.0.0.0,::
+  mobike = {mobike}
   proposals = {ike}
   dpd_delay = {dpd}s
   send_cert = always
@@ -200,14 +201,15 @@ class Initiator:
     """strongSwan as the UE, through its shim."""
 
     def __init__(self, lab, network, psk, auth="psk", pki=None, ike="aes256gcm16-prfsha256-ecp256",
-                 esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2):
+                 esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2, mobike="yes"):
         self.shim = self.way(lab, network, gateway)
         for fault, value in (("split", split), ("coalesce", coalesce)):
             if value:
                 self.shim.do(f"{fault} {value}")
         local, remote = _sides(auth, "ue@ue.test" if auth == "psk" else "ue.test", "gw.test", "ue")
         self.charon = Charon(lab, network.ue, "initiator", _INITIATOR.format(
-            gateway=self.towards(gateway), ports=self.ports, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd),
+            gateway=self.towards(gateway), ports=self.ports, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd,
+            mobike=mobike),
             psk, pki and (pki, "ue"))
 
     ports = _THROUGH_SHIM

@@ -3,6 +3,7 @@
 //! The order matters. What needs root comes first (device, ports, steering program, run directory), then
 //! privileges go, and only then threads start, because capabilities belong to threads.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -35,6 +36,10 @@ use crate::worker::{self, InboxHandle, InnerConfig, WorkerLimits, WorkerParams};
 
 /// Requests of administrators waiting for the control loop.
 pub(super) const CALLS_MAX: usize = 64;
+
+/// How long a UDP address may still be held by a gateway that has ended, and how often that is looked at.
+const PREDECESSOR_GONE: Duration = Duration::from_secs(3);
+const PREDECESSOR_PAUSE: Duration = Duration::from_millis(50);
 
 /// What was opened while the process still had its privileges.
 struct Opened {
@@ -117,7 +122,7 @@ pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<TcpListe
 fn open_udp(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, Failure> {
     let mut datagrams: Vec<Vec<UdpSocket>> = (0..workers).map(|_| Vec::new()).collect();
     for &addr in &config.listen.udp {
-        match listen_udp(addr, workers, config.limits.udp_socket_octets) {
+        match listen_when_free(addr, workers, config.limits.udp_socket_octets) {
             Ok(sockets) => datagrams.iter_mut().zip(sockets).for_each(|(of, socket)| of.push(socket)),
             Err(error) if addr.is_ipv6() && is_no_ipv6(&error) => {
                 tracing::warn!("listen.udp {addr}: {error}; this host has no IPv6");
@@ -126,6 +131,20 @@ fn open_udp(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, Fail
         }
     }
     Ok(datagrams)
+}
+
+/// A gateway that has just ended may hold the address a moment longer: the kernel takes its rings, and the receives in
+/// them, apart after the process is gone.
+fn listen_when_free(addr: SocketAddr, workers: usize, octets: u32) -> std::io::Result<Vec<UdpSocket>> {
+    let deadline = Instant::now() + PREDECESSOR_GONE;
+    loop {
+        match listen_udp(addr, workers, octets) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(PREDECESSOR_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn is_no_ipv6(error: &std::io::Error) -> bool {

@@ -162,11 +162,12 @@ impl Adapter {
         let mut repeated = Vec::new();
         let mut broken = false;
         match link.exchanges.handle_parsed(now, Leg::Datagram, info, message) {
-            Verdict::Forward => match &mut link.way {
-                Way::Connected(stream, _) => broken = stream.queue_ike(message).is_err(),
-                // A request is kept and goes first on the connection; a response is asked for again there.
-                _ => {}
-            },
+            Verdict::Forward => {
+                // Without a connection a request is kept and goes first on the next; a response is asked for again there.
+                if let Way::Connected(stream, _) = &mut link.way {
+                    broken = stream.queue_ike(message).is_err();
+                }
+            }
             Verdict::Drop(reason) => match reason {
                 Dropped::Malformed => self.tally.malformed += 1,
                 Dropped::Duplicate => self.tally.ike_duplicates += 1,

@@ -55,8 +55,15 @@ impl Capture {
 
     /// Stops and returns the IP packets.
     pub fn finish(mut self) -> Vec<Outer> {
-        // The ring of the capture is emptied a few times a second.
-        std::thread::sleep(Duration::from_millis(400));
+        // The ring of the capture is emptied a few times a second, if there is a processor for it.
+        let mut before = 0;
+        loop {
+            std::thread::sleep(Duration::from_millis(400));
+            let written = std::fs::metadata(&self.file).map_or(0, |file| file.len());
+            if std::mem::replace(&mut before, written) == written {
+                break;
+            }
+        }
         kill(Pid::from_raw(self.tcpdump.id() as i32), Signal::SIGINT).expect("our child");
         self.tcpdump.wait().expect("our child");
         let octets = std::fs::read(&self.file).expect("written");
