@@ -193,6 +193,8 @@ def _mobike_rebound(bench, gateway, peer, verdict):
     """With MOBIKE the UE finds the NAT's new mapping by DPD and says so; until then the gateway stays: RFC 4555 3.8."""
     before, remote = peer.ike_sa(), gateway.sessions()[0]["remote"]
     verdict.step("MOBIKE", gateway.sessions()[0]["ike"]["mobike"] is True)
+    # strongSwan compares the answers of two DPDs, one before the change and one after.
+    peer.dpd(verdict)
     test = Iperf(bench.lab, 10, "--bidir")
     client = bench.lab.spawn("iperf3-client", test.argv, namespace=bench.network.ue)
     time.sleep(1.5)
