@@ -5,8 +5,8 @@
 //! ```
 //!
 //! To its clients the adapter is the gateway; to the gateway it is the TCP Originator. It holds no keys. It
-//! tells IKE SAs apart by their SPIs and packets by their source ([`book`]), connects and reconnects
-//! ([`connect`], [`link`]), and, if asked to, finds out first whether UDP would do ([`probe`]).
+//! tells IKE SAs apart by their SPIs and packets by their source (`book`), connects and reconnects
+//! (`connect`, `link`), and, if asked to, finds out first whether UDP would do (`probe`).
 
 mod adapter;
 mod book;
