@@ -265,7 +265,8 @@ fn mistakes_are_reported_where_they_stand() {
             "name = \"lab\"",
             "name = \"lab\"\nike = [\"aes256-sha256\"]",
             "swugate.toml:10: ike = \"aes256-sha256\": no key exchange group; \
-             add one of modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519",
+             add one of modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, \
+             mlkem512, mlkem768, mlkem1024",
         ),
         (
             "name = \"lab\"",

@@ -91,7 +91,7 @@ fn what_is_missing_or_wrong_is_said_with_the_exit_code_of_the_contract() {
         (&["attach", "--gateway", "127.0.0.1:1"][..], 2, "--psk"),
         (&["attach", "--gateway", "nowhere", "--psk", "x"], 2, "--gateway"),
         (
-            &["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--transport", "udp"],
+            &["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--transport", "tls"],
             2,
             "not in this version",
         ),
