@@ -129,6 +129,8 @@ fn quiet_ues_get_their_uplink_beside_one_at_full_rate() {
         });
         for round in 0..ROUNDS {
             for (ue, peer) in &mut quiet {
+                // A control thread reads what its workers tell it of active sessions.
+                while rig.reports.try_recv().is_some() {}
                 let begun = Instant::now();
                 peer.send(&ue.frame_to(CORE, &[round; 160]));
                 let mine = ue.addr.octets();
