@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use codec::ike::{ExchangeType, Flags, HEADER_LEN, IkeHeader, IkeSpi, MessageId, PayloadType, Version};
-use codec::stream::{NON_ESP_MARKER, STREAM_PREFIX};
+use codec::ike::{ExchangeType, Flags, IkeHeader, IkeSpi};
+use codec::stream::STREAM_PREFIX;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use socket2::SockRef;
@@ -15,17 +15,18 @@ use socket2::SockRef;
 #[path = "support/process.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod support;
+#[path = "support/wire.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod wire;
 
 use support::{Namespace, SWUGATE, eventually, is_root};
+use wire::{QUIET, esp, ike, is_quiet, marked, receive_frame, send_frame};
 
 const ADAPTER: &str = "127.0.0.2";
 const CLIENT: &str = "127.0.0.3";
 const GATEWAY: &str = "127.0.0.1";
 
 const LONG: Duration = Duration::from_secs(8);
-
-/// Long enough for anything that comes at all.
-const QUIET: Duration = Duration::from_millis(300);
 
 struct Lab {
     namespace: Namespace,
@@ -122,13 +123,13 @@ impl Lab {
         let request = ike(spi, 0, ExchangeType::IKE_SA_INIT, false, b"SAi1");
         self.send(500, &request);
         let mut stream = self.accept();
-        assert_eq!(frame(&mut stream), marked(&request));
+        assert_eq!(receive_frame(&mut stream), marked(&request));
         let response = ike(spi, 0, ExchangeType::IKE_SA_INIT, true, b"SAr1");
         send_frame(&mut stream, &marked(&response));
         assert_eq!(self.receive(500), response, "no marker at port 500");
         let request = ike(spi, 1, ExchangeType::IKE_AUTH, false, b"AUTH");
         self.send(4500, &marked(&request));
-        assert_eq!(frame(&mut stream), marked(&request), "the same connection");
+        assert_eq!(receive_frame(&mut stream), marked(&request), "the same connection");
         let response = ike(spi, 1, ExchangeType::IKE_AUTH, true, b"AUTH");
         send_frame(&mut stream, &marked(&response));
         assert_eq!(self.receive(4500), marked(&response));
@@ -141,54 +142,6 @@ impl Drop for Lab {
         let _ = self.adapter.kill();
         let _ = self.adapter.wait();
     }
-}
-
-fn ike(spi: u8, id: u32, exchange: ExchangeType, response: bool, body: &[u8]) -> Vec<u8> {
-    let header = IkeHeader {
-        spi_i: IkeSpi([spi; 8]),
-        spi_r: IkeSpi([if id == 0 && !response { 0 } else { 9 }; 8]),
-        next_payload: PayloadType::ENCRYPTED,
-        version: Version::IKEV2,
-        exchange,
-        flags: Flags::new(!response, response),
-        message_id: MessageId(id),
-        length: (HEADER_LEN + body.len()) as u32,
-    };
-    let mut message = Vec::new();
-    header.encode(&mut message);
-    message.extend_from_slice(body);
-    message
-}
-
-fn esp(spi: u32, sequence: u32, len: usize) -> Vec<u8> {
-    let mut packet = [spi.to_be_bytes(), sequence.to_be_bytes()].concat();
-    packet.resize(len, sequence as u8);
-    packet
-}
-
-fn marked(message: &[u8]) -> Vec<u8> {
-    [&NON_ESP_MARKER, message].concat()
-}
-
-fn send_frame(stream: &mut TcpStream, body: &[u8]) {
-    let length = (body.len() + 2) as u16;
-    stream.write_all(&[&length.to_be_bytes(), body].concat()).expect("sent");
-}
-
-fn frame(stream: &mut TcpStream) -> Vec<u8> {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).expect("a frame");
-    let mut body = vec![0; usize::from(u16::from_be_bytes(length)) - 2];
-    stream.read_exact(&mut body).expect("its body");
-    body
-}
-
-/// Nothing arrives, and the connection stays open.
-fn is_quiet(stream: &mut TcpStream) -> bool {
-    stream.set_read_timeout(Some(QUIET)).expect("a timeout");
-    let read = stream.read(&mut [0; 1]);
-    stream.set_read_timeout(Some(LONG)).expect("a timeout");
-    read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
 fn reset(stream: TcpStream) {
@@ -206,7 +159,7 @@ fn r9329_4_o1_carries_ike_and_esp_of_a_udp_client_over_one_connection() {
     let packets: Vec<Vec<u8>> =
         (1..80).map(|n| esp(0x1000, n, if n % 30 == 0 { 90 } else { 1400 })).collect();
     packets.iter().for_each(|packet| lab.send(4500, packet));
-    let arrived: Vec<Vec<u8>> = packets.iter().map(|_| frame(&mut gateway)).collect();
+    let arrived: Vec<Vec<u8>> = packets.iter().map(|_| receive_frame(&mut gateway)).collect();
     assert_eq!(arrived, packets);
     packets.iter().for_each(|packet| send_frame(&mut gateway, packet));
     let arrived: Vec<Vec<u8>> = packets.iter().map(|_| lab.receive(4500)).collect();
@@ -221,7 +174,7 @@ fn r9329_4_o1_carries_ike_and_esp_of_a_udp_client_over_one_connection() {
     // §6.2: the client's repetitions are not repeated; one that comes after its answer gets it again.
     let request = ike(1, 2, ExchangeType::INFORMATIONAL, false, b"alive?");
     (0..3).for_each(|_| lab.send(4500, &marked(&request)));
-    assert_eq!(frame(&mut gateway), marked(&request));
+    assert_eq!(receive_frame(&mut gateway), marked(&request));
     assert!(is_quiet(&mut gateway));
     let response = marked(&ike(1, 2, ExchangeType::INFORMATIONAL, true, b"alive"));
     send_frame(&mut gateway, &response);
@@ -236,7 +189,7 @@ fn r9329_4_o1_carries_ike_and_esp_of_a_udp_client_over_one_connection() {
     let answer = marked(&ike(1, 0, ExchangeType::INFORMATIONAL, true, b"yes"));
     lab.send(4500, &answer);
     lab.send(4500, &answer);
-    assert_eq!(frame(&mut gateway), answer);
+    assert_eq!(receive_frame(&mut gateway), answer);
     assert!(is_quiet(&mut gateway));
 
     // A Length of 1 ends the stream; the client's next packet begins another.
@@ -244,7 +197,7 @@ fn r9329_4_o1_carries_ike_and_esp_of_a_udp_client_over_one_connection() {
     assert!(matches!(gateway.read(&mut [0; 1]), Ok(0) | Err(_)));
     let mut gateway = lab.accept();
     lab.send(4500, &esp(0x1000, 100, 100));
-    assert_eq!(frame(&mut gateway), esp(0x1000, 100, 100));
+    assert_eq!(receive_frame(&mut gateway), esp(0x1000, 100, 100));
 
     kill(Pid::from_raw(lab.adapter.id() as i32), Signal::SIGTERM).expect("ours");
     assert_eq!(lab.adapter.wait().expect("ends").code(), Some(0), "{}", lab.log());
@@ -260,14 +213,14 @@ fn r9329_6_2_o1_a_new_connection_begins_with_the_request_that_waits() {
     for id in 2..7 {
         let request = marked(&ike(2, id, ExchangeType::INFORMATIONAL, false, b"rekey"));
         lab.send(4500, &request);
-        assert_eq!(frame(&mut gateway), request);
+        assert_eq!(receive_frame(&mut gateway), request);
         if id % 2 == 0 {
             reset(gateway);
         } else {
             gateway.shutdown(Shutdown::Both).expect("open");
         }
         gateway = lab.accept();
-        assert_eq!(frame(&mut gateway), request, "octet for octet");
+        assert_eq!(receive_frame(&mut gateway), request, "octet for octet");
         lab.send(4500, &request);
         assert!(is_quiet(&mut gateway), "once per connection");
         let response = marked(&ike(2, id, ExchangeType::INFORMATIONAL, true, b"rekeyed"));
@@ -281,7 +234,7 @@ fn r9329_6_2_o1_a_new_connection_begins_with_the_request_that_waits() {
     let mut gateway = lab.accept();
     // What came before the connection stood was lost or held; what comes now passes.
     lab.send(4500, &esp(0x1000, 2, 100));
-    while frame(&mut gateway) != esp(0x1000, 2, 100) {}
+    while receive_frame(&mut gateway) != esp(0x1000, 2, 100) {}
     send_frame(&mut gateway, &esp(0x2000, 1, 80));
     assert_eq!(lab.receive(4500), esp(0x2000, 1, 80));
 }
@@ -294,18 +247,18 @@ fn r9329_6_1_o5_every_ike_sa_has_a_connection_and_its_own_packets() {
     let lab = Lab::new("relh", &[]);
     let mut first = lab.attach(3);
     lab.send(4500, &esp(0x1000, 1, 100));
-    assert_eq!(frame(&mut first), esp(0x1000, 1, 100));
+    assert_eq!(receive_frame(&mut first), esp(0x1000, 1, 100));
     let mut second = lab.attach(4);
     lab.send(4500, &esp(0x2000, 1, 100));
     lab.send(4500, &esp(0x1000, 2, 100));
-    assert_eq!(frame(&mut second), esp(0x2000, 1, 100));
-    assert_eq!(frame(&mut first), esp(0x1000, 2, 100));
+    assert_eq!(receive_frame(&mut second), esp(0x2000, 1, 100));
+    assert_eq!(receive_frame(&mut first), esp(0x1000, 2, 100));
     assert!(is_quiet(&mut first) && is_quiet(&mut second));
     // ESP of a session from before this process: a connection of its own, recognised by its SPI.
     let other = lab.namespace.inside(|| UdpSocket::bind(("127.0.0.4", 4500))).expect("bound");
     other.send_to(&esp(0x3000, 1, 100), (ADAPTER, 4500)).expect("sent");
     let mut third = lab.accept();
-    assert_eq!(frame(&mut third), esp(0x3000, 1, 100));
+    assert_eq!(receive_frame(&mut third), esp(0x3000, 1, 100));
 }
 
 #[test]
@@ -321,7 +274,7 @@ fn a_gateway_that_is_away_is_tried_again_and_nothing_is_lost_that_matters() {
     eventually("it is refused more than once", || lab.log().matches("no connection").count() >= 2);
     lab.gateway = lab.namespace.inside(|| TcpListener::bind((GATEWAY, 4600))).expect("bound");
     lab.gateway.set_nonblocking(true).expect("non-blocking");
-    assert_eq!(frame(&mut lab.accept()), marked(&request));
+    assert_eq!(receive_frame(&mut lab.accept()), marked(&request));
 }
 
 #[test]
@@ -378,7 +331,7 @@ fn r9329_5_1_o2_where_udp_does_not_pass_the_clients_own_spi_goes_over_tcp_only()
     lab.send(500, &request);
     let mut stream = lab.accept();
     assert!(since.elapsed() >= Duration::from_millis(900), "UDP had its time: {:?}", since.elapsed());
-    assert_eq!(frame(&mut stream), marked(&request));
+    assert_eq!(receive_frame(&mut stream), marked(&request));
     let mut probes = Vec::new();
     let mut buffer = vec![0; 4096];
     while let Ok(len) = udp.recv(&mut buffer) {

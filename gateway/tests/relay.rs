@@ -4,15 +4,19 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use codec::ike::{ExchangeType, Flags, HEADER_LEN, IkeHeader, IkeSpi, MessageId, PayloadType, Version};
-use codec::stream::{NON_ESP_MARKER, STREAM_PREFIX};
+use codec::ike::ExchangeType;
+use codec::stream::STREAM_PREFIX;
 use nix::sys::signal::Signal;
 
 #[path = "support/process.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod support;
+#[path = "support/wire.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod wire;
 
 use support::{Gateway, Namespace, eventually, is_root, text};
+use wire::{esp, ike, is_quiet, marked, receive_frame, send_frame};
 
 const CONFIG: &str = r#"[gateway]
 workers = 1
@@ -28,9 +32,6 @@ prefix_s = 1
 "#;
 
 const LONG: Duration = Duration::from_secs(5);
-
-/// Long enough for anything that comes at all.
-const QUIET: Duration = Duration::from_millis(300);
 
 /// A relay, its backend, and the namespace both are in.
 struct Lab {
@@ -72,54 +73,6 @@ impl Lab {
     }
 }
 
-fn ike(spi: u8, id: u32, exchange: ExchangeType, response: bool, body: &[u8]) -> Vec<u8> {
-    let header = IkeHeader {
-        spi_i: IkeSpi([spi; 8]),
-        spi_r: IkeSpi([if id == 0 && !response { 0 } else { 9 }; 8]),
-        next_payload: PayloadType::ENCRYPTED,
-        version: Version::IKEV2,
-        exchange,
-        flags: Flags::new(!response, response),
-        message_id: MessageId(id),
-        length: (HEADER_LEN + body.len()) as u32,
-    };
-    let mut message = Vec::new();
-    header.encode(&mut message);
-    message.extend_from_slice(body);
-    message
-}
-
-fn esp(spi: u32, sequence: u32, len: usize) -> Vec<u8> {
-    let mut packet = [spi.to_be_bytes(), sequence.to_be_bytes()].concat();
-    packet.resize(len, sequence as u8);
-    packet
-}
-
-fn marked(message: &[u8]) -> Vec<u8> {
-    [&NON_ESP_MARKER, message].concat()
-}
-
-fn send(ue: &mut TcpStream, body: &[u8]) {
-    let length = (body.len() + 2) as u16;
-    ue.write_all(&[&length.to_be_bytes(), body].concat()).expect("sent");
-}
-
-fn receive(ue: &mut TcpStream) -> Vec<u8> {
-    let mut length = [0; 2];
-    ue.read_exact(&mut length).expect("a frame");
-    let mut body = vec![0; usize::from(u16::from_be_bytes(length)) - 2];
-    ue.read_exact(&mut body).expect("its body");
-    body
-}
-
-/// Nothing arrives, and the connection stays open.
-fn is_quiet(ue: &mut TcpStream) -> bool {
-    ue.set_read_timeout(Some(QUIET)).expect("a timeout");
-    let read = ue.read(&mut [0; 1]);
-    ue.set_read_timeout(Some(LONG)).expect("a timeout");
-    read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
-}
-
 fn is_closed(ue: &mut TcpStream) -> bool {
     matches!(ue.read(&mut [0; 64]), Ok(0))
         || matches!(ue.read(&mut [0; 64]), Err(error) if error.kind() == ErrorKind::ConnectionReset)
@@ -137,14 +90,14 @@ fn attach(lab: &Lab, ue: &mut TcpStream, spi: u8) -> SocketAddr {
     let mut port = None;
     for (id, exchange) in [(0, ExchangeType::IKE_SA_INIT), (1, ExchangeType::IKE_AUTH)] {
         let request = ike(spi, id, exchange, false, b"request");
-        send(ue, &marked(&request));
+        send_frame(ue, &marked(&request));
         let (octets, from) = datagram(&lab.backend);
         assert_eq!(octets, marked(&request));
         assert!(port.is_none_or(|port| port == from), "one port for one connection");
         port = Some(from);
         let response = ike(spi, id, exchange, true, b"response");
         lab.backend.send_to(&marked(&response), from).expect("sent");
-        assert_eq!(receive(ue), marked(&response));
+        assert_eq!(receive_frame(ue), marked(&response));
     }
     port.expect("two exchanges")
 }
@@ -162,23 +115,23 @@ fn carries_ike_and_esp_both_ways_and_maps_ports_to_ues() {
     let packets: Vec<Vec<u8>> =
         (1..80).map(|n| esp(0x1000, n, if n % 30 == 0 { 90 } else { 1400 })).collect();
     for packet in &packets {
-        send(&mut ue, packet);
+        send_frame(&mut ue, packet);
     }
     let mut arrived: Vec<Vec<u8>> = packets.iter().map(|_| datagram(&lab.backend).0).collect();
     assert_eq!(arrived, packets, "UDP over loopback keeps the order");
     for packet in &packets {
         lab.backend.send_to(packet, port).expect("sent");
     }
-    arrived = packets.iter().map(|_| receive(&mut ue)).collect();
+    arrived = packets.iter().map(|_| receive_frame(&mut ue)).collect();
     assert_eq!(arrived, packets);
 
     // RFC 9329 §6.6: keepalives go nowhere, in neither direction.
-    send(&mut ue, &[0xff]);
-    send(&mut ue, &[]);
+    send_frame(&mut ue, &[0xff]);
+    send_frame(&mut ue, &[]);
     lab.backend.send_to(&[0xff], port).expect("sent");
     assert!(is_quiet(&mut ue));
     let large = ike(1, 2, ExchangeType::INFORMATIONAL, false, &vec![7; 40_000]);
-    send(&mut ue, &marked(&large));
+    send_frame(&mut ue, &marked(&large));
     assert_eq!(datagram(&lab.backend).0, marked(&large), "the next thing to arrive, in IP fragments");
 
     let sessions = lab.sessions();
@@ -216,7 +169,7 @@ fn owns_the_reliability_of_the_udp_leg() {
 
     // An unanswered request is sent again, octet for octet, a little later each time.
     let request = marked(&ike(2, 2, ExchangeType::INFORMATIONAL, false, b"alive?"));
-    send(&mut ue, &request);
+    send_frame(&mut ue, &request);
     assert_eq!(datagram(&lab.backend), (request.clone(), port));
     let mut gaps = Vec::new();
     for _ in 0..2 {
@@ -226,26 +179,26 @@ fn owns_the_reliability_of_the_udp_leg() {
     }
     assert!(gaps[0] > Duration::from_millis(400) && gaps[1] > Duration::from_millis(900), "{gaps:?}");
     // The peer's own repetition on the living connection is not passed on.
-    send(&mut ue, &request);
+    send_frame(&mut ue, &request);
 
     // Two answers, of which one passes; asked again, the relay answers itself.
     let response = marked(&ike(2, 2, ExchangeType::INFORMATIONAL, true, b"alive"));
     lab.backend.send_to(&response, port).expect("sent");
     lab.backend.send_to(&response, port).expect("sent");
-    assert_eq!(receive(&mut ue), response);
+    assert_eq!(receive_frame(&mut ue), response);
     assert!(is_quiet(&mut ue), "the second answer does not pass");
-    send(&mut ue, &request);
-    assert_eq!(receive(&mut ue), response);
+    send_frame(&mut ue, &request);
+    assert_eq!(receive_frame(&mut ue), response);
 
     // The backend's own request passes once, however often it is sent.
     let asked = marked(&ike(2, 0, ExchangeType::INFORMATIONAL, false, b"and you?"));
     for _ in 0..3 {
         lab.backend.send_to(&asked, port).expect("sent");
     }
-    assert_eq!(receive(&mut ue), asked);
+    assert_eq!(receive_frame(&mut ue), asked);
     assert!(is_quiet(&mut ue));
     let answer = marked(&ike(2, 0, ExchangeType::INFORMATIONAL, true, b"yes"));
-    send(&mut ue, &answer);
+    send_frame(&mut ue, &answer);
     assert_eq!(datagram(&lab.backend).0, answer);
     lab.backend.send_to(&asked, port).expect("sent");
     assert_eq!(datagram(&lab.backend).0, answer, "its answer was lost: the relay has it");
@@ -265,20 +218,20 @@ fn a_new_connection_is_a_new_port_and_nothing_moves_by_an_spi() {
     let port = attach(&lab, &mut first, 3);
     // Somebody who has seen the SPIs: their packets reach the backend from their own port only.
     let mut other = lab.ue();
-    send(&mut other, &esp(0x2000, 1, 100));
+    send_frame(&mut other, &esp(0x2000, 1, 100));
     let (packet, elsewhere) = datagram(&lab.backend);
     assert_eq!(packet, esp(0x2000, 1, 100));
     assert_ne!(elsewhere, port);
     lab.backend.send_to(&esp(0x3000, 1, 100), port).expect("sent");
-    assert_eq!(receive(&mut first), esp(0x3000, 1, 100));
+    assert_eq!(receive_frame(&mut first), esp(0x3000, 1, 100));
     assert!(is_quiet(&mut other));
     // Once the backend has moved the peer, its packets go where it sends them.
     lab.backend.send_to(&esp(0x3000, 2, 100), elsewhere).expect("sent");
-    assert_eq!(receive(&mut other), esp(0x3000, 2, 100));
+    assert_eq!(receive_frame(&mut other), esp(0x3000, 2, 100));
     // A frame that the old connection left half is nobody's.
     first.write_all(&[0, 100, 1, 2, 3]).expect("sent");
     drop(first);
-    send(&mut other, &esp(0x2000, 2, 100));
+    send_frame(&mut other, &esp(0x2000, 2, 100));
     assert_eq!(datagram(&lab.backend).0, esp(0x2000, 2, 100));
     eventually("the first connection is gone", || lab.sessions().as_array().map(Vec::len) == Some(1));
 }
@@ -302,14 +255,14 @@ fn hostile_streams_end_and_reach_nobody() {
     // Junk in good frames is dropped, and too much of it closes the connection.
     let mut ue = lab.ue();
     for _ in 0..17 {
-        send(&mut ue, &[1, 2, 3]);
+        send_frame(&mut ue, &[1, 2, 3]);
     }
     assert!(is_closed(&mut ue));
     // A message whose header lies does not reach the backend.
     let mut ue = lab.ue();
     let mut message = ike(4, 0, ExchangeType::IKE_SA_INIT, false, b"request");
     message[27] ^= 1;
-    send(&mut ue, &marked(&message));
+    send_frame(&mut ue, &marked(&message));
     let silent = lab.ue();
     let mut half = lab.namespace.connect(4500).expect("listens");
     half.write_all(b"IKE").expect("sent");
@@ -339,15 +292,15 @@ fn with_backend_ike_the_first_exchange_goes_there_without_a_marker() {
     let first = Lab::udp(&lab.namespace, 500);
     let mut ue = lab.ue();
     let request = ike(5, 0, ExchangeType::IKE_SA_INIT, false, b"request");
-    send(&mut ue, &marked(&request));
+    send_frame(&mut ue, &marked(&request));
     let (octets, port) = datagram(&first);
     assert_eq!(octets, request);
     let response = ike(5, 0, ExchangeType::IKE_SA_INIT, true, b"response");
     first.send_to(&response, port).expect("sent");
-    assert_eq!(receive(&mut ue), marked(&response));
+    assert_eq!(receive_frame(&mut ue), marked(&response));
     assert!(lab.sessions()[0]["backend_source_ike"].is_string());
     let request = ike(5, 1, ExchangeType::IKE_AUTH, false, b"request");
-    send(&mut ue, &marked(&request));
+    send_frame(&mut ue, &marked(&request));
     let (octets, main) = datagram(&lab.backend);
     assert_eq!(octets, marked(&request));
     assert_ne!(main, port);

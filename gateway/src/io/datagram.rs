@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::check;
 use super::sockets::{from_raw, set_option, to_raw};
+use super::udp::{SendControl, UDP_GRO};
 
 /// Datagrams the kernel takes in one call (UDP_MAX_SEGMENTS).
 pub const SEGMENTS_MAX: usize = 64;
@@ -16,10 +17,6 @@ pub const RUN_LEN_MAX: usize = 65_507;
 
 /// Octets of datagrams that may wait in a socket.
 const RECEIVE_BUFFER: libc::c_int = 1 << 20;
-
-/// `UDP_SEGMENT` and `UDP_GRO` of linux/udp.h.
-const UDP_SEGMENT: libc::c_int = 103;
-const UDP_GRO: libc::c_int = 104;
 
 /// Room for one control message with an int in it, aligned as the kernel wants it.
 #[repr(C, align(8))]
@@ -97,10 +94,9 @@ pub fn send(
     to: Option<SocketAddr>,
 ) -> io::Result<()> {
     let mut address = to.map(to_raw);
-    let mut control = Control([0; 64]);
+    let mut control = SendControl::new(None, segment);
     // SAFETY: an all-zero msghdr is valid. Name, parts and control outlive the call; IoSlice has the layout
-    // of iovec, and sendmsg only reads through all of them. The control buffer has room for one header and
-    // two octets, and CMSG_FIRSTHDR yields its start.
+    // of iovec, and sendmsg only reads through all of them.
     unsafe {
         let mut message: libc::msghdr = mem::zeroed();
         if let Some((storage, len)) = &mut address {
@@ -109,15 +105,7 @@ pub fn send(
         }
         message.msg_iov = parts.as_ptr().cast_mut().cast();
         message.msg_iovlen = parts.len();
-        if let Some(segment) = segment {
-            message.msg_control = (&raw mut control).cast();
-            message.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as u32) as usize;
-            let header = libc::CMSG_FIRSTHDR(&message);
-            (*header).cmsg_level = libc::IPPROTO_UDP;
-            (*header).cmsg_type = UDP_SEGMENT;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as usize;
-            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
-        }
+        control.attach(&mut message);
         let sent = libc::sendmsg(socket.as_raw_fd(), &message, libc::MSG_NOSIGNAL);
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }

@@ -2,9 +2,35 @@
 
 use std::io;
 use std::mem;
+use std::sync::mpsc;
+use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use super::check;
+
+/// Starts a thread that makes what it works with itself, since nobody else may use it, and then runs it; returns when it is
+/// made.
+///
+/// # Errors
+/// When the thread cannot be started, or what `make` says.
+pub fn start<T>(
+    name: String,
+    make: impl FnOnce() -> io::Result<T> + Send + 'static,
+    run: impl FnOnce(T) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (ready, started) = mpsc::sync_channel(1);
+    let thread = Builder::new().name(name).spawn(move || match make() {
+        Ok(made) => {
+            let _ = ready.send(Ok(()));
+            run(made);
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+        }
+    })?;
+    started.recv().map_err(|_| io::Error::other("the worker ended before it was ready"))??;
+    Ok(thread)
+}
 
 /// Pins the calling thread to `core`.
 ///

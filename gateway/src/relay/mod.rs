@@ -27,13 +27,14 @@ mod worker;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use counters::{RelayClose, RelayCounters, RelayDrop};
 
 use crate::admin::api::RelayRow;
+use crate::io::thread;
 use crate::io::wake::Wake;
 use crate::types::WorkerId;
 
@@ -113,16 +114,5 @@ pub struct RelayParams {
 /// When the thread or its epoll cannot be made.
 pub fn start(params: RelayParams) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", params.id.0);
-    let (ready, started) = sync_channel(1);
-    let thread = std::thread::Builder::new().name(name).spawn(move || match worker::Worker::new(params) {
-        Ok(worker) => {
-            let _ = ready.send(Ok(()));
-            worker.run();
-        }
-        Err(error) => {
-            let _ = ready.send(Err(error));
-        }
-    })?;
-    started.recv().map_err(|_| io::Error::other("the worker ended before it was ready"))??;
-    Ok(thread)
+    thread::start(name, move || worker::Worker::new(params), worker::Worker::run)
 }

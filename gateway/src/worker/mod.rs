@@ -28,7 +28,7 @@ mod uplink;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, TcpListener};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, mem};
@@ -195,21 +195,7 @@ impl InnerConfig {
 /// When the thread, its ring or its buffers cannot be made; the message names the missing kernel feature.
 pub fn start(params: WorkerParams) -> io::Result<JoinHandle<()>> {
     let name = format!("worker-{}", params.id.0);
-    let (ready, started) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
-        // The ring must be made by the only thread that uses it.
-        match Worker::new(params) {
-            Ok(worker) => {
-                let _ = ready.send(Ok(()));
-                worker.run();
-            }
-            Err(error) => {
-                let _ = ready.send(Err(error));
-            }
-        }
-    })?;
-    started.recv().map_err(|_| io::Error::other("the worker ended before it was ready"))??;
-    Ok(thread)
+    thread::start(name, move || Worker::new(params), Worker::run)
 }
 
 /// Everything one worker owns.

@@ -86,11 +86,13 @@ fn quiet_ues_get_their_downlink_beside_one_at_full_rate() {
     std::thread::scope(|scope| {
         let core = rig.seats[0].core.try_clone().expect("a descriptor");
         let (stop, received, addr) = (&stop, &received, greedy.addr);
+        // Its connection outlives the reading: what is in it at the end is not lost.
+        let stream = &mut greedy_peer.stream;
         scope.spawn(move || flood_down(&core, addr, stop));
         scope.spawn(move || {
             let mut sink = vec![0; 1 << 18];
             while !stop.load(Ordering::Relaxed) {
-                let len = greedy_peer.stream.read(&mut sink).expect("it goes on");
+                let len = stream.read(&mut sink).expect("it goes on");
                 received.fetch_add(len as u64, Ordering::Relaxed);
             }
         });
@@ -107,8 +109,11 @@ fn quiet_ues_get_their_downlink_beside_one_at_full_rate() {
     assert_prompt(latencies);
     assert!(received.into_inner() > 1 << 20, "the greedy one was served as well");
     // What was dropped was the greedy one's: nobody else had anything in a queue that was full.
-    let own = ["flow_queue_full", "codel"].map(|reason| rig.drops(0, reason)).iter().sum::<u64>();
-    assert_eq!(rig.all_drops(0), own);
+    // The worker still has some of it before it, so each count is looked at by itself.
+    let drops = rig.seats[0].counters.drops();
+    let others: Vec<_> =
+        drops.filter(|(reason, n)| *n > 0 && !["flow_queue_full", "codel"].contains(reason)).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub enum Lost {
 }
 
 /// Control messages of one message.
-pub(super) struct Control {
+pub(in crate::io) struct Control {
     octets: [u64; CONTROL_LEN / 8],
     len: usize,
 }

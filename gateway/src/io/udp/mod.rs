@@ -13,13 +13,14 @@ use std::{mem, ptr};
 use super::sockets::{address, open, set_option, to_raw};
 use super::{check, sockets};
 use crate::types::IKE_PORT;
+pub(in crate::io) use batch::Control as SendControl;
 pub use batch::{Batch, Lost, Route, Sent};
 pub use received::Arrival;
 pub(super) use received::Layout;
 
 /// Options of linux/udp.h.
 const UDP_SEGMENT: libc::c_int = 103;
-const UDP_GRO: libc::c_int = 104;
+pub(in crate::io) const UDP_GRO: libc::c_int = 104;
 
 /// One worker's socket of a listening address. It serves any number of UEs.
 #[derive(Debug)]
