@@ -87,6 +87,8 @@ fn a_core_that_takes_nothing_costs_counted_packets_and_holds_nobody_up() {
     // The queue itself: it says at once that it is full.
     let rig = Rig::over(1, limits(), true, |queue| Box::new(queue));
     let (mut ue, mut peer) = attached(&rig);
+    // A packet is counted when it is written, and may arrive a moment before.
+    rig.until("attached", 1, |rig| rig.seats[0].counters.uplink_packets.get());
     const PACKETS: u64 = 2000;
     for number in 0..PACKETS {
         let frame = ue.frame_to(CORE, &number.to_be_bytes());
