@@ -292,6 +292,9 @@ class Direct(Initiator):
 
 def udp_responder(lab, psk, auth, pki):
     """strongSwan as a server of UEs, in the gateway's namespace."""
+    # charon starts without its ports, and says so in its log only.
+    if not wait_for(lambda: ":4500 " not in lab.exec(lab.gw, ["ss", "-Hlun"])[1], 10, 0.1):
+        raise RuntimeError("another process of the gateway's namespace holds UDP 4500")
     local, remote = _sides(auth, "gw.test", "%any", "gw")
     return Charon(lab, lab.gw, "responder", _RESPONDER.format(
         local=local, remote=remote,

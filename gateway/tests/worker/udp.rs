@@ -1,6 +1,6 @@
 //! The same sessions over UDP (RFC 3948; RFC 7296 §2.11, §2.23; RFC 9329 §5, §6.1).
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,6 +80,17 @@ fn r3948_2_1_esp_in_udp_reaches_the_core_and_comes_back() {
     let down = udp(CORE, ue.addr, b"answer");
     rig.to_ue(0, &down);
     assert_eq!(ue.open(host.receive()), down);
+}
+
+#[test]
+fn the_ports_are_free_once_the_worker_has_ended() {
+    let rig = Rig::new(1);
+    let (host, udp, tcp) = (Host::new(), rig.seats[0].udp, rig.seats[0].addr);
+    host.send(&rig, &[0xff]);
+    rig.until("received", 1, |rig| rig.seats[0].counters.udp_received.get());
+    drop(rig);
+    UdpSocket::bind(udp).expect("UDP is free for another daemon");
+    TcpListener::bind(tcp).expect("TCP is free too");
 }
 
 #[test]

@@ -25,6 +25,9 @@ const STARVED_SHARE: usize = 64 << 10;
 const GATHER_US: u32 = 50;
 const GATHER_COMPLETIONS: usize = 64;
 
+/// How long the end of a lane waits for the kernel.
+const END_MAX: Duration = Duration::from_millis(100);
+
 /// How a lane waits for completions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sleep {
@@ -143,6 +146,15 @@ impl Lane {
     /// Waits that found the completion queue overflown.
     pub fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    /// Takes back what is armed. The kernel would do so by itself some time after the descriptor is closed, and
+    /// until then what was received from still holds its port.
+    pub fn end(&mut self) {
+        let limit = types::Timespec::from(END_MAX);
+        // A kernel before 6.0 refuses; what is left then ends as said above.
+        let _ = self.uring.submitter().register_sync_cancel(Some(limit), types::CancelBuilder::any());
+        let _ = self.wait(Sleep::No);
     }
 
     /// Completions that have arrived.

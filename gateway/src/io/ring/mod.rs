@@ -363,6 +363,7 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::end);
         // The kernel may still read what was in flight.
         for slot in &mut self.slots {
             std::mem::forget(slot.sending.take());
