@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use codec::ike::{MessageBuilder, NotifyType};
 use gateway::control::responder::{Event, Profile, ResponderConfig, Transmit};
-use gateway::types::{ConnId, Follow, Path, Transport, WorkerId};
+use gateway::types::{ConnId, Follow, Path, Transport};
 
 use crate::ue::{Decoded, Ue, UeConfig};
-use crate::world::{World, config, conn, path, profile, psk};
+use crate::world::{Place, World, config, profile, psk};
 
 fn configured(change: impl FnOnce(&mut Profile)) -> ResponderConfig {
     let mut lab = profile("lab", psk());
@@ -18,40 +18,9 @@ fn configured(change: impl FnOnce(&mut Profile)) -> ResponderConfig {
     ResponderConfig { profiles: vec![Arc::new(lab)], ..config() }
 }
 
-/// A place that messages come from.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    /// A TCP connection by its number.
-    Tcp(u32),
-    /// UDP from this port of the UE.
-    Udp(u16),
-}
-
-impl Place {
-    fn conn(self) -> ConnId {
-        match self {
-            Self::Tcp(number) => conn(number),
-            Self::Udp(_) => ConnId::datagrams(WorkerId(1)),
-        }
-    }
-
-    fn path(self) -> Path {
-        match self {
-            Self::Tcp(number) => path(number),
-            Self::Udp(port) => Path {
-                transport: Transport::Udp,
-                local: SocketAddr::from(([198, 51, 100, 1], 4500)),
-                remote: SocketAddr::from(([192, 0, 2, 7], port)),
-            },
-        }
-    }
-}
-
 /// Delivers a message and returns what is sent, with where it goes.
 fn deliver(world: &mut World, from: Place, message: &[u8]) -> Vec<(Path, Vec<u8>)> {
-    let mut copy = message.to_vec();
-    world.verdict = world.responder.handle_message(world.now, from.conn(), &from.path(), &mut copy);
-    world.collect();
+    let _ = world.arrive(from, message.to_vec());
     sent(world)
 }
 
@@ -335,4 +304,82 @@ fn r4555_3_6_further_addresses_of_the_peer_are_read_and_not_used() {
     assert_eq!(request.0, Place::Tcp(1).path());
     answer(&mut world, &mut ue, Place::Tcp(1), &request.1);
     assert_eq!(world.session_count(), 0);
+}
+
+/// The messages of the gateway among `sent` that are requests, with where they go.
+fn requests(ue: &Ue, sent: Vec<(Path, Vec<u8>)>) -> Vec<(Path, Vec<u8>)> {
+    let is_request = |message: &[u8]| !ue.open(message).expect("authentic").header.flags.is_response();
+    sent.into_iter().filter(|(_, message)| is_request(message)).collect()
+}
+
+fn echo(world: &mut World, ue: &mut Ue, from: Place, request: &[u8]) -> Vec<(Path, Vec<u8>)> {
+    let challenge = ue.open(request).expect("authentic");
+    let cookie = challenge.notify(NotifyType::COOKIE2).expect("COOKIE2").data.to_vec();
+    let response = ue.respond(&challenge, |builder| {
+        builder.notify(NotifyType::COOKIE2, &cookie);
+    });
+    deliver(world, from, &response)
+}
+
+#[test]
+fn r4555_3_5_what_awaits_its_answer_goes_on_at_the_new_address_before_that_is_proved() {
+    let mut world = World::new(configured(|lab| {
+        lab.return_routability = true;
+        lab.dpd = std::time::Duration::from_secs(60);
+    }));
+    let mut ue = attach(&mut world, Place::Tcp(1), true);
+    world.advance(std::time::Duration::from_secs(60));
+    let asked = sent(&mut world).pop().expect("a liveness check, which the UE does not read any more");
+    let place = Place::Udp(40_001);
+    let request = update(&mut ue, |_| {});
+    let answers = deliver(&mut world, place, &request);
+    assert_eq!(requests(&ue, answers), [(place.path(), asked.1.clone())], "it blocks the challenge");
+    world.advance(std::time::Duration::from_secs(1));
+    assert_eq!(sent(&mut world), [(place.path(), asked.1.clone())], "and is repeated as over UDP");
+    let question = ue.open(&asked.1).expect("authentic");
+    let response = ue.respond(&question, |_| {});
+    let challenge = deliver(&mut world, place, &response).pop().expect("a challenge");
+    assert_eq!(challenge.0, place.path());
+    assert_eq!(here(&world), Place::Tcp(1).path());
+    echo(&mut world, &mut ue, place, &challenge.1);
+    assert_eq!(here(&world), place.path());
+}
+
+#[test]
+fn r4555_3_7_an_update_from_the_address_under_test_leaves_the_test_as_it_is() {
+    let mut world = World::new(configured(|lab| lab.return_routability = true));
+    let mut ue = attach(&mut world, Place::Udp(40_000), true);
+    let place = Place::Udp(40_001);
+    let request = update(&mut ue, |_| {});
+    let challenge = deliver(&mut world, place, &request).pop().expect("a challenge");
+    let request = update(&mut ue, |_| {});
+    deliver(&mut world, place, &request);
+    echo(&mut world, &mut ue, place, &challenge.1);
+    assert_eq!(here(&world), place.path());
+}
+
+#[test]
+fn r4555_3_7_a_cookie_that_was_read_elsewhere_proves_nothing() {
+    let mut world = World::new(configured(|lab| lab.return_routability = true));
+    let mut ue = attach(&mut world, Place::Tcp(1), true);
+    // The address may be a victim's; what goes there is repeated where the UE does read.
+    let victim = Place::Udp(53);
+    let request = update(&mut ue, |_| {});
+    let answers = deliver(&mut world, victim, &request);
+    let [(to, _)] = &requests(&ue, answers)[..] else { panic!("one challenge") };
+    assert_eq!(*to, victim.path());
+    let request = ue.informational(|_| {});
+    let answers = deliver(&mut world, Place::Tcp(2), &request);
+    let [(to, challenge)] = &requests(&ue, answers)[..] else { panic!("the challenge again") };
+    assert_eq!(*to, Place::Tcp(2).path());
+    echo(&mut world, &mut ue, Place::Tcp(2), challenge);
+    assert_eq!(here(&world), Place::Tcp(2).path());
+    // And when the UE has gone on by an update of its own, it is not brought back.
+    let place = Place::Udp(40_002);
+    let request = update(&mut ue, |_| {});
+    let challenge = deliver(&mut world, place, &request).pop().expect("a challenge");
+    let request = update(&mut ue, |_| {});
+    deliver(&mut world, Place::Tcp(3), &request);
+    echo(&mut world, &mut ue, Place::Tcp(3), &challenge.1);
+    assert_eq!(here(&world), Place::Tcp(3).path());
 }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use codec::esp::EspSpi;
 use codec::ike::{ExchangeType, IkeHeader, MessageBuilder, NotifyType, PayloadType};
-use gateway::control::responder::{Event, ResponderConfig};
+use gateway::control::responder::{Event, ResponderConfig, Verdict};
+use gateway::types::Transport;
 
 use crate::ue::{Decoded, Ue, UeConfig};
-use crate::world::{World, config, profile, psk};
+use crate::world::{Place, World, config, profile, psk};
 
 const REKEY_CHILD: Duration = Duration::from_secs(100);
 const REKEY_IKE: Duration = Duration::from_secs(1_000);
@@ -343,6 +344,49 @@ fn r9329_6_2_1_a_rekey_request_is_sent_once_on_a_connection_and_again_on_the_nex
     let (response, _) = ue.accept_child(&request);
     world.tell(2, &response);
     assert_eq!(children(&world).len(), 2);
+}
+
+/// A UE at `place` has agreed to a new IKE SA, its answer is lost, and it asks something there from `elsewhere`.
+fn asks_on_what_is_offered(place: Place, elsewhere: Place) -> (World, usize) {
+    let mut config = hasty_ike();
+    let lab = Arc::get_mut(&mut config.profiles[0]).expect("ours alone");
+    lab.transports = vec![Transport::Tcp, Transport::Udp];
+    let mut world = World::new(config);
+    let mut ue = Ue::new(UeConfig::new(1));
+    let exchange = |world: &mut World, request: Vec<u8>| {
+        let _ = world.arrive(place, request);
+        world.sent.pop().expect("an answer").message.to_vec()
+    };
+    let request = ue.init();
+    ue.on_init(&exchange(&mut world, request)).expect("accepted");
+    let request = ue.auth();
+    assert_eq!(ue.on_auth(&exchange(&mut world, request)).error(), None);
+    world.advance(REKEY_CHILD);
+    let asked = ue.open(&world.sent[0].message).expect("authentic");
+    let (_, sa, _) = ue.accept_ike(&asked);
+    ue.adopt(sa);
+    world.sent.clear();
+    let request = ue.informational(|_| {});
+    let _ = world.arrive(elsewhere, request);
+    assert!(world.sent.iter().all(|sent| sent.path == elsewhere.path()));
+    let sent = world.sent.len();
+    (world, sent)
+}
+
+#[test]
+fn r7296_2_1_an_offer_whose_answer_was_lost_is_repeated_over_udp_when_the_peer_uses_it() {
+    let (world, sent) = asks_on_what_is_offered(Place::Udp(40_000), Place::Udp(40_000));
+    assert_eq!(sent, 1, "at once, and not when its time comes");
+    assert_eq!((world.verdict, world.counters().exchanges.requests_resent), (Verdict::Good, 1));
+}
+
+#[test]
+fn r9329_5_3_an_offer_made_over_tcp_is_not_repeated_over_udp() {
+    let (world, sent) = asks_on_what_is_offered(Place::Tcp(1), Place::Udp(40_000));
+    assert_eq!((sent, world.verdict), (0, Verdict::Bad));
+    assert_eq!(world.counters().drops.tcp_bound, 1);
+    let (world, sent) = asks_on_what_is_offered(Place::Tcp(1), Place::Tcp(2));
+    assert_eq!((sent, world.verdict), (1, Verdict::Good));
 }
 
 #[test]

@@ -94,9 +94,41 @@ pub fn conn(number: u32) -> ConnId {
 }
 
 pub fn path(number: u32) -> Path {
-    let remote: SocketAddr =
-        format!("192.0.2.{}:{}", number % 250 + 1, 10_000 + number % 50_000).parse().expect("an address");
-    Path { transport: Transport::Tcp, local: "198.51.100.1:4500".parse().expect("an address"), remote }
+    let (host, port) = ((number % 250 + 1) as u8, (10_000 + number % 50_000) as u16);
+    Path {
+        transport: Transport::Tcp,
+        local: SocketAddr::from(([198, 51, 100, 1], 4500)),
+        remote: SocketAddr::from(([192, 0, 2, host], port)),
+    }
+}
+
+/// A place that messages of a UE come from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// A TCP connection by its number.
+    Tcp(u32),
+    /// UDP from this port of the UE to our port 4500.
+    Udp(u16),
+}
+
+impl Place {
+    pub fn conn(self) -> ConnId {
+        match self {
+            Self::Tcp(number) => conn(number),
+            Self::Udp(port) => ConnId::datagrams(WorkerId((port % 2) as u8)),
+        }
+    }
+
+    pub fn path(self) -> Path {
+        match self {
+            Self::Tcp(number) => path(number),
+            Self::Udp(port) => Path {
+                transport: Transport::Udp,
+                local: SocketAddr::from(([198, 51, 100, 1], 4500)),
+                remote: SocketAddr::from(([192, 0, 2, 7], port)),
+            },
+        }
+    }
 }
 
 pub struct World {
@@ -143,6 +175,13 @@ impl World {
             self.verdict = self.responder.handle_message(self.now, conn(number), &path(number), &mut message);
         }
         self.collect();
+    }
+
+    /// Delivers one message from `place`; what is sent back waits to be fetched.
+    pub fn arrive(&mut self, place: Place, mut message: Vec<u8>) -> Verdict {
+        self.verdict = self.responder.handle_message(self.now, place.conn(), &place.path(), &mut message);
+        self.collect();
+        self.verdict
     }
 
     /// [`Self::deliver`] for a message that has exactly one answer.

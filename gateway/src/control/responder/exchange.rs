@@ -13,7 +13,7 @@ use super::protect::Malformed;
 use super::sa::{IkeSa, Session, Which};
 use super::window::{self, Arrival};
 use super::{Arrived, Core, Responder, Transmit, Verdict};
-use crate::types::{CloseReason, SessionId, Transport};
+use crate::types::{CloseReason, SessionId};
 
 /// What a message means for its session.
 pub(super) enum Outcome {
@@ -58,9 +58,7 @@ impl Responder {
             return Verdict::Bad;
         }
         let session = self.sessions.get_mut(&id).expect("SPIs in the table belong to live sessions");
-        // RFC 9329 §5: while it is TCP-encapsulated all of it is, until MOBIKE moves it.
-        if at.path.transport == Transport::Udp && session.path.transport != Transport::Udp && !session.mobike
-        {
+        if session.is_tcp_bound(&at.path) {
             self.core.counters.drops.tcp_bound += 1;
             return Verdict::Bad;
         }

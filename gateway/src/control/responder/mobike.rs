@@ -24,6 +24,8 @@ const COOKIE2_LENS: std::ops::RangeInclusive<usize> = 8..=64;
 pub(super) struct Candidate {
     pub(super) to: Destination,
     pub(super) cookie: [u8; COOKIE2_LEN],
+    /// Whether the peer has moved on since, or was sent the cookie elsewhere: it proves nothing then.
+    pub(super) void: bool,
 }
 
 impl Core {
@@ -86,20 +88,33 @@ impl Core {
         let moves = session.conn != Some(at.conn) || session.path != at.path;
         // RFC 9329 §7.1: over TCP the handshake has shown that the peer receives there.
         if udp && moves && session.profile.return_routability {
-            let mut cookie = [0; COOKIE2_LEN];
-            self.random.fill(&mut cookie);
             let to = Destination { conn: at.conn, path: at.path };
-            session.wanted.candidate = Some(Box::new(Candidate { to, cookie }));
+            // The peer reads nothing at its old address, and nothing is asked before this is answered.
+            self.repeat_requests(session, to, Some(to));
+            session.wanted.candidate = match session.is_challenged() {
+                true => None,
+                false => Some(self.candidate(to)),
+            };
         } else {
             session.wanted.candidate = None;
+            session.void_challenge();
             self.move_to(session, at.conn, &at.path);
             self.announce(session);
         }
         Ok(())
     }
 
+    fn candidate(&mut self, to: Destination) -> Box<Candidate> {
+        let mut cookie = [0; COOKIE2_LEN];
+        self.random.fill(&mut cookie);
+        Box::new(Candidate { to, cookie, void: false })
+    }
+
     /// The peer has answered a COOKIE2 that was sent to a new address of it.
     pub(super) fn on_routable(&mut self, session: &mut Session, proved: &Candidate, payloads: &Payloads<'_>) {
+        if proved.void {
+            return;
+        }
         let echoed = payloads.notify(NotifyType::COOKIE2).is_some_and(|notify| notify.data == proved.cookie);
         if !echoed {
             self.counters.drops.bad_answer += 1;

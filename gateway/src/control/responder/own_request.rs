@@ -207,7 +207,7 @@ impl Core {
 
 impl Responder {
     /// A message or a packet came in for an SA that `id` has on offer: the peer has agreed, but its answer was lost
-    /// with a connection. The request goes out again where the peer is now, which proves nothing and moves
+    /// with a connection or over UDP. The request goes out again where the peer is now, which proves nothing and moves
     /// nothing; only the peer has learned the SPI, from a protected message (RFC 9329 §6.2).
     pub(super) fn on_early(&mut self, at: &Arrived, id: SessionId) -> Verdict {
         let Some(session) = self.sessions.get(&id) else { return Verdict::Bad };
@@ -216,10 +216,14 @@ impl Responder {
             self.core.counters.drops.foreign_session += 1;
             return Verdict::Bad;
         }
+        if session.is_tcp_bound(&at.path) {
+            self.core.counters.drops.tcp_bound += 1;
+            return Verdict::Bad;
+        }
         let others = session.others.iter().map(|other| &other.sa);
         let waiting = others.chain([&session.ike]).filter_map(|sa| sa.window.outstanding());
         if let Some(request) = waiting.into_iter().find(|request| request.offer.is_some())
-            && session.conn != Some(at.conn)
+            && (session.conn != Some(at.conn) || at.conn.is_datagrams())
         {
             self.core.counters.exchanges.requests_resent += 1;
             self.core.transmit(at.conn, &at.path, request.message.clone());

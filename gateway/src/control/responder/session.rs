@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use codec::ike::IkeSpi;
 
 use super::identity::Identity;
+use super::own_request::Destination;
 use super::sa::{ANSWER_KEPT, IkeSa, RETIRING_MAX, Retiring, Session, SpiOwner};
 use super::view::{ChildView, IkeView, SessionView};
 use super::window::{OwnRequest, Window};
@@ -27,12 +28,7 @@ impl Core {
         session.conn = Some(conn);
         session.path = *path;
         self.occupy(conn, ConnUse::Session(session.id));
-        // RFC 9329 §6.2: the identical request goes to the new connection, and the wait goes on.
-        let all = session.others.iter().map(|other| &other.sa).chain([&session.ike]);
-        for request in all.filter_map(|sa| sa.window.outstanding()) {
-            self.counters.exchanges.requests_resent += 1;
-            self.transmit(conn, path, request.message.clone());
-        }
+        self.repeat_requests(session, Destination { conn, path: *path }, None);
         true
     }
 
@@ -199,6 +195,12 @@ impl Session {
         } else {
             Follow::Tcp
         }
+    }
+
+    /// Whether what comes on `path` is not for it: while it is TCP-encapsulated all of it is, until MOBIKE moves it
+    /// (RFC 9329 §5).
+    pub(super) fn is_tcp_bound(&self, path: &Path) -> bool {
+        path.transport == Transport::Udp && self.path.transport != Transport::Udp && !self.mobike
     }
 
     /// Whether a fresh authentic message that came on `path` moves it there (RFC 9329 §5 and §6.1, RFC 7296 §2.23).

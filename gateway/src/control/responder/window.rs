@@ -10,6 +10,7 @@ use super::mobike::Candidate;
 use super::own_child::ChildOffer;
 use super::own_ike::IkeOffer;
 use super::own_request::Destination;
+use crate::types::Path;
 
 /// A request of ours, for as long as its response is awaited.
 pub(super) struct Outstanding {
@@ -25,6 +26,15 @@ pub(super) struct Outstanding {
     pub(super) to: Option<Destination>,
     /// When the peer counts as dead.
     pub(super) deadline: Instant,
+}
+
+impl Outstanding {
+    /// The peer is at `at` now, and is sent the request there: an answer shows nothing about another address.
+    pub(super) fn void_challenge(&mut self, at: Option<&Path>) {
+        if let Some(Offer::Address(candidate)) = &mut self.offer {
+            candidate.void |= at != Some(&candidate.to.path);
+        }
+    }
 }
 
 /// What the gateway itself asks a peer.
