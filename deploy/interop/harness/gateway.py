@@ -20,7 +20,7 @@ identity = "gw.test"
 run_dir = "{run_dir}"
 
 [listen]
-tcp = ["0.0.0.0:4500", "[::]:4500"]
+tcp = [{tcp}]
 
 [inner]
 device = "swu0"
@@ -29,6 +29,9 @@ device = "swu0"
 name = "default"
 prefixes = [{pools}]
 {certificate}
+[limits]
+{limits}
+
 [debug]
 log = "info"
 keylog = true
@@ -53,11 +56,11 @@ dpd_s = {dpd_s}
 """
 
 
-def write_config(directory, pki=None, dpd_s=60):
+def write_config(directory, pki=None, dpd_s=60, ports=(4500,), limits="", pools=POOLS):
     """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
 
     Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
-    that wants them as well.
+    that wants them as well.  ports: where it listens on TCP; limits: lines of that section; pools: what addresses it gives.
     """
     os.makedirs(directory, exist_ok=True)
     profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, secrets='\nsecrets_file = "secrets.toml"')
@@ -66,9 +69,10 @@ def write_config(directory, pki=None, dpd_s=60):
         for name in ("gw.pem", "gw.key", "ca.pem"):
             shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")
+    tcp = ", ".join(f'"0.0.0.0:{port}", "[::]:{port}"' for port in ports)
     with open(config, "w") as file:
-        file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in POOLS),
-                                  certificate=_CERTIFICATE if pki else "") + profiles)
+        file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in pools),
+                                  certificate=_CERTIFICATE if pki else "", tcp=tcp, limits=limits) + profiles)
     secrets = os.path.join(directory, "secrets.toml")
     with open(os.open(secrets, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(f'psk = "{PSK}"\n')
@@ -82,14 +86,16 @@ class GatewayFailed(Exception):
 class Swugate:
     """One swugate process; fresh for every scenario."""
 
-    def __init__(self, lab, pki=None, dpd_s=60):
+    def __init__(self, lab, pki=None, dpd_s=60, **options):
+        """options: of write_config."""
         if not os.access(BINARY, os.X_OK):
             raise GatewayFailed(f"no {BINARY}: cargo build --release -p gateway")
         self.lab = lab
-        self.config = write_config(lab.directory("gateway"), pki, dpd_s)
+        self.config = write_config(lab.directory("gateway"), pki, dpd_s, **options)
         self.process = lab.spawn("swugate", [BINARY, "run", "-c", self.config], namespace=lab.gw)
+        port = options.get("ports", (lab.PORT,))[0]
         control = os.path.join(os.path.dirname(self.config), "run", "control.sock")
-        ready = wait_for(lambda: not self.process.running() or os.path.exists(control) and lab.listening(lab.PORT, 0), 10)
+        ready = wait_for(lambda: not self.process.running() or os.path.exists(control) and lab.listening(port, 0), 10)
         if not ready or not self.process.running():
             raise GatewayFailed("swugate is not ready: " + self.process.text()[-600:])
 

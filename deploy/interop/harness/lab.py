@@ -6,6 +6,7 @@ here, and whatever a Lab made is gone after close().
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -168,3 +169,21 @@ class Lab:
         process = self.spawn("tcpdump", argv, namespace=self.gw)
         wait_for(lambda: "listening on" in process.text(), 5)
         return process
+
+
+class Firewall:
+    """What the gateway's host drops of what comes in; nothing without a match."""
+
+    def __init__(self, lab, match):
+        self.lab = lab
+        if match:
+            for line in ("add table inet fw", "add chain inet fw in { type filter hook input priority 0; }",
+                         f"add rule inet fw in {match} counter drop"):
+                lab.exec(lab.gw, ["nft", line])
+
+    def dropped(self):
+        """Packets so far."""
+        return int(re.search(r"counter packets (\d+)", self.lab.exec(self.lab.gw, ["nft", "list", "ruleset"])[1])[1])
+
+    def open(self):
+        self.lab.exec(self.lab.gw, ["nft", "flush ruleset"])

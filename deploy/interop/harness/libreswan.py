@@ -15,15 +15,45 @@ class Suite:
     esn: str
     kernel: str            # algorithm in `ip xfrm state`
     auth: str = "psk"      # psk, rsa, ecdsa
+    tcp: str = "yes"       # yes, no, fallback
+    port: int = Lab.PORT
+    outer: int = 4
+    inner: int = 4
+
+    @property
+    def encapsulation(self):
+        return "espinudp" if self.tcp == "no" else "espintcp"
+
+    @property
+    def core(self):
+        """What is behind the gateway."""
+        return ("10.77.0.0/24", "via " + Lab.GATEWAY4) if self.inner == 4 else \
+               ("2001:db8:77::/64", "via " + Lab.GATEWAY6)
+
+    @property
+    def by_hand(self):
+        """libreswan's updown script takes the family inside for the one outside."""
+        return self.outer != self.inner
 
 
+_GCM = {"ike": "aes_gcm256-sha2_256;dh19", "esp": "aes_gcm256", "esn": "either", "kernel": "rfc4106(gcm(aes))"}
 SUITES = {
     "gcm-esn": Suite("aes_gcm256-sha2_256;dh19", "aes_gcm256", "yes", "rfc4106(gcm(aes))"),
     "cbc": Suite("aes256-sha2_256;dh14", "aes256-sha2_256", "either", "cbc(aes)"),
     "no-esn": Suite("aes_gcm128-sha2_256;dh31", "aes_gcm128", "no", "rfc4106(gcm(aes))"),
     "rsa": Suite("aes_gcm256-sha2_256;dh19", "aes_gcm256", "either", "rfc4106(gcm(aes))", "rsa"),
     "ecdsa": Suite("aes256-sha2_512;dh20", "aes128-sha2_256", "no", "cbc(aes)", "ecdsa"),
+    "port-443": Suite(**_GCM, port=443),
+    "fallback": Suite(**_GCM, tcp="fallback", port=443),
+    "udp": Suite(**_GCM, tcp="no"),
+    "invalid-ke": Suite(**{**_GCM, "ike": "aes_gcm256-sha2_256;dh21+dh19"}),
+    "ipv6-in-ipv6": Suite(**_GCM, outer=6, inner=6),
+    "ipv4-in-ipv6": Suite(**_GCM, outer=6),
+    "ipv6-in-ipv4": Suite(**_GCM, inner=6),
+    "ipv4-in-ipv6-udp": Suite(**_GCM, tcp="no", outer=6),
 }
+# Those that run a whole session, with every rekey.
+WHOLE = ("gcm-esn", "cbc", "no-esn", "rsa", "ecdsa")
 
 _SETUP = """config setup
   logtime=yes
@@ -36,19 +66,20 @@ _SETUP = """config setup
 _CONN = """conn {name}
   ikev2=insist
   left={ue}
-  leftsubnet=0.0.0.0/0
+  leftsubnet={any}
   leftmodecfgclient=yes
+  leftupdown="{updown}"
   leftid={left_id}
   right={gateway}
   rightid=@gw.test
-  rightsubnet=10.77.0.0/24
+  rightsubnet={core}
   narrowing=yes
   {auth}
   ike={suite.ike}
   esp={suite.esp}
   esn={suite.esn}
-  enable-tcp=yes
-  tcp-remoteport={port}
+  enable-tcp={suite.tcp}
+  tcp-remoteport={suite.port}
   dpddelay=2
   retransmit-timeout=10s
   dpdaction=clear
@@ -64,7 +95,10 @@ class Libreswan:
 
     def __init__(self, lab, psk, pki):
         self.lab, self.guest = lab, Guest(lab)
-        conns = [_CONN.format(name=name, suite=suite, ue=Lab.UE4, gateway=Lab.GATEWAY4, port=Lab.PORT,
+        conns = [_CONN.format(name=name, suite=suite, ue=Lab.UE4 if suite.outer == 4 else Lab.UE6,
+                              gateway=Lab.GATEWAY4 if suite.outer == 4 else Lab.GATEWAY6,
+                              any="0.0.0.0/0" if suite.inner == 4 else "::/0",
+                              core=suite.core[0], updown="%disabled" if suite.by_hand else "ipsec _updown",
                               left_id="@ue.test" if suite.auth == "psk" else "%fromcert", auth=_AUTH[suite.auth])
                  for name, suite in SUITES.items()]
         self.guest.put("ipsec.conf", _SETUP + "".join(conns))
@@ -95,15 +129,23 @@ class Libreswan:
     def attach(self, verdict, name, esn):
         """Brings the connection up, checks the guest's kernel; returns its inner address."""
         suite = SUITES[name]
+        before = len(self.log())
         status, output = self.guest.sh(f"timeout 20 ipsec auto --up {name}", 30)
+        if suite.tcp == "fallback":
+            # The command ends with the attempt over UDP; the one over TCP follows.
+            status = 0 if wait_for(lambda: "established Child SA" in self.log()[before:], 15, 0.3) else 1
+            output = self.log()[before:]
         done = status == 0 and "established Child SA" in output
         verdict.step("attach", done, "" if done else self.reason(output))
-        address = re.search(r"INTERNAL_IP4_ADDRESS (\d[\d.]*)", output)
+        address = re.search(rf"INTERNAL_IP{suite.inner}_ADDRESS ([\da-f][\da-f.:]*)", output)
         sas = self.sas()
         verdict.step("kernel SAs", len(sas) == 2 and all(
-            "espintcp" in text and suite.kernel in text and bool(re.search(r"flag .*\besn\b", text)) == esn
+            suite.encapsulation in text and suite.kernel in text and bool(re.search(r"flag .*\besn\b", text)) == esn
             for text in sas.values()), f"{suite.kernel}{' ESN' if esn else ''}")
         verdict.step("address", bool(address), address[1] if address else "none given")
+        if suite.by_hand:
+            subnet, via = suite.core
+            self.guest.sh(f"ip addr replace {address[1]} dev lo; ip route replace {subnet} {via} src {address[1]}", check=True)
         return address[1]
 
     def dpd(self, verdict):

@@ -15,7 +15,10 @@ keyUsage=critical,keyCertSign,cRLSign
 subjectKeyIdentifier=hash
 """
 _IKE = "1.3.6.1.5.5.7.3.17"
+# What makes a certificate of 1 KB one of 2 KB.
+_COMMENT = "nsComment=" + "swugate interop " * 40 + "\n"
 _KEYS = {"rsa": ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+         "rsa-4096": ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"],
          "ecdsa": ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]}
 
 
@@ -26,8 +29,12 @@ class Pki:
     ue.pem, ue.key, ue.p12 (password "interop", friendly name "ue-KIND").
     """
 
-    def __init__(self, directory, kind, intermediate=False):
-        self.dir, self.kind = directory, kind
+    def __init__(self, directory, kind, intermediate=False, long=False):
+        """intermediate: the gateway's certificate has an issuer between it and the root, with long the UE's too.
+
+        long: certificates of 2 KB.
+        """
+        self.dir, self.kind, self.more = directory, kind, _COMMENT if long else ""
         os.makedirs(directory, exist_ok=True)
         self._authority("ca", "swugate interop root", None)
         issuer = "ca"
@@ -35,7 +42,7 @@ class Pki:
             self._authority("sub", "swugate interop intermediate", "ca")
             issuer = "sub"
         self._leaf("gw", "gw.test", "DNS:gw.test,IP:10.98.0.1", f"serverAuth,{_IKE}", issuer)
-        self._leaf("ue", "ue.test", "DNS:ue.test,email:ue@ue.test", f"clientAuth,{_IKE}", "ca")
+        self._leaf("ue", "ue.test", "DNS:ue.test,email:ue@ue.test", f"clientAuth,{_IKE}", issuer if long else "ca")
         if intermediate:
             with open(self.file("gw.pem"), "a") as chain, open(self.file("sub.pem")) as sub:
                 chain.write(sub.read())
@@ -57,7 +64,7 @@ class Pki:
 
     def _sign(self, name, extensions, issuer):
         with open(self.file(f"{name}.ext"), "w") as file:
-            file.write(extensions)
+            file.write(extensions + self.more)
         signer = ["-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key", "-CAcreateserial"] if issuer else \
                  ["-signkey", f"{name}.key"]
         self._openssl("x509", "-req", "-in", f"{name}.csr", "-sha256", "-days", "3650", *signer,

@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from . import libreswan, strongswan
+from . import libreswan, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, Relayed
 from .gateway import POOLS, PSK, Swugate
-from .lab import Lab, wait_for
+from .lab import Firewall, Lab, wait_for
 from .oldkernel import GuestGateway
 from .pki import Pki
 from .traffic import PINGS, Iperf, iperf_both_ways, ping
@@ -33,28 +33,42 @@ class Scenario:
     swugate_only: bool = False
 
 
+class Certificates(dict):
+    """The certificates of a lab by kind, made when first asked for."""
+
+    KINDS = {"rsa": {"kind": "rsa"}, "ecdsa": {"kind": "ecdsa", "intermediate": True},
+             "rsa-long": {"kind": "rsa-4096", "intermediate": True, "long": True}}
+
+    def __init__(self, lab):
+        super().__init__()
+        self.lab = lab
+
+    def __missing__(self, auth):
+        options = self.KINDS.get(auth)
+        self[auth] = options and Pki(self.lab.path("pki-" + auth), **options)
+        return self[auth]
+
+
 class Bench:
     """A lab with one kind of peer and the certificates both ends use."""
 
     def __init__(self, stock):
         self.lab, self.stock, self.current = Lab(self.label), stock, None
         try:
-            self.pki = {"rsa": Pki(self.lab.path("pki-rsa"), "rsa"),
-                        "ecdsa": Pki(self.lab.path("pki-ecdsa"), "ecdsa", intermediate=True)}
+            self.pki = Certificates(self.lab)
             self.furnish()
         except BaseException:
             self.lab.keep = True
             self.lab.close()
             raise
 
-    def gateway(self, auth="psk", dpd_s=60):
-        """A fresh gateway: swugate, or the stock responder."""
+    def gateway(self, auth="psk", dpd_s=60, **options):
+        """A fresh gateway: swugate, or the stock responder; options: of gateway.write_config."""
         if self.stock:
-            self.current = strongswan.Responder(self.lab, PSK, auth, self.pki.get(auth))
+            self.current = strongswan.Responder(self.lab, PSK, auth, self.pki[auth])
         else:
-            self.current = Swugate(self.lab, self.pki.get(auth), dpd_s)
+            self.current = Swugate(self.lab, self.pki[auth], dpd_s, **options)
         return self.current
-
 
     def relay(self, first_at_500):
         """A fresh relay in front of a fresh strongSwan."""
@@ -68,7 +82,7 @@ class GuestBench(Bench):
     label = "guest"
 
     def furnish(self):
-        self.peer = libreswan.Libreswan(self.lab, PSK, self.pki)
+        self.peer = libreswan.Libreswan(self.lab, PSK, {kind: self.pki[kind] for kind in ("rsa", "ecdsa")})
 
 
 class HostBench(Bench):
@@ -124,11 +138,44 @@ def _libreswan(name):
     return body
 
 
+def _libreswan_attaches(name, blocked=None, seen="", **options):
+    """A session of another kind: other ports, other families, after an obstacle; swugate's counters must show it.
+
+    blocked: what the gateway's firewall drops, as nft says it.  seen: what its statistics must have counted.
+    """
+    suite = libreswan.SUITES[name]
+
+    def body(bench, verdict):
+        peer, run = bench.peer, bench.peer.guest.execute
+        gateway = bench.gateway(suite.auth, **options)
+        firewall = Firewall(bench.lab, blocked)
+        esn = suite.esn == "either"
+        address = peer.attach(verdict, name, esn)
+        _in_pool(verdict, [address])
+        ping(verdict, "ping", run, Lab.CORE4 if suite.inner == 4 else Lab.CORE6)
+        gateway.step_session(verdict, [address], esn, transport="udp" if suite.tcp == "no" else "tcp")
+        if seen:
+            stats = gateway.stats()
+            counted = {**stats["exchanges"], **stats["drops"]}.get(seen, 0)
+            verdict.step(seen, counted > 0, str(counted))
+        if blocked:
+            verdict.step("blocked before", firewall.dropped() > 0, f"{firewall.dropped()} packets")
+        peer.rekey_child(verdict, name)
+        peer.rekey_ike(verdict, name)
+        ping(verdict, "ping", run, Lab.CORE4 if suite.inner == 4 else Lab.CORE6)
+        peer.delete(verdict, name)
+        verdict.step("no complaint", not peer.complaints(), "; ".join(peer.complaints())[:200])
+        gateway.step_clean(verdict)
+        firewall.open()
+        gateway.stop()
+    return body
+
+
 def _strongswan(act, auth="psk", dpd_s=60, clean=True, ue=strongswan.Initiator, **options):
     """Attaches, lets act(bench, gateway, peer, verdict) work, deletes."""
     def body(bench, verdict):
         gateway = bench.gateway(auth, dpd_s)
-        peer = ue(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey", bench.pki.get(auth), **options)
+        peer = ue(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey", bench.pki[auth], **options)
         addresses = peer.attach(verdict)
         _in_pool(verdict, addresses)
         if not bench.stock:
@@ -155,7 +202,7 @@ def _udp(act, nat=None, auth="psk", clean=True, **options):
             bench.network.open_direct()
         gateway = bench.gateway(auth)
         peer = strongswan.Direct(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey",
-                                 bench.pki.get(auth), **options)
+                                 bench.pki[auth], **options)
         addresses = peer.attach(verdict)
         _in_pool(verdict, addresses)
         gateway.step_session(verdict, addresses, esn=False, transport="udp")
@@ -392,8 +439,19 @@ def _relayed(act, first_at_500=False, ue=Originated, **options):
 
 
 SCENARIOS = [
-    *(Scenario(f"libreswan-{name}", GuestBench, _libreswan(name), swugate_only=suite.esn == "yes")
-      for name, suite in libreswan.SUITES.items()),
+    *(Scenario(f"libreswan-{name}", GuestBench, _libreswan(name), swugate_only=libreswan.SUITES[name].esn == "yes")
+      for name in libreswan.WHOLE),
+    Scenario("libreswan-port-443", GuestBench, _libreswan_attaches("port-443", ports=(443, 4500)), swugate_only=True),
+    Scenario("libreswan-fallback", GuestBench, _libreswan_attaches(
+        "fallback", blocked="udp dport { 500, 4500 }", ports=(443,)), swugate_only=True),
+    Scenario("libreswan-udp", GuestBench, _libreswan_attaches("udp"), swugate_only=True),
+    Scenario("libreswan-udp-cookie", GuestBench, _libreswan_attaches(
+        "udp", seen="cookies_returned", limits="cookies_from = 0"), swugate_only=True),
+    Scenario("libreswan-invalid-ke", GuestBench, _libreswan_attaches("invalid-ke", seen="ike_invalid_ke"), swugate_only=True),
+    Scenario("libreswan-ipv6-in-ipv6", GuestBench, _libreswan_attaches("ipv6-in-ipv6", pools=POOLS[1:]), swugate_only=True),
+    Scenario("libreswan-ipv6-in-ipv4", GuestBench, _libreswan_attaches("ipv6-in-ipv4", pools=POOLS[1:]), swugate_only=True),
+    Scenario("libreswan-ipv4-in-ipv6", GuestBench, _libreswan_attaches("ipv4-in-ipv6"), swugate_only=True),
+    Scenario("libreswan-ipv4-in-ipv6-udp", GuestBench, _libreswan_attaches("ipv4-in-ipv6-udp"), swugate_only=True),
     Scenario("strongswan-psk", HostBench, _strongswan(_whole_session)),
     Scenario("strongswan-cbc", HostBench, _strongswan(
         _short_session, ike="aes256-sha256-modp2048", esp="aes128-sha256")),
@@ -418,6 +476,11 @@ SCENARIOS = [
     Scenario("udp-strongswan-nat", HostBench, _udp(_rebound, nat="20000-20100", mobike="no"), swugate_only=True),
     Scenario("udp-strongswan-mobike-nat", HostBench, _udp(
         _mobike_rebound, nat="20000-20100", clean=False), swugate_only=True),
+    Scenario("udp-strongswan-outer-ipv6", HostBench, _udp(_short_session, gateway=Lab.GATEWAY6), swugate_only=True),
+    Scenario("udp-strongswan-moves", HostBench, _udp(udp.moved, clean=False), swugate_only=True),
+    Scenario("udp-strongswan-fragments", HostBench, _udp(udp.in_fragments, auth="rsa-long"), swugate_only=True),
+    Scenario("udp-strongswan-rekeyed-often", HostBench, _udp(
+        udp.rekeyed_often, rekey=f"{udp.REKEY_S}s"), swugate_only=True),
     Scenario("originate", HostBench, _strongswan(_whole_session, ue=Originated), swugate_only=True),
     Scenario("originate-rsa-port-500", HostBench, _strongswan(
         _short_session, auth="rsa", ue=OriginatedFrom500), swugate_only=True),

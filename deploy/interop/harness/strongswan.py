@@ -46,6 +46,7 @@ _INITIATOR = """connections {{ gw {{
   mobike = {mobike}
   proposals = {ike}
   dpd_delay = {dpd}s
+  rekey_time = {rekey}
   send_cert = always
   local {{
     {local}
@@ -56,6 +57,7 @@ _INITIATOR = """connections {{ gw {{
   children {{ net {{
     remote_ts = 10.77.0.0/24,2001:db8:77::/64
     esp_proposals = {esp}
+    rekey_time = {rekey}
   }} }}
 }} }}
 """
@@ -156,19 +158,32 @@ class Network:
     """
 
     SHIM, UE = "10.97.0.1", "10.97.0.2"
+    SHIM6, UE6 = "2001:db8:97::1", "2001:db8:97::2"
+    # Where the UE may move to.
+    UE_MOVED = "10.97.0.3"
 
     def __init__(self, lab, mid=None):
         self.lab, self.mid, self.ue = lab, mid or lab.namespace("mid"), lab.namespace("ue")
         if not mid:
             lab.veth(lab.gw, "out0", (Lab.GATEWAY4 + "/24", Lab.GATEWAY6 + "/64"),
                      self.mid, "eth0", (Lab.UE4 + "/24", Lab.UE6 + "/64"))
-        lab.veth(self.mid, "eth1", (self.SHIM + "/24",), self.ue, "eth0", (self.UE + "/24",))
+        lab.veth(self.mid, "eth1", (self.SHIM + "/24", self.SHIM6 + "/64"),
+                 self.ue, "eth0", (self.UE + "/24", self.UE6 + "/64"))
 
     def open_direct(self):
         """Lets the UE reach the gateway without the shim, and the gateway the UE."""
-        self.lab.exec(self.mid, ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        self.lab.exec(self.mid, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"])
         self.lab.ip(self.ue, f"route replace {Lab.GATEWAY4} via {self.SHIM}")
-        self.lab.ip(self.lab.gw, f"route replace {self.UE} via {Lab.UE4}")
+        self.lab.ip(self.ue, f"route replace {Lab.GATEWAY6} via {self.SHIM6}")
+        for address in (self.UE, self.UE_MOVED):
+            self.lab.ip(self.lab.gw, f"route replace {address} via {Lab.UE4}")
+        self.lab.ip(self.lab.gw, f"route replace {self.UE6} via {Lab.UE6}")
+
+    def move_ue(self, old, new):
+        """The UE gets another address; the old one is gone at once."""
+        self.lab.exec(self.ue, ["sysctl", "-qw", "net.ipv4.conf.eth0.promote_secondaries=1"])
+        self.lab.ip(self.ue, f"addr add {new}/24 dev eth0")
+        self.lab.ip(self.ue, f"addr del {old}/24 dev eth0")
 
     def nat(self, ports):
         """Puts a NAT in front of the UE that gives it source ports of this range."""
@@ -201,7 +216,8 @@ class Initiator:
     """strongSwan as the UE, through its shim."""
 
     def __init__(self, lab, network, psk, auth="psk", pki=None, ike="aes256gcm16-prfsha256-ecp256",
-                 esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2, mobike="yes"):
+                 esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2, mobike="yes",
+                 rekey="1h"):
         self.shim = self.way(lab, network, gateway)
         for fault, value in (("split", split), ("coalesce", coalesce)):
             if value:
@@ -209,7 +225,7 @@ class Initiator:
         local, remote = _sides(auth, "ue@ue.test" if auth == "psk" else "ue.test", "gw.test", "ue")
         self.charon = Charon(lab, network.ue, "initiator", _INITIATOR.format(
             gateway=self.towards(gateway), ports=self.ports, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd,
-            mobike=mobike),
+            mobike=mobike, rekey=rekey),
             psk, pki and (pki, "ue"))
 
     ports = _THROUGH_SHIM

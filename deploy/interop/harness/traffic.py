@@ -58,6 +58,38 @@ class Iperf:
         verdict.step(name, min(rates) >= LEAST_MBIT and (min(last) > 0 or not to_the_end), detail)
 
 
+    def step_without_gap(self, verdict, name, output, longest_s):
+        """No direction may stand still for longer; needs reports of parts of a second (`-i`)."""
+        self.server.stop()
+        try:
+            intervals = json.loads(output[output.index("{"):])["intervals"]
+            gaps = [_longest_gap(intervals, key) for key in ("sum", "sum_bidir_reverse") if key in intervals[0]]
+        except (ValueError, KeyError, IndexError):
+            return verdict.step(name, False, " ".join(output.split())[-200:])
+        verdict.step(name, max(gaps) <= longest_s, "longest gap " + " and ".join(f"{gap:.1f} s" for gap in gaps))
+
+    def step_nothing_lost(self, verdict, name, output):
+        """UDP: every datagram that either end sent has arrived."""
+        self.server.stop()
+        try:
+            end = json.loads(output[output.index("{"):])["end"]
+            sums = [end[key] for key in ("sum_received", "sum_received_bidir_reverse") if key in end]
+            counts = [(part["lost_packets"], part["packets"]) for part in sums]
+        except (ValueError, KeyError, IndexError):
+            return verdict.step(name, False, " ".join(output.split())[-200:])
+        verdict.step(name, all(lost == 0 and packets > 100 for lost, packets in counts),
+                     " and ".join(f"{lost} of {packets} lost" for lost, packets in counts))
+
+
+def _longest_gap(intervals, key):
+    """Seconds for which nothing arrived."""
+    longest = current = 0.0
+    for interval in intervals:
+        current = current + interval[key]["seconds"] if interval[key]["bytes"] == 0 else 0.0
+        longest = max(longest, current)
+    return longest
+
+
 def _rates(part, *keys):
     """Mbit/s of the directions that a part of an iperf3 report has."""
     return [part[key]["bits_per_second"] / 1e6 for key in keys if key in part]
