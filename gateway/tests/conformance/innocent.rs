@@ -27,6 +27,18 @@ pub struct Innocent {
 pub struct Report {
     pub echoed: u64,
     pub slowest: Duration,
+    /// When each window began, and how long it took.
+    pub windows: Vec<(Instant, Duration)>,
+}
+
+impl Report {
+    /// The 99th percentile of the windows that began from `from` to `until`.
+    pub fn p99(&self, from: Instant, until: Instant) -> Duration {
+        let within = self.windows.iter().filter(|(begun, _)| (from..until).contains(begun));
+        let mut took: Vec<Duration> = within.map(|(_, took)| *took).collect();
+        took.sort_unstable();
+        *took.get(took.len() * 99 / 100).expect("windows in that time")
+    }
 }
 
 impl Innocent {
@@ -46,14 +58,14 @@ impl Innocent {
     pub fn finish(self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         let report = self.thread.join().expect("the innocent UE lost nothing");
-        assert!(report.echoed >= WINDOW, "{report:?}");
-        assert!(report.slowest < PATIENCE / 4, "{report:?}");
+        assert!(report.echoed >= WINDOW, "{}", report.echoed);
+        assert!(report.slowest < PATIENCE / 4, "{:?}", report.slowest);
         report
     }
 }
 
 fn exchange(mut client: Client, stop: &AtomicBool) -> Report {
-    let mut report = Report { echoed: 0, slowest: Duration::ZERO };
+    let mut report = Report { echoed: 0, slowest: Duration::ZERO, windows: Vec::new() };
     while !stop.load(Ordering::Relaxed) {
         let begun = Instant::now();
         for number in report.echoed..report.echoed + WINDOW {
@@ -66,7 +78,9 @@ fn exchange(mut client: Client, stop: &AtomicBool) -> Report {
             assert_eq!(payload[..8], number.to_be_bytes(), "lost or out of order");
         }
         report.echoed += WINDOW;
-        report.slowest = report.slowest.max(begun.elapsed());
+        let took = begun.elapsed();
+        report.slowest = report.slowest.max(took);
+        report.windows.push((begun, took));
         std::thread::sleep(PAUSE);
     }
     report

@@ -6,6 +6,7 @@ mod client;
 mod connections;
 mod device;
 mod exchanges;
+mod flood;
 mod hostile;
 mod innocent;
 mod lab;
