@@ -1,6 +1,6 @@
 """The scenarios: which peer, which faults, and what must be true afterwards.
 
-Ids such as 9329-6.1-4 name the rows of docs/conformance-rows.txt that a scenario proves.
+Ids such as 9329-6.1-4 name the rows of docs/conformance.md that a scenario proves.
 """
 import contextlib
 import ipaddress
