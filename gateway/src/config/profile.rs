@@ -70,6 +70,7 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
     let replay_window = section.number("replay_window", 128, 32..=4096, "packets") as u32;
     let mobike = section.flag("mobike", true);
     let return_routability = section.flag("return_routability", false);
+    let redirect = section.value("redirect").and_then(|field| field.parse("an FQDN or an IP address"));
     section.finish();
     Some(Profile {
         name,
@@ -87,6 +88,7 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
         mobike,
         return_routability,
         replay_window,
+        redirect,
     })
 }
 

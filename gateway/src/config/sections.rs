@@ -11,7 +11,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use super::reader::{Field, Reader, Section};
 use super::{Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile};
 use crate::control::pool::{PoolConfig, Prefix};
-use crate::control::responder::{Identity, Limits as ResponderLimits, ResponderConfig};
+use crate::control::responder::{
+    Gateway, Identity, Limits as ResponderLimits, Redirect, ResponderConfig, WAIT_DEFAULT,
+};
 use crate::limits::Limits;
 use crate::relay::Backend;
 use crate::types::{IKE_PORT, WORKERS_MAX};
@@ -46,6 +48,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let aaa = aaa(&mut root);
     let profiles = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
     let certificates = profile::certificate(&mut root, &profiles);
+    let redirect = redirect(&mut root, gateway.as_ref().map(|(identity, _)| identity));
     store(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
@@ -57,6 +60,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         profiles,
         pools,
         dns: inner.dns.clone(),
+        redirect,
         keylog: debug.keylog,
         limits: responder_limits(&limits),
     };
@@ -74,7 +78,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
     let metrics = metrics(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
-    for key in ["inner", "pool", "profile", "certificate", "aaa", "store"] {
+    for key in ["inner", "pool", "profile", "certificate", "redirect", "aaa", "store"] {
         if root.value(key).is_some() {
             reader.warn(format!("{key}: not used by a relay; its files are not opened"));
         }
@@ -90,6 +94,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         profiles: Vec::new(),
         pools: Vec::new(),
         dns: Vec::new(),
+        redirect: None,
         keylog: false,
         limits: responder_limits(&limits),
     });
@@ -321,6 +326,27 @@ fn aaa(root: &mut Section<'_>) -> Vec<String> {
         names.push(name);
     }
     names
+}
+
+/// Reads `[redirect]`; `own` is the identity of this gateway.
+fn redirect(root: &mut Section<'_>, own: Option<&Identity>) -> Option<Redirect> {
+    let allowed = "other gateways by FQDN or IP address, such as [\"gw2.example\"]";
+    let mut section = root.section("redirect")?;
+    let to = section.required("to", allowed);
+    let to = to.iter().flat_map(|field| field.some_list(allowed));
+    let other = |element: Field<'_>| {
+        let gateway = element.parse::<Gateway>(allowed)?;
+        let here = own.is_some_and(|own| own.to_string().eq_ignore_ascii_case(&gateway.id().to_string()));
+        if here {
+            element.reject("another gateway than this one");
+        }
+        (!here).then_some(gateway)
+    };
+    let to = to.filter_map(other).collect();
+    let from_sessions = section.number("from_sessions", 0, 0..=8_000_000, "sessions; 0: only while draining");
+    let wait = section.number("wait_s", WAIT_DEFAULT.as_secs(), 1..=3_600, "seconds");
+    section.finish();
+    Some(Redirect { to, from_sessions: from_sessions as usize, wait: Duration::from_secs(wait) })
 }
 
 fn store(root: &mut Section<'_>) {

@@ -132,7 +132,7 @@ impl Administration {
         } else {
             notify_supervisor("STOPPING=1");
             engine.dispatcher.broadcast(|| ToWorker::StopAccepting);
-            engine.responder.drain(now);
+            engine.responder.drain(now, deadline);
             engine.settle(now);
         }
         self.drain = Some(Drain { deadline, caller });

@@ -194,7 +194,7 @@ fn drain_deletes_everything_and_takes_nothing_new() {
     }
     let mut late = Ue::new(UeConfig::new(8));
     world.init(8, &mut late);
-    world.responder.drain(world.now);
+    world.responder.drain(world.now, world.now + Duration::from_secs(4));
     world.collect();
     assert_eq!(world.sent.len(), 3);
     let request = Ue::new(UeConfig::new(9)).init();

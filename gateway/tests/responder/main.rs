@@ -12,6 +12,7 @@ mod intermediate;
 mod lifetimes;
 mod mobike;
 mod own_rekey;
+mod redirect;
 mod rekey;
 mod simulation;
 mod udp;

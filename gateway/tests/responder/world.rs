@@ -49,6 +49,7 @@ pub fn profile(name: &str, auth: AuthKind) -> Profile {
         mobike: true,
         return_routability: false,
         replay_window: 128,
+        redirect: None,
     }
 }
 
@@ -68,6 +69,7 @@ pub fn config() -> ResponderConfig {
             reserved: Vec::new(),
         }],
         dns: vec!["10.64.0.1".parse().expect("an address"), "fd64::1".parse().expect("an address")],
+        redirect: None,
         keylog: false,
         limits: Limits::default(),
     }

@@ -6,6 +6,7 @@ mod encrypted;
 mod identity;
 mod key;
 mod notify;
+mod redirect;
 mod sa;
 mod selector;
 
@@ -15,6 +16,7 @@ pub use encrypted::{EncryptedView, FragmentView};
 pub use identity::{AuthView, CertReqView, CertView, EapView, IdView, VendorIdView};
 pub use key::{KeView, NONCE_LEN_MAX, NONCE_LEN_MIN, NonceView};
 pub use notify::NotifyView;
+pub use redirect::{GatewayId, RedirectView};
 pub use sa::{Attribute, AttributeValue, Proposal, ProposalView, SaView, Transform, TransformView};
 pub use selector::{TrafficSelector, TsView};
 

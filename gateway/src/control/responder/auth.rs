@@ -11,6 +11,7 @@ use super::child::ChildRequest;
 use super::config_payload::{self, AddressError};
 use super::inner::Payloads;
 use super::protect::Malformed;
+use super::redirect::Follows;
 use super::sa::{DerivedKeys, HalfOpen, IkeSa, Secrets, Session, SpiOwner, Wanted};
 use super::window::Window;
 use super::{Arrived, ConnUse, Core, Event, IkeKeyLog, KeyLog, Responder, Transmit, Verdict};
@@ -75,12 +76,14 @@ impl Responder {
         if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
             self.replace_earlier(at, &session);
         }
-        // RFC 4555 §3.1: what the notification may carry is for later versions.
-        if session.profile.mobike && payloads.notify(NotifyType::MOBIKE_SUPPORTED).is_some() {
-            session.mobike = true;
-            builder.notify(NotifyType::MOBIKE_SUPPORTED, &[]);
-        }
-        let installed = self.core.first_child(at, &mut session, &half, &payloads, &mut builder);
+        let elsewhere = self.elsewhere(&half, &session.profile);
+        let installed = match elsewhere {
+            Some(gateway) => {
+                self.core.redirect_attached(at.now, &mut session, &gateway, &mut builder);
+                false
+            }
+            None => self.core.complete(at, &mut session, &half, &payloads, &mut builder),
+        };
         let room = session.room(&self.core);
         let response = self.core.seal(builder, &mut session.ike.key_out, room);
         session.ike.window.answered(at.now, digest, &response);
@@ -122,7 +125,8 @@ impl Responder {
             self.core.refuse_syntax(builder);
             return None;
         }
-        if self.draining || self.sessions.len() >= self.core.config.limits.sessions_max {
+        let leaving = self.draining && !self.core.can_redirect(half);
+        if leaving || self.sessions.len() >= self.core.config.limits.sessions_max {
             self.core.counters.drops.session_limit += 1;
             builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
             return None;
@@ -194,6 +198,8 @@ impl Responder {
             additional: half.additional,
             fragmentation: half.fragmentation,
             fragments: Vec::new(),
+            redirectable: half.follows != Follows::Never,
+            leave_by: None,
             wanted: Wanted::default(),
         })
     }
@@ -236,6 +242,23 @@ impl HalfOpen {
 }
 
 impl Core {
+    /// Writes what a session gets beside its IKE SA. Returns whether that is a Child SA.
+    fn complete(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        half: &HalfOpen,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> bool {
+        // RFC 4555 §3.1: what the notification may carry is for later versions.
+        if session.profile.mobike && payloads.notify(NotifyType::MOBIKE_SUPPORTED).is_some() {
+            session.mobike = true;
+            builder.notify(NotifyType::MOBIKE_SUPPORTED, &[]);
+        }
+        self.first_child(at, session, half, payloads, builder)
+    }
+
     /// Gives the session its inner addresses and its first Child SA. A failure of either leaves the IKE SA
     /// up (RFC 7296 §2.21.2). Returns whether a Child SA was installed.
     fn first_child(

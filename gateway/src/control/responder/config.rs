@@ -1,11 +1,13 @@
 //! What the responder is told: identity, profiles, limits.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
 use codec::crypto::{EspProposal, IkeProposal};
+use codec::ike::payload::GatewayId;
 use zeroize::Zeroizing;
 
 use super::identity::{Glob, Identity};
@@ -26,6 +28,8 @@ pub struct ResponderConfig {
     pub pools: Vec<PoolConfig>,
     /// DNS servers given to UEs that ask.
     pub dns: Vec<IpAddr>,
+    /// Where UEs go that are not to be served here; `None` sends nobody anywhere.
+    pub redirect: Option<Redirect>,
     /// Whether keys leave the responder as [`super::Event::KeyLog`].
     pub keylog: bool,
     /// Bounds.
@@ -68,6 +72,69 @@ pub struct Profile {
     pub return_routability: bool,
     /// Replay window of inbound ESP, in packets.
     pub replay_window: u32,
+    /// Another gateway that serves these UEs: they are sent there once they have authenticated.
+    pub redirect: Option<Gateway>,
+}
+
+/// Redirection to other gateways (RFC 5685).
+pub struct Redirect {
+    /// The others, taken in turn; never empty.
+    pub to: Vec<Gateway>,
+    /// Sessions from which on new UEs are sent there; 0 sends them only while draining.
+    pub from_sessions: usize,
+    /// How long a UE that was sent elsewhere may take to delete its session before we do.
+    pub wait: Duration,
+}
+
+/// Another gateway, by its address or name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Gateway {
+    /// Its address.
+    Address(IpAddr),
+    /// Its name, 1 to 255 octets.
+    Fqdn(Box<str>),
+}
+
+impl Gateway {
+    /// It as a notification carries it.
+    pub fn id(&self) -> GatewayId<'_> {
+        match self {
+            Self::Address(addr) => GatewayId::Address(*addr),
+            Self::Fqdn(name) => GatewayId::Fqdn(name),
+        }
+    }
+
+    /// Whether a peer means this gateway; the case of names is ignored.
+    pub fn is(&self, other: &GatewayId<'_>) -> bool {
+        match (self, other) {
+            (Self::Address(own), GatewayId::Address(addr)) => own == addr,
+            (Self::Fqdn(own), GatewayId::Fqdn(name)) => own.eq_ignore_ascii_case(name),
+            _ => false,
+        }
+    }
+}
+
+impl From<GatewayId<'_>> for Gateway {
+    fn from(id: GatewayId<'_>) -> Self {
+        match id {
+            GatewayId::Address(addr) => Self::Address(addr),
+            GatewayId::Fqdn(name) => Self::Fqdn(name.into()),
+        }
+    }
+}
+
+/// Reads the configuration's form: an IP address or else an FQDN.
+impl FromStr for Gateway {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(addr) = text.parse() {
+            return Ok(Self::Address(addr));
+        }
+        let letter = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+        let name = (1..=255).contains(&text.len()) && text.bytes().all(letter);
+        name.then(|| Self::Fqdn(text.into())).ok_or("an FQDN or an IP address")
+    }
 }
 
 /// How both sides of a profile authenticate.

@@ -76,6 +76,12 @@ counters! {
         cookies_sent,
         /// Such requests that came back with it.
         cookies_returned,
+        /// IKE_SA_INIT requests answered with another gateway (RFC 5685 §3).
+        redirected_inits,
+        /// UEs sent to another gateway once they had authenticated (RFC 5685 §6).
+        redirected_auths,
+        /// Sessions asked to go to another gateway (RFC 5685 §5).
+        redirected_sessions,
         /// Unprotected error notifications sent.
         unprotected_replies,
         /// Sessions ended because the peer did not answer.

@@ -7,6 +7,7 @@ use codec::ike::{
 };
 
 use super::inner::Payloads;
+use super::redirect::Follows;
 use super::sa::{HalfOpen, Secrets, SpiOwner};
 use super::window::Window;
 use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat};
@@ -53,6 +54,9 @@ impl Responder {
             return Verdict::Bad;
         };
         if self.core.challenge(at, header, &payloads, self.half_open.len()) {
+            return Verdict::Good;
+        }
+        if self.redirect_init(at, header, &payloads) {
             return Verdict::Good;
         }
         if !self.admit_init(at) {
@@ -162,6 +166,7 @@ impl Responder {
                 pending: offer.chosen.additional.methods().collect(),
                 steps: 0,
                 int_auth: None,
+                follows: Follows::from(payloads),
                 window: Window::new(FIRST_PROTECTED),
                 created: at.now,
             }),

@@ -36,6 +36,7 @@ mod own_child;
 mod own_ike;
 mod own_request;
 mod protect;
+mod redirect;
 mod rekey;
 mod resend;
 mod sa;
@@ -58,10 +59,11 @@ use codec::crypto::IkeProposal;
 use codec::esp::EspSpi;
 use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 
-pub use config::{AuthKind, Limits, Profile, Psk, PskStore, ResponderConfig};
+pub use config::{AuthKind, Gateway, Limits, Profile, Psk, PskStore, Redirect, ResponderConfig};
 pub use counters::{DropCounters, ExchangeCounters, GaugeCounters, ResponderCounters};
 pub use event::{EspKeyLog, Event, IkeKeyLog, KeyLog, Transmit, Verdict};
 pub use identity::{Glob, IDENTITY_LEN_MAX, Identity};
+pub use redirect::WAIT_DEFAULT;
 pub use view::{ChildView, IkeView, SessionView};
 
 use crate::control::pool::Pool;
@@ -119,6 +121,8 @@ struct Core {
     replies: RateLimit,
     cookies: Cookies,
     lingering: Lingering,
+    /// Redirections so far: the other gateways take turns.
+    redirections: usize,
     /// Octets of all fragments that wait for others.
     fragment_octets: Arc<AtomicUsize>,
 }
@@ -180,6 +184,7 @@ impl Responder {
             conns: AHashMap::new(),
             timers: Timers::new(),
             hasher,
+            redirections: 0,
             fragment_octets: Arc::default(),
         };
         Self {
@@ -334,11 +339,15 @@ impl Responder {
         true
     }
 
-    /// Deletes every session and accepts no new one.
-    pub fn drain(&mut self, now: Instant) {
+    /// Deletes every session and accepts no new one. UEs that can be sent to another gateway are, and have half of
+    /// the time until `until` to leave on their own; nobody has longer than that.
+    pub fn drain(&mut self, now: Instant, until: Instant) {
         self.draining = true;
+        let patience = until.saturating_duration_since(now) / 2;
         for session in self.sessions.values_mut() {
-            self.core.start_closing(now, session);
+            if !self.core.start_redirect(now, session, patience) {
+                self.core.start_closing(now, session);
+            }
         }
     }
 

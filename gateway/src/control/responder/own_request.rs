@@ -9,7 +9,7 @@ use super::exchange::Outcome;
 use super::inner::Payloads;
 use super::sa::{Session, Which};
 use super::window::{Offer, Outstanding, OwnRequest};
-use super::{Arrived, Core, Event, Responder, Transmit, Verdict};
+use super::{Arrived, Core, Event, Responder, Transmit, Verdict, redirect};
 use crate::types::{ConnId, Path, SessionId};
 
 /// Where a message goes.
@@ -23,7 +23,7 @@ impl OwnRequest {
     /// The exchange it is made in.
     pub(super) fn exchange(self) -> ExchangeType {
         match self {
-            Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) | Self::Routability => {
+            Self::Liveness | Self::DeleteIke | Self::Redirect | Self::DeleteChild(_) | Self::Routability => {
                 ExchangeType::INFORMATIONAL
             }
             Self::RekeyChild(_) | Self::CreateChild | Self::RekeyIke => ExchangeType::CREATE_CHILD_SA,
@@ -82,6 +82,10 @@ impl Core {
             OwnRequest::DeleteIke => informational(session, &|builder| {
                 builder.delete_ike();
             }),
+            OwnRequest::Redirect => {
+                let gateway = session.wanted.redirect.take()?;
+                informational(session, &|builder| redirect::notify(builder, &gateway, &[]))
+            }
             OwnRequest::DeleteChild(spi) => informational(session, &|builder| {
                 builder.delete_esp(&[spi]);
             }),
@@ -240,6 +244,9 @@ fn next_kind(now: Instant, session: &mut Session) -> Option<OwnRequest> {
     // Which IKE SA stays is about to be known: nothing is started on one that may go.
     if session.rekey_is_open() {
         return None;
+    }
+    if session.wanted.redirect.is_some() {
+        return Some(OwnRequest::Redirect);
     }
     if session.wanted.candidate.is_some() {
         return Some(OwnRequest::Routability);

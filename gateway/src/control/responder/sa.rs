@@ -9,11 +9,12 @@ use codec::crypto::{Additional, HashSet, IkeKeys, IkeSuite, KeyExchange, Secret,
 use codec::esp::{EspSpi, EspSuite};
 use codec::ike::{Flags, IkeSpi, KeGroup};
 
-use super::config::Profile;
+use super::config::{Gateway, Profile};
 use super::followup::FollowUp;
 use super::fragment::Reassembly;
 use super::identity::Identity;
 use super::mobike::Candidate;
+use super::redirect::Follows;
 use super::window::{OwnRequest, Window};
 use super::{Core, ts};
 use crate::types::{ConnId, Path, SessionId, TsRange, WorkerId};
@@ -95,6 +96,8 @@ pub(super) struct HalfOpen {
     pub(super) steps: u8,
     /// What AUTH covers of them: the initiator's share and ours.
     pub(super) int_auth: Option<Box<(Secret, Secret)>>,
+    /// Whether the peer can be sent to another gateway.
+    pub(super) follows: Follows,
     pub(super) window: Window,
     pub(super) created: Instant,
 }
@@ -236,6 +239,10 @@ pub(super) struct Session {
     pub(super) fragmentation: bool,
     /// Messages of the peer that are not complete.
     pub(super) fragments: Vec<Reassembly>,
+    /// Whether the peer can be sent to another gateway (RFC 5685 §3).
+    pub(super) redirectable: bool,
+    /// When it is deleted because the peer, sent to another gateway, has not done so.
+    pub(super) leave_by: Option<Instant>,
     /// Requests of ours that wait for the window.
     pub(super) wanted: Wanted,
 }
@@ -247,6 +254,8 @@ pub(super) struct Wanted {
     pub(super) delete_ike: bool,
     /// A Child SA to be made anew, in place of one that the peer does not know.
     pub(super) child: Option<Box<Selectors>>,
+    /// Where the peer is to go.
+    pub(super) redirect: Option<Box<Gateway>>,
     /// A new address of the peer to be tried.
     pub(super) candidate: Option<Box<Candidate>>,
     /// The group that the peer wants in the next rekey.
@@ -285,7 +294,7 @@ impl Session {
         let children = self.children.iter().filter(|child| !child.deleting).map(|child| child.expires);
         let answer = self.ike.window.answered_at().map(|at| at + ANSWER_KEPT);
         let rekey = request.is_none().then(|| self.rekey_due()).flatten();
-        let rest = [request, answer, self.liveness_due(), rekey, Some(self.ike_expires())];
+        let rest = [request, answer, self.liveness_due(), rekey, self.leave_by, Some(self.ike_expires())];
         children.chain(others).chain(rest.into_iter().flatten()).min()
     }
 

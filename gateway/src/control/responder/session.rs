@@ -92,6 +92,9 @@ impl Responder {
         if session.ike.window.answered_at().is_some_and(|at| at + ANSWER_KEPT <= now) {
             session.ike.window.forget_answer();
         }
+        if session.leave_by.take_if(|due| *due <= now).is_some() {
+            self.core.start_closing(now, session);
+        }
         self.core.expire_fragments(now, &mut session.fragments);
         while let Some(old) = session.others.iter().find(|other| other.expires <= now) {
             let spi = old.sa.local_spi();

@@ -44,6 +44,8 @@ pub(super) enum OwnRequest {
     Liveness,
     /// Delete the IKE SA and with it the session.
     DeleteIke,
+    /// Go to another gateway: an INFORMATIONAL with REDIRECT.
+    Redirect,
     /// Delete the Child SA with this inbound SPI of ours.
     DeleteChild(EspSpi),
     /// Show that you receive at a new address: an INFORMATIONAL with COOKIE2.
