@@ -411,7 +411,10 @@ fn encode(payload: &Payload<'_>, out: &mut Vec<u8>) {
         Payload::TsI(ts) | Payload::TsR(ts) => TsView::encode(&ts.selectors().collect::<Vec<_>>(), out),
         Payload::Config(config) => ConfigView::encode(config.kind, config.attributes(), out),
         Payload::Eap(eap) => eap.encode(out),
-        Payload::Encrypted(_) | Payload::Fragment(_) | Payload::Unknown { .. } => {
+        Payload::Encrypted(_)
+        | Payload::Fragment(_)
+        | Payload::PuzzleSolution(_)
+        | Payload::Unknown { .. } => {
             panic!("no captured message has {payload:?} inside")
         }
     }

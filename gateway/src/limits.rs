@@ -100,6 +100,17 @@ limits! {
     /// Half-open IKE SAs from which on an IKE_SA_INIT over UDP is answered with a cookie (RFC 7296 §2.6) and
     /// nothing of it kept; 0 asks everybody. Memory: none.
     cookies_from: u32 = 1_024, 0..=1_000_000, "IKE SAs";
+    /// Half-open IKE SAs from which on an IKE_SA_INIT over TCP is answered with a cookie and a puzzle (RFC 8019) and
+    /// nothing of it kept; 0 asks everybody. Memory: none.
+    puzzles_from: u32 = 16_384, 0..=1_000_000, "IKE SAs";
+    /// Difficulty of a puzzle: about 2^(bits + 2) PRF computations of the UE, at most four of ours. Memory: none.
+    puzzle_bits: u8 = 14, 1..=24, "zero bits";
+    /// Time a connection has to come back with a solution (RFC 9329 §6.3); harder puzzles need more. Memory: none.
+    challenge_s: u32 = 8, 5..=60, "seconds";
+    /// UEs that return a cookie but no solution and are served all the same, per second. Memory: none.
+    unsolved_per_s: u32 = 64, 1..=100_000, "requests";
+    /// Such UEs that wait for their turn; beyond it the one that waited longest gets none. Memory: 4 KB each.
+    unsolved: u32 = 1_024, 1..=65_536, "requests";
     /// Time after which a request of ours is sent again over UDP; twice as long each time after. Memory: none.
     retransmit_first_ms: u32 = 1_000, 100..=30_000, "milliseconds";
     /// Time a connection has for the six octets of the stream prefix (D1). Memory: none.

@@ -366,7 +366,7 @@ fn mistakes_are_reported_where_they_stand() {
             "[[profile]]",
             "[[profiles]]",
             "swugate.toml:8: profiles = (tables): unknown key; known are relay, gateway, listen, metrics, inner, \
-             pool, aaa, profile, certificate, store, limits, debug",
+             pool, aaa, profile, certificate, redirect, store, limits, debug",
         ),
     ];
     for (line, replacement, expected) in table {
@@ -513,4 +513,29 @@ fn the_run_directory_is_found_even_in_a_broken_file() {
     let path = dir.write("swugate.toml", "[gateway]\nrun_dir = \"run\"\nbroken = \n");
     assert_eq!(config::run_dir(&path), dir.0.path().join("run"));
     assert_eq!(config::run_dir(Path::new("/nonexistent")), Path::new("/run/swugate"));
+}
+
+#[test]
+fn r5685_redirection_is_read_and_its_mistakes_are_told() {
+    let dir = Dir::new();
+    let text = format!(
+        "{LEAST}redirect = \"192.0.2.9\"\n[redirect]\nto = [\"gw2.example\", \"2001:db8::7\"]\nfrom_sessions = 5\n"
+    );
+    let config = ok(dir.load(&text));
+    let redirect = config.responder.redirect.as_ref().expect("read");
+    let names: Vec<String> = redirect.to.iter().map(|gateway| gateway.id().to_string()).collect();
+    assert_eq!(names, ["gw2.example", "2001:db8::7"]);
+    assert_eq!((redirect.from_sessions, redirect.wait.as_secs()), (5, 10));
+    let profile = config.responder.profiles[0].redirect.as_ref().expect("read");
+    assert_eq!(profile.id().to_string(), "192.0.2.9");
+    assert!(ok(dir.load(LEAST)).responder.redirect.is_none());
+    for (to, wrong) in [
+        ("[]", "at least one of"),
+        ("[\"gw 2\"]", "FQDN or IP address"),
+        ("[\"GW.test\"]", "another gateway than this one"),
+    ] {
+        let mistakes = dir.mistakes(&format!("{LEAST}[redirect]\nto = {to}\n"));
+        assert!(mistakes.len() == 1 && mistakes[0].contains(wrong), "{mistakes:?}");
+    }
+    assert!(dir.mistakes(&format!("{LEAST}[redirect]\n"))[0].contains("required in [redirect]"));
 }

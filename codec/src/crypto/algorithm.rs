@@ -31,6 +31,12 @@ impl Prf {
         }
     }
 
+    /// The function with a number; `None` when it is not known here.
+    pub fn from_id(id: PrfId) -> Option<Self> {
+        let all = [Self::HmacSha1, Self::HmacSha2_256, Self::HmacSha2_384, Self::HmacSha2_512];
+        all.into_iter().find(|prf| prf.id() == id)
+    }
+
     /// strongSwan's keyword.
     pub(crate) fn keyword(self) -> &'static str {
         match self {

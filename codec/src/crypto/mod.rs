@@ -10,6 +10,7 @@ mod kem;
 mod keymat;
 mod prf;
 mod proposal;
+mod puzzle;
 mod secret;
 mod select;
 mod signature;
@@ -21,6 +22,7 @@ pub use dh::{KeError, KeyExchange, SUPPORTED_GROUPS, SharedSecret};
 pub use kem::SUPPORTED_KEMS;
 pub use keymat::{ChildKeymat, IkeKeys, SaNonces, child_keymat};
 pub use proposal::{ADDITIONAL_MAX, Additional, EspProposal, IkeProposal, IkeSuite, ProposalError};
+pub use puzzle::Puzzle;
 pub use secret::Secret;
 pub use select::{ChosenEsp, ChosenIke, GroupPolicy, select_esp, select_ike, select_ike_plain};
 pub use signature::{

@@ -53,7 +53,11 @@ pub(super) fn look_at(raw: &RawPayload<'_>, payload: &Payload<'_>) {
             let _ = (eap.code(), eap.identifier());
         }
         Payload::VendorId(vendor) => vendor.encode(&mut out),
-        Payload::Delete(_) | Payload::Encrypted(_) | Payload::Fragment(_) | Payload::Unknown { .. } => return,
+        Payload::Delete(_)
+        | Payload::Encrypted(_)
+        | Payload::Fragment(_)
+        | Payload::PuzzleSolution(_)
+        | Payload::Unknown { .. } => return,
     }
     assert_eq!(out.len(), raw.body.len(), "{payload:?} changed its length");
 }

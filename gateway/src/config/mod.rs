@@ -129,6 +129,11 @@ impl Config {
                 "half_open",
                 "half_open_per_source",
                 "cookies_from",
+                "puzzles_from",
+                "puzzle_bits",
+                "challenge_s",
+                "unsolved_per_s",
+                "unsolved",
                 "retransmit_first_ms",
                 "drain_s",
             ];

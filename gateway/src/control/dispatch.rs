@@ -300,6 +300,7 @@ fn conn_of(message: &ToWorker) -> Option<ConnId> {
     match message {
         ToWorker::Bind { conn, .. }
         | ToWorker::HalfOpen { conn }
+        | ToWorker::Challenged { conn, .. }
         | ToWorker::Send { conn, .. }
         | ToWorker::Handled { conn, .. }
         | ToWorker::Close { conn, .. }
@@ -313,6 +314,7 @@ fn readdress(message: &mut ToWorker, now: ConnId) {
     match message {
         ToWorker::Bind { conn, .. }
         | ToWorker::HalfOpen { conn }
+        | ToWorker::Challenged { conn, .. }
         | ToWorker::Send { conn, .. }
         | ToWorker::Handled { conn, .. }
         | ToWorker::Close { conn, .. }

@@ -176,6 +176,9 @@ impl Engine {
             }
             Event::CloseConn { conn, reason } => self.dispatcher.close_conn(conn, reason),
             Event::HalfOpen { conn } => self.dispatcher.push_to_conn(ToWorker::HalfOpen { conn }),
+            Event::Challenged { conn, within } => {
+                self.dispatcher.push_to_conn(ToWorker::Challenged { conn, within });
+            }
             Event::KeyLog(key) => self.keys.push(key),
             Event::Attached { session, latency } => {
                 self.attach.record(latency);

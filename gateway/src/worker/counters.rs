@@ -196,6 +196,8 @@ pub enum CloseCause {
     PrefixTimeout,
     /// No usable message arrived in time (D2).
     FirstMessageTimeout,
+    /// A puzzle was not solved in time (RFC 9329 §6.3).
+    ChallengeTimeout,
     /// Too many bad messages in a row (D5).
     Corrupted,
     /// An ICV of a known SPI failed (D6).
@@ -217,11 +219,12 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, in the order of their discriminants.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Peer,
         Self::Framing,
         Self::PrefixTimeout,
         Self::FirstMessageTimeout,
+        Self::ChallengeTimeout,
         Self::Corrupted,
         Self::AuthFailed,
         Self::SessionOver,
@@ -239,6 +242,7 @@ impl CloseCause {
             Self::Framing => "framing",
             Self::PrefixTimeout => "prefix_timeout",
             Self::FirstMessageTimeout => "first_message_timeout",
+            Self::ChallengeTimeout => "challenge_timeout",
             Self::Corrupted => "corrupted",
             Self::AuthFailed => "auth_failed",
             Self::SessionOver => "session_over",

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 use codec::esp::EspSpi;
@@ -60,6 +61,13 @@ pub enum ToWorker {
     HalfOpen {
         /// The connection.
         conn: ConnId,
+    },
+    /// The connection was given a puzzle: it gets this long instead of the first-message time (RFC 9329 §6.3).
+    Challenged {
+        /// The connection.
+        conn: ConnId,
+        /// How long it may take to come back with a solution.
+        within: Duration,
     },
     /// Sends an IKE message on `conn`; dropped and counted when it is gone.
     Send {

@@ -47,6 +47,11 @@ impl Worker {
                     self.set_deadline(slot, due, CloseCause::FirstMessageTimeout);
                 }
             }
+            ToWorker::Challenged { conn, within } => {
+                if let Some(slot) = self.slot_of(conn) {
+                    self.set_deadline(slot, self.now + within, CloseCause::ChallengeTimeout);
+                }
+            }
             ToWorker::Send { conn, message } => self.queue_ike(conn, message),
             ToWorker::Handled { conn, .. } if conn.is_datagrams() => self.on_udp_handled(),
             ToWorker::Handled { conn, good } => self.on_handled(conn, good),

@@ -12,6 +12,7 @@ mod intermediate;
 mod lifetimes;
 mod mobike;
 mod own_rekey;
+mod puzzles;
 mod redirect;
 mod rekey;
 mod simulation;

@@ -40,7 +40,9 @@ fn from(origin: &str) -> Vec<u8> {
 /// A UE that announced REDIRECT_SUPPORTED, with its first Child SA.
 fn attach(world: &mut World, number: u32) -> Ue {
     let mut ue = Ue::new(UeConfig::new(number.into()));
-    let request = ue.init_with(|builder| { builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]); });
+    let request = ue.init_with(|builder| {
+        builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
+    });
     let response = world.exchange(number, &request);
     ue.on_init(&response).expect("accepted");
     let request = ue.auth();
@@ -56,7 +58,9 @@ fn r5685_3_under_load_a_new_ue_is_sent_elsewhere_with_its_nonce() {
     attach(&mut world, 2);
     for (number, expected) in [(3, "192.0.2.7"), (4, "2001:db8::7"), (5, "gw2.example"), (6, "192.0.2.7")] {
         let mut ue = Ue::new(UeConfig::new(number.into()));
-        let request = ue.init_with(|builder| { builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]); });
+        let request = ue.init_with(|builder| {
+            builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
+        });
         let nonce = Decoded::clear(&request).body(PayloadType::NONCE).expect("Ni").to_vec();
         let answer = world.exchange(number, &request);
         assert_eq!(redirected(&answer), Some((expected.into(), nonce)));
@@ -82,7 +86,9 @@ fn r5685_7_a_redirected_ue_is_not_sent_on_by_load_nor_ever_back() {
     let asks = |number: u32, origin: &str, world: &mut World| {
         let mut ue = Ue::new(UeConfig::new(number.into()));
         let data = from(origin);
-        let request = ue.init_with(|builder| { builder.notify(NotifyType::REDIRECTED_FROM, &data); });
+        let request = ue.init_with(|builder| {
+            builder.notify(NotifyType::REDIRECTED_FROM, &data);
+        });
         world.deliver(number, &request)
     };
     let answer = asks(3, "gw9.example", &mut world);
@@ -103,9 +109,12 @@ fn r5685_7_a_redirected_ue_is_not_sent_on_by_load_nor_ever_back() {
 fn r5685_6_a_profile_sends_its_ues_elsewhere_once_both_ends_have_authenticated() {
     let mut lab = profile("lab", psk());
     lab.redirect = Some("gw2.example".parse().expect("a gateway"));
-    let mut world = World::new(ResponderConfig { profiles: vec![Arc::new(lab)], ..redirecting(&["gw3.example"]) });
+    let mut world =
+        World::new(ResponderConfig { profiles: vec![Arc::new(lab)], ..redirecting(&["gw3.example"]) });
     let mut ue = Ue::new(UeConfig::new(1));
-    let request = ue.init_with(|builder| { builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]); });
+    let request = ue.init_with(|builder| {
+        builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
+    });
     let response = world.exchange(1, &request);
     ue.on_init(&response).expect("accepted");
     let request = ue.auth();
@@ -121,13 +130,17 @@ fn r5685_6_a_profile_sends_its_ues_elsewhere_once_both_ends_have_authenticated()
     }
     assert!(world.installs().is_empty());
     // The UE deletes the IKE SA.
-    let delete = ue.informational(|builder| { builder.delete_ike(); });
+    let delete = ue.informational(|builder| {
+        builder.delete_ike();
+    });
     world.exchange(1, &delete);
     assert_eq!(world.session_count(), 0);
 
     // One that does not is deleted from here; one that comes from there is served.
     let mut lazy = Ue::new(UeConfig::new(2));
-    let request = lazy.init_with(|builder| { builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]); });
+    let request = lazy.init_with(|builder| {
+        builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
+    });
     let response = world.exchange(2, &request);
     lazy.on_init(&response).expect("accepted");
     let request = lazy.auth();
@@ -138,7 +151,9 @@ fn r5685_6_a_profile_sends_its_ues_elsewhere_once_both_ends_have_authenticated()
     assert!(delete.body(PayloadType::DELETE).is_some());
     let mut back = Ue::new(UeConfig::new(3));
     let data = from("gw2.example");
-    let request = back.init_with(|builder| { builder.notify(NotifyType::REDIRECTED_FROM, &data); });
+    let request = back.init_with(|builder| {
+        builder.notify(NotifyType::REDIRECTED_FROM, &data);
+    });
     let response = world.exchange(3, &request);
     back.on_init(&response).expect("accepted");
     let request = back.auth();
@@ -176,7 +191,9 @@ fn r9329_7_2_1_a_drained_session_on_tcp_is_asked_to_go_and_then_deleted() {
     // The UE acknowledges, and deletes the session when it is there.
     let response = ue.respond(&request, |_| {});
     world.tell(1, &response);
-    let delete = ue.informational(|builder| { builder.delete_ike(); });
+    let delete = ue.informational(|builder| {
+        builder.delete_ike();
+    });
     world.exchange(1, &delete);
     assert_eq!(world.counters().exchanges.redirected_sessions, 2);
 
@@ -213,7 +230,9 @@ fn r5685_5_a_short_drain_leaves_a_redirected_ue_half_of_its_time() {
 fn r5685_6_a_ue_amid_its_attach_is_sent_elsewhere_by_a_drain() {
     let mut world = World::new(redirecting(&["gw2.example"]));
     let mut ue = Ue::new(UeConfig::new(1));
-    let request = ue.init_with(|builder| { builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]); });
+    let request = ue.init_with(|builder| {
+        builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
+    });
     let response = world.exchange(1, &request);
     ue.on_init(&response).expect("accepted");
     world.responder.drain(world.now, world.now + WAIT);
@@ -222,9 +241,12 @@ fn r5685_6_a_ue_amid_its_attach_is_sent_elsewhere_by_a_drain() {
     let decoded = ue.on_auth(&response);
     assert!(decoded.notify(NotifyType::REDIRECT).is_some());
     assert!(ue.children.is_empty());
-    let late = world.exchange(2, &Ue::new(UeConfig::new(2)).init_with(|builder| {
-        builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
-    }));
+    let late = world.exchange(
+        2,
+        &Ue::new(UeConfig::new(2)).init_with(|builder| {
+            builder.notify(NotifyType::REDIRECT_SUPPORTED, &[]);
+        }),
+    );
     assert_eq!(redirected(&late).map(|(name, _)| name).as_deref(), Some("gw2.example"));
 }
 

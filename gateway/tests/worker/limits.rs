@@ -255,3 +255,22 @@ fn connections_without_a_receive_buffer_wait_their_turn_and_none_stalls() {
         assert!(rig.core_receives(0).ends_with(b"goes on"));
     }
 }
+
+#[test]
+fn r9329_6_3_2_a_connection_that_does_not_come_back_after_a_challenge_is_closed() {
+    let rig = Rig::new(1);
+    let mut silent = Peer::connect(&rig, 0);
+    silent.send(&ike_frame(&[1; 28]));
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Challenged { conn, within: Duration::from_millis(50) });
+    assert!(silent.is_closed());
+    assert_eq!(rig.closes(0, "challenge_timeout"), 1);
+
+    let mut solver = Peer::connect(&rig, 0);
+    solver.send(&ike_frame(&[2; 28]));
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Challenged { conn, within: Duration::from_millis(50) });
+    rig.order(0, ToWorker::HalfOpen { conn });
+    assert!(solver.is_quiet(), "it has the time of a half-open IKE SA");
+    assert_eq!(rig.closes(0, "challenge_timeout"), 1);
+}

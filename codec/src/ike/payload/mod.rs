@@ -69,6 +69,7 @@ impl<'a> RawPayload<'a> {
             PayloadType::ENCRYPTED_FRAGMENT => Payload::Fragment(FragmentView::decode(body)?),
             PayloadType::CONFIG => Payload::Config(ConfigView::decode(body)?),
             PayloadType::EAP => Payload::Eap(EapView::decode(body)?),
+            PayloadType::PUZZLE_SOLUTION => Payload::PuzzleSolution(body),
             kind => Payload::Unknown { kind, critical: self.critical },
         })
     }
@@ -111,6 +112,8 @@ pub enum Payload<'a> {
     Config(ConfigView<'a>),
     /// Extensible Authentication.
     Eap(EapView<'a>),
+    /// Puzzle Solution (RFC 8019 §8.2).
+    PuzzleSolution(&'a [u8]),
     /// A type not known here: skipped, or, when critical, answered with UNSUPPORTED_CRITICAL_PAYLOAD and
     /// its number (RFC 7296 §2.5).
     Unknown {

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn r5685_6_odd_identities_are_refused() {
-        for data in [&[1, 5, 1, 2, 3, 4, 5][..], &[2, 4, 1, 2, 3, 4], &[3, 0], &[3, 1, 0xff], &[4, 1, 1], &[]] {
+        for data in [&[1, 5, 1, 2, 3, 4, 5][..], &[2, 4, 1, 2, 3, 4], &[3, 0], &[3, 1, 0xff], &[4, 1, 1], &[]]
+        {
             assert!(RedirectView::decode(data).is_err(), "{data:?}");
         }
     }

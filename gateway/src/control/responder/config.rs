@@ -196,7 +196,7 @@ impl PskStore {
 }
 
 /// Bounds of the responder. The worst case of its memory is about
-/// `half_open_max` × 4 KiB + `sessions_max` × (2 KiB + `children_max` × 64 octets) + `lingering_max` × 1 KiB,
+/// `half_open_max` × 4 KiB + `unsolved_max` × 4 KiB + `sessions_max` × (2 KiB + `children_max` × 64 octets) + `lingering_max` × 1 KiB,
 /// where certificates in a response add their size to a session for three minutes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -220,6 +220,16 @@ pub struct Limits {
     pub selectors_max: usize,
     /// Half-open IKE SAs from which on an IKE_SA_INIT over UDP is answered with a cookie first.
     pub cookies_from: usize,
+    /// Half-open IKE SAs from which on an IKE_SA_INIT over TCP is answered with a puzzle first.
+    pub puzzles_from: usize,
+    /// Zero bits that a solution must show; each one more doubles the UE's work.
+    pub puzzle_bits: u8,
+    /// How long a connection may take to come back with a solution.
+    pub challenge_timeout: Duration,
+    /// IKE_SA_INIT requests per second that are served with a cookie but no solution.
+    pub unsolved_per_s: u32,
+    /// Such requests that wait for their turn.
+    pub unsolved_max: usize,
     /// How long a request of ours waits over UDP before it is sent again; twice as long each time after.
     pub retransmit_first: Duration,
     /// How long the peer may take to answer a request of ours before its session is deleted.
@@ -255,6 +265,11 @@ impl Default for Limits {
             certificates_max: 8,
             selectors_max: 32,
             cookies_from: 1_024,
+            puzzles_from: 16_384,
+            puzzle_bits: 14,
+            challenge_timeout: Duration::from_secs(8),
+            unsolved_per_s: 64,
+            unsolved_max: 1_024,
             retransmit_first: Duration::from_secs(1),
             request_timeout: Duration::from_secs(30),
             delete_timeout: Duration::from_secs(5),

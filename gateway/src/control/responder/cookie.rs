@@ -1,8 +1,14 @@
-//! Cookies for IKE_SA_INIT over UDP (RFC 7296 §2.6): under load, no state and no key exchange for a source address
-//! that has not proved that it receives there.
+//! Cookies and puzzles for IKE_SA_INIT (RFC 7296 §2.6, RFC 8019 §7): under load, no state and no key exchange for a
+//! source that has not proved that it receives there (UDP), or has not spent some computation (TCP, which proves the
+//! address itself, so that a cookie alone shows nothing; RFC 9329 §6.3).
 //!
-//! A cookie is the version of its secret and HMAC-SHA-256(secret, Ni | IPi | SPIi), truncated. The port is not in
-//! it: it may change with the transport (RFC 9329 §6.3). TCP proves the address itself.
+//! A cookie is the version of its secret, the puzzle that went with it, and
+//! HMAC-SHA-256(secret, puzzle | Ni | IPi | SPIi), truncated. The port is not in it: it may change with the transport
+//! (RFC 9329 §6.3). A solution is good for its cookie, so for one SPIi and nonce from one address, of which there is one
+//! half-open IKE SA at a time, for as long as the secret is honoured: keeping it for later gains nothing.
+//!
+//! IKE_AUTH gets no puzzle of its own: RFC 8019 §7.2 offers one against peers that solve the first and then send
+//! garbage, which here costs them their connection and us one HMAC, with the keys kept (§4.4).
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,21 +16,35 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use codec::Random;
-use codec::ike::{IkeHeader, IkeSpi, NotifyType};
+use codec::crypto::Puzzle;
+use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 use zeroize::Zeroizing;
 
 use super::inner::Payloads;
-use super::{Arrived, Core};
+use super::{Arrived, Core, Event};
 use crate::types::Transport;
 
 /// How long cookies are made with one secret. They are honoured that long again.
 const SECRET_LIFE: Duration = Duration::from_secs(60);
 
+/// Octets of a PUZZLE notification's data.
+const PUZZLE_LEN: usize = 3;
+
 /// Octets of the MAC in a cookie; a cookie has 1 to 64 octets in all.
 const MAC_LEN: usize = 24;
 
 /// A cookie as we make it.
-type Cookie = [u8; 1 + MAC_LEN];
+type Cookie = [u8; 1 + PUZZLE_LEN + MAC_LEN];
+
+/// What an IKE_SA_INIT has to show before anything is kept of it.
+pub(super) enum Challenge {
+    /// Nothing, or it has shown it.
+    Passed,
+    /// More than it brought: it has been told.
+    Sent,
+    /// A solution, but it brought a cookie only: it waits for its turn (RFC 8019 §7.1.4).
+    Wait,
+}
 
 /// What a cookie stands for.
 struct Claim<'a> {
@@ -46,16 +66,19 @@ impl Secret {
         Self { version, key: hmac::Key::new(hmac::HMAC_SHA256, &*octets) }
     }
 
-    fn cookie(&self, claim: &Claim<'_>) -> Cookie {
+    /// `puzzle` is the data of the PUZZLE beside the cookie; all zeros without one.
+    fn cookie(&self, claim: &Claim<'_>, puzzle: [u8; PUZZLE_LEN]) -> Cookie {
         let mut mac = hmac::Context::with_key(&self.key);
+        mac.update(&puzzle);
         // One length in front keeps the nonce from running into what follows, which is of fixed length.
         mac.update(&(claim.nonce.len() as u32).to_be_bytes());
         mac.update(claim.nonce);
         mac.update(&canonical(claim.source));
         mac.update(&claim.spi_i.0);
         let tag = mac.sign();
-        let mut cookie = [self.version; 1 + MAC_LEN];
-        cookie[1..].copy_from_slice(&tag.as_ref()[..MAC_LEN]);
+        let mut cookie = [self.version; 1 + PUZZLE_LEN + MAC_LEN];
+        cookie[1..1 + PUZZLE_LEN].copy_from_slice(&puzzle);
+        cookie[1 + PUZZLE_LEN..].copy_from_slice(&tag.as_ref()[..MAC_LEN]);
         cookie
     }
 }
@@ -91,43 +114,105 @@ impl Cookies {
         self.since = now;
     }
 
-    fn is_ours(&self, cookie: &[u8], claim: &Claim<'_>) -> bool {
+    /// The data of the PUZZLE that a cookie of ours went with, all zeros without one; `None` when it is not ours.
+    fn puzzle_of(&self, cookie: &[u8], claim: &Claim<'_>) -> Option<[u8; PUZZLE_LEN]> {
+        let (&version, rest) = cookie.split_first()?;
+        let puzzle = *rest.first_chunk()?;
         let [current, previous] = [Some(&self.current), self.previous.as_ref()];
         let secrets = [current, previous].into_iter().flatten();
-        let mut same = secrets.filter(|secret| cookie.first() == Some(&secret.version));
-        same.any(|secret| verify_slices_are_equal(&secret.cookie(claim), cookie).is_ok())
+        let mut same = secrets.filter(|secret| secret.version == version);
+        same.any(|secret| verify_slices_are_equal(&secret.cookie(claim, puzzle), cookie).is_ok())
+            .then_some(puzzle)
     }
 }
 
 impl Core {
-    /// Answers an IKE_SA_INIT over UDP with a cookie if there are many half-open IKE SAs and it brought none that
-    /// is ours. Returns whether it did; nothing of the request is kept then.
+    /// Whether an IKE_SA_INIT or IKE_SESSION_RESUME goes on with `half_open` half-open IKE SAs about; if not, it is
+    /// answered with a cookie, over TCP with a puzzle, and nothing is kept.
     pub(super) fn challenge(
         &mut self,
         at: &Arrived,
         header: &IkeHeader,
         payloads: &Payloads<'_>,
         half_open: usize,
-    ) -> bool {
-        if at.path.transport != Transport::Udp || half_open < self.config.limits.cookies_from {
-            return false;
-        }
+    ) -> Challenge {
+        let limits = &self.config.limits;
+        let over_udp = at.path.transport == Transport::Udp;
+        let from = if over_udp { limits.cookies_from } else { limits.puzzles_from };
         // Without a nonce it is malformed, which is answered as such.
-        let Some(nonce) = payloads.nonce else { return false };
+        let Some(nonce) = payloads.nonce.filter(|_| half_open >= from) else { return Challenge::Passed };
         self.cookies.rotate(&mut *self.random, at.now);
-        let source = at.path.remote.ip();
-        let claim = Claim { nonce: nonce.data, source, spi_i: header.spi_i };
+        let claim = Claim { nonce: nonce.data, source: at.path.remote.ip(), spi_i: header.spi_i };
         if let Some(returned) = payloads.notify(NotifyType::COOKIE) {
-            if self.cookies.is_ours(returned.data, &claim) {
+            if let Some(puzzle) = self.cookies.puzzle_of(returned.data, &claim) {
                 self.counters.exchanges.cookies_returned += 1;
-                return false;
+                return match over_udp {
+                    true => Challenge::Passed,
+                    false => self.examine(payloads.puzzle_solution, returned.data, puzzle),
+                };
             }
             self.counters.drops.bad_cookie += 1;
         }
-        let cookie = self.cookies.current.cookie(&claim);
-        self.counters.exchanges.cookies_sent += 1;
-        self.answer_init(at, header, NotifyType::COOKIE, &cookie);
-        true
+        let puzzle = match over_udp {
+            true => None,
+            // What the UE cannot have is not asked for: it is refused as it would be anyway.
+            false => match self.puzzle_for(payloads) {
+                None => return Challenge::Passed,
+                puzzle => puzzle,
+            },
+        };
+        self.send_challenge(at, header, &claim, puzzle);
+        Challenge::Sent
+    }
+
+    /// What a solution, or none, is worth to the bearer of a cookie that came with `puzzle`.
+    fn examine(&mut self, solution: Option<&[u8]>, cookie: &[u8], puzzle: [u8; PUZZLE_LEN]) -> Challenge {
+        let puzzle = Puzzle::from_data(&puzzle);
+        match (puzzle, solution) {
+            (Some(puzzle), Some(keys)) if puzzle.is_solved(cookie, keys) => {
+                self.counters.exchanges.puzzles_solved += 1;
+                return Challenge::Passed;
+            }
+            // RFC 8019 §7.1.4: as good as none. Where no puzzle was given, its solution is not looked at.
+            (Some(_), Some(_)) => self.counters.drops.bad_puzzle += 1,
+            _ => {}
+        }
+        Challenge::Wait
+    }
+
+    /// The puzzle for an offer: with the PRF that we would choose (RFC 8019 §7.1.1.1).
+    fn puzzle_for(&self, payloads: &Payloads<'_>) -> Option<Puzzle> {
+        let (sa, ke) = (payloads.sa?, payloads.ke?);
+        let chosen = codec::crypto::select_ike(&self.offers, &sa, ke.group)?;
+        Some(Puzzle { prf: chosen.suite.prf, bits: self.config.limits.puzzle_bits })
+    }
+
+    fn send_challenge(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        claim: &Claim<'_>,
+        puzzle: Option<Puzzle>,
+    ) {
+        let data = puzzle.map(Puzzle::to_data);
+        let cookie = self.cookies.current.cookie(claim, data.unwrap_or_default());
+        let flags = Flags::new(false, true);
+        let mut builder =
+            MessageBuilder::new(header.spi_i, IkeSpi::ZERO, header.exchange, flags, header.message_id);
+        builder.notify(NotifyType::COOKIE, &cookie);
+        match data {
+            Some(data) => {
+                self.counters.exchanges.puzzles_sent += 1;
+                builder.notify(NotifyType::PUZZLE, &data);
+                // RFC 9329 §6.3: who does not come back loses the connection.
+                let within = self.config.limits.challenge_timeout;
+                self.events.push_back(Event::Challenged { conn: at.conn, within });
+            }
+            None => self.counters.exchanges.cookies_sent += 1,
+        }
+        if let Ok(message) = builder.finish() {
+            self.transmit(at.conn, &at.path, message.into());
+        }
     }
 }
 
@@ -137,6 +222,8 @@ mod tests {
 
     use super::*;
 
+    const PLAIN: [u8; PUZZLE_LEN] = [0; PUZZLE_LEN];
+
     fn claim<'a>(nonce: &'a [u8], source: &str) -> Claim<'a> {
         Claim { nonce, source: source.parse().expect("an address"), spi_i: IkeSpi([7; 8]) }
     }
@@ -144,19 +231,22 @@ mod tests {
     #[test]
     fn r7296_2_6_a_cookie_belongs_to_its_nonce_address_and_spi() {
         let cookies = Cookies::new(&mut SeededRandom::new(1), Instant::now());
-        let cookie = cookies.current.cookie(&claim(b"nonce", "192.0.2.1"));
+        let cookie = cookies.current.cookie(&claim(b"nonce", "192.0.2.1"), PLAIN);
         assert!((1..=64).contains(&cookie.len()));
-        assert!(cookies.is_ours(&cookie, &claim(b"nonce", "192.0.2.1")));
-        assert!(!cookies.is_ours(&cookie, &claim(b"other", "192.0.2.1")));
-        assert!(!cookies.is_ours(&cookie, &claim(b"nonce", "192.0.2.2")));
+        assert!(cookies.puzzle_of(&cookie, &claim(b"nonce", "192.0.2.1")) == Some(PLAIN));
+        assert!(cookies.puzzle_of(&cookie, &claim(b"other", "192.0.2.1")).is_none());
+        assert!(cookies.puzzle_of(&cookie, &claim(b"nonce", "192.0.2.2")).is_none());
         let other_spi = Claim { spi_i: IkeSpi([8; 8]), ..claim(b"nonce", "192.0.2.1") };
-        assert!(!cookies.is_ours(&cookie, &other_spi));
+        assert!(cookies.puzzle_of(&cookie, &other_spi).is_none());
         for cut in 0..cookie.len() {
-            assert!(!cookies.is_ours(&cookie[..cut], &claim(b"nonce", "192.0.2.1")), "{cut} octets");
+            assert!(
+                cookies.puzzle_of(&cookie[..cut], &claim(b"nonce", "192.0.2.1")).is_none(),
+                "{cut} octets"
+            );
         }
         let mut longer = cookie.to_vec();
         longer.push(0);
-        assert!(!cookies.is_ours(&longer, &claim(b"nonce", "192.0.2.1")));
+        assert!(cookies.puzzle_of(&longer, &claim(b"nonce", "192.0.2.1")).is_none());
     }
 
     #[test]
@@ -164,14 +254,14 @@ mod tests {
         let (mut random, start) = (SeededRandom::new(1), Instant::now());
         let mut cookies = Cookies::new(&mut random, start);
         let claim = claim(b"nonce", "2001:db8::1");
-        let cookie = cookies.current.cookie(&claim);
+        let cookie = cookies.current.cookie(&claim, PLAIN);
         cookies.rotate(&mut random, start + SECRET_LIFE / 2);
-        assert_eq!(cookies.current.cookie(&claim), cookie, "not yet");
+        assert_eq!(cookies.current.cookie(&claim, PLAIN), cookie, "not yet");
         cookies.rotate(&mut random, start + SECRET_LIFE);
-        assert_ne!(cookies.current.cookie(&claim), cookie);
-        assert!(cookies.is_ours(&cookie, &claim));
+        assert_ne!(cookies.current.cookie(&claim, PLAIN), cookie);
+        assert!(cookies.puzzle_of(&cookie, &claim).is_some());
         cookies.rotate(&mut random, start + 2 * SECRET_LIFE);
-        assert!(!cookies.is_ours(&cookie, &claim));
+        assert!(cookies.puzzle_of(&cookie, &claim).is_none());
     }
 
     #[test]
@@ -179,8 +269,20 @@ mod tests {
         let (mut random, start) = (SeededRandom::new(1), Instant::now());
         let mut cookies = Cookies::new(&mut random, start);
         let claim = claim(b"nonce", "192.0.2.1");
-        let cookie = cookies.current.cookie(&claim);
+        let cookie = cookies.current.cookie(&claim, PLAIN);
         cookies.rotate(&mut random, start + 10 * SECRET_LIFE);
-        assert!(!cookies.is_ours(&cookie, &claim));
+        assert!(cookies.puzzle_of(&cookie, &claim).is_none());
+    }
+
+    #[test]
+    fn r8019_7_1_1_2_the_difficulty_is_under_the_mac() {
+        let cookies = Cookies::new(&mut SeededRandom::new(1), Instant::now());
+        let claim = claim(b"nonce", "192.0.2.1");
+        let mut cookie = cookies.current.cookie(&claim, [0, 5, 20]);
+        assert_eq!(cookies.puzzle_of(&cookie, &claim), Some([0, 5, 20]));
+        cookie[3] = 1;
+        assert_eq!(cookies.puzzle_of(&cookie, &claim), None);
+        cookie[3] = 0;
+        assert_eq!(cookies.puzzle_of(&cookie, &claim), None);
     }
 }

@@ -76,6 +76,12 @@ counters! {
         cookies_sent,
         /// Such requests that came back with it.
         cookies_returned,
+        /// IKE_SA_INIT requests over TCP answered with a puzzle (RFC 8019 §7.1.1).
+        puzzles_sent,
+        /// Such requests that came back with a solution.
+        puzzles_solved,
+        /// Such requests that came back with the cookie alone and were served in their turn (RFC 8019 §7.1.4).
+        unsolved_served,
         /// IKE_SA_INIT requests answered with another gateway (RFC 5685 §3).
         redirected_inits,
         /// UEs sent to another gateway once they had authenticated (RFC 5685 §6).
@@ -160,6 +166,10 @@ counters! {
         tcp_bound,
         /// IKE_SA_INIT with a cookie that is wrong or too old; it was answered with a new one (RFC 7296 §2.6).
         bad_cookie,
+        /// A puzzle's solution that is none, or not hard enough; its request waits with those that have none.
+        bad_puzzle,
+        /// Request without a solution that waited too long for its turn.
+        unsolved_lost,
         /// No configured proposal fits the peer's for the IKE SA.
         ike_no_proposal,
         /// Key exchange in a group that was not selected.

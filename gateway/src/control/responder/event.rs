@@ -102,6 +102,13 @@ pub enum Event {
         /// The connection.
         conn: ConnId,
     },
+    /// The connection was given a puzzle: it has this long to come back with a solution (RFC 9329 §6.3).
+    Challenged {
+        /// The connection.
+        conn: ConnId,
+        /// How long.
+        within: Duration,
+    },
     /// Keys of an SA, only when [`super::ResponderConfig::keylog`] is set.
     KeyLog(KeyLog),
     /// A session was established.

@@ -49,6 +49,12 @@ impl RateLimit {
         Self { per_second, tokens: f64::from(per_second), filled: now }
     }
 
+    /// How long until there is a token, as of the last time one was asked for.
+    pub(super) fn pause(&self) -> Duration {
+        let missing = (1.0 - self.tokens).max(0.0);
+        Duration::from_secs_f64(missing / f64::from(self.per_second.max(1)))
+    }
+
     /// Takes one token if there is one.
     pub(super) fn allow(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.filled).min(Duration::from_secs(1));

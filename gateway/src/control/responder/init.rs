@@ -6,6 +6,7 @@ use codec::ike::{
     CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType, PayloadType,
 };
 
+use super::cookie::Challenge;
 use super::inner::Payloads;
 use super::redirect::Follows;
 use super::sa::{HalfOpen, Secrets, SpiOwner};
@@ -53,17 +54,31 @@ impl Responder {
             self.core.reply_unprotected(at, header, NotifyType::INVALID_SYNTAX);
             return Verdict::Bad;
         };
-        if self.core.challenge(at, header, &payloads, self.half_open.len()) {
-            return Verdict::Good;
+        match self.core.challenge(at, header, &payloads, self.half_open.len()) {
+            Challenge::Passed => self.serve_init(at, header, message, &payloads),
+            // Over TCP it counts as unusable, so that a connection lives by challenges alone for a while only (D5).
+            Challenge::Sent if at.conn.is_datagrams() => Verdict::Good,
+            Challenge::Sent => Verdict::Bad,
+            Challenge::Wait => self.serve_unsolved(at, header, message, &payloads),
         }
-        if self.redirect_init(at, header, &payloads) {
+    }
+
+    /// Serves a request that has shown what load demands.
+    pub(super) fn serve_init(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        message: &[u8],
+        payloads: &Payloads<'_>,
+    ) -> Verdict {
+        if self.redirect_init(at, header, payloads) {
             return Verdict::Good;
         }
         if !self.admit_init(at) {
             return Verdict::Bad;
         }
-        match self.core.read_offer(at, header, &payloads) {
-            Ok(offer) => self.start_half_open(at, header, message, &payloads, &offer),
+        match self.core.read_offer(at, header, payloads) {
+            Ok(offer) => self.start_half_open(at, header, message, payloads, &offer),
             Err(verdict) => verdict,
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Payloads<'a> {
     pub(super) config: Option<ConfigView<'a>>,
     pub(super) notifies: Vec<NotifyView<'a>>,
     pub(super) deletes: Vec<DeleteView<'a>>,
+    /// The keys that solve a puzzle (RFC 8019 §8.2).
+    pub(super) puzzle_solution: Option<&'a [u8]>,
     /// The first unknown payload with the critical bit.
     pub(super) unknown_critical: Option<PayloadType>,
 }
@@ -60,6 +62,7 @@ impl<'a> Payloads<'a> {
             Payload::CertReq(view) => push(&mut self.cert_reqs, view),
             Payload::Notify(view) => push(&mut self.notifies, view),
             Payload::Delete(view) => push(&mut self.deletes, view),
+            Payload::PuzzleSolution(keys) => once(&mut self.puzzle_solution, keys, "PS"),
             Payload::Unknown { kind, critical: true } => {
                 self.unknown_critical.get_or_insert(kind);
                 Ok(())

@@ -43,6 +43,7 @@ mod sa;
 mod session;
 mod timers;
 mod ts;
+mod unsolved;
 mod view;
 mod window;
 
@@ -73,6 +74,7 @@ use half_open::{RateLimit, Sources};
 use lingering::Lingering;
 use sa::{HalfOpen, Session, SpiOwner, Which};
 use timers::Timers;
+use unsolved::Unsolved;
 
 /// The responder. One value serves all connections.
 ///
@@ -120,6 +122,7 @@ struct Core {
     hasher: ahash::RandomState,
     replies: RateLimit,
     cookies: Cookies,
+    unsolved: Unsolved,
     lingering: Lingering,
     /// Redirections so far: the other gateways take turns.
     redirections: usize,
@@ -132,6 +135,8 @@ struct Core {
 enum Owner {
     HalfOpen(IkeSpi),
     Session(SessionId),
+    /// Those who wait without a puzzle's solution.
+    Unsolved,
 }
 
 /// What a connection carries.
@@ -170,6 +175,7 @@ impl Responder {
         let core = Core {
             replies: RateLimit::new(limits.unprotected_replies_per_s, now),
             cookies: Cookies::new(&mut *random, now),
+            unsolved: Unsolved::new(limits.unsolved_per_s, now),
             lingering: Lingering::new(limits.lingering_max, limits.lingering_timeout),
             pools: config.pools.iter().cloned().map(Pool::new).collect(),
             offers: offers(&config),
@@ -213,6 +219,7 @@ impl Responder {
         self.core.pools = pools;
         self.core.offers = offers(&config);
         self.core.replies = RateLimit::new(config.limits.unprotected_replies_per_s, now);
+        self.core.unsolved.set_share(config.limits.unsolved_per_s, now);
         self.core.config = config;
     }
 
@@ -254,6 +261,7 @@ impl Responder {
 
     /// Takes note that a connection has another id now, because it changed worker.
     pub fn handle_conn_moved(&mut self, old: ConnId, new: ConnId) {
+        self.core.unsolved.conn_moved(old, new);
         let Some(used) = self.core.conns.remove(&old) else { return };
         self.core.conns.insert(new, used);
         match used {
@@ -273,6 +281,7 @@ impl Responder {
 
     /// Takes note that a connection is gone. What it carried stays (RFC 9329 §6.1).
     pub fn handle_conn_closed(&mut self, conn: ConnId) {
+        self.core.unsolved.conn_closed(conn);
         if let Some(ConnUse::Session(id)) = self.core.conns.remove(&conn)
             && let Some(session) = self.sessions.get_mut(&id)
             && session.conn == Some(conn)
@@ -311,6 +320,7 @@ impl Responder {
             match owner {
                 Owner::HalfOpen(spi) => self.on_half_open_due(spi),
                 Owner::Session(id) => self.on_session_due(now, id),
+                Owner::Unsolved => self.on_unsolved_due(now),
             }
         }
         self.core.lingering.expire(now);

@@ -31,7 +31,8 @@ pub(super) enum Follows {
 impl From<&Payloads<'_>> for Follows {
     fn from(payloads: &Payloads<'_>) -> Self {
         // RFC 5685 §7: a REDIRECTED_FROM that cannot be read says as much as REDIRECT_SUPPORTED.
-        let origin = payloads.notify(NotifyType::REDIRECTED_FROM).map(|notify| RedirectView::decode(notify.data));
+        let origin =
+            payloads.notify(NotifyType::REDIRECTED_FROM).map(|notify| RedirectView::decode(notify.data));
         match origin {
             Some(Ok(view)) => Self::From(Box::new(view.gateway.into())),
             Some(Err(_)) => Self::Yes,
@@ -60,7 +61,12 @@ pub(super) fn notify(builder: &mut MessageBuilder, gateway: &Gateway, nonce: &[u
 impl Responder {
     /// Answers an IKE_SA_INIT with another gateway if its sender is to be served there. Returns whether it did; nothing
     /// of the request is kept then.
-    pub(super) fn redirect_init(&mut self, at: &Arrived, header: &IkeHeader, payloads: &Payloads<'_>) -> bool {
+    pub(super) fn redirect_init(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        payloads: &Payloads<'_>,
+    ) -> bool {
         let Some(redirect) = &self.core.config.redirect else { return false };
         let loaded = redirect.from_sessions > 0 && self.sessions.len() >= redirect.from_sessions;
         if !self.draining && !loaded {
