@@ -111,6 +111,9 @@ limits! {
     unsolved_per_s: u32 = 64, 1..=100_000, "requests";
     /// Such UEs that wait for their turn; beyond it the one that waited longest gets none. Memory: 4 KB each.
     unsolved: u32 = 1_024, 1..=65_536, "requests";
+    /// Resumption tickets remembered as used until they expire; beyond it tickets of the same age and older are no longer
+    /// taken. Memory: 64 octets each.
+    used_tickets: u32 = 262_144, 16..=16_777_216, "tickets";
     /// Time after which a request of ours is sent again over UDP; twice as long each time after. Memory: none.
     retransmit_first_ms: u32 = 1_000, 100..=30_000, "milliseconds";
     /// Time a connection has for the six octets of the stream prefix (D1). Memory: none.

@@ -366,7 +366,7 @@ fn mistakes_are_reported_where_they_stand() {
             "[[profile]]",
             "[[profiles]]",
             "swugate.toml:8: profiles = (tables): unknown key; known are relay, gateway, listen, metrics, inner, \
-             pool, aaa, profile, certificate, redirect, store, limits, debug",
+             pool, aaa, profile, certificate, redirect, resumption, store, limits, debug",
         ),
     ];
     for (line, replacement, expected) in table {
@@ -538,4 +538,35 @@ fn r5685_redirection_is_read_and_its_mistakes_are_told() {
         assert!(mistakes.len() == 1 && mistakes[0].contains(wrong), "{mistakes:?}");
     }
     assert!(dir.mistakes(&format!("{LEAST}[redirect]\n"))[0].contains("required in [redirect]"));
+}
+
+#[test]
+fn r5723_and_r8784_resumption_and_ppks_are_read_and_their_mistakes_are_told() {
+    let dir = Dir::new();
+    dir.write("ticket.key", "0x00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n");
+    dir.write(
+        "secrets.toml",
+        "psk = \"x\"\n[[ppk]]\nid = \"one\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+         [[ppk]]\nid = \"two\"\nkey = \"short\"\n",
+    );
+    let text =
+        format!("{LEAST}ppk = \"required\"\n[resumption]\nlifetime_s = 600\nkey_file = \"ticket.key\"\n");
+    let config = ok(dir.load(&text));
+    let ppk = config.responder.profiles[0].ppk.as_ref().expect("read");
+    assert!(ppk.required && ppk.keys.contains_key(&b"one"[..]) && ppk.keys.len() == 2);
+    assert!(config.warnings.iter().any(|warning| warning.contains("less than 32 octets")));
+    let resumption = config.responder.resumption.as_ref().expect("read");
+    assert_eq!((resumption.lifetime.as_secs(), resumption.reauth.as_secs()), (600, 86_400));
+    assert_eq!(resumption.key.as_ref().expect("read").octets().len(), 32);
+    let plain = ok(dir.load(LEAST));
+    assert!(plain.responder.resumption.is_none() && plain.responder.profiles[0].ppk.is_none());
+
+    dir.write("ticket.key", "short");
+    let mistakes = dir.mistakes(&text);
+    assert!(mistakes.len() == 1 && mistakes[0].contains("at least 32 octets"), "{mistakes:?}");
+    dir.write("secrets.toml", "psk = \"x\"\n");
+    let mistakes = dir.mistakes(&format!("{LEAST}ppk = \"optional\"\n"));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("[[ppk]] entries"), "{mistakes:?}");
+    let mistakes = dir.mistakes(&format!("{LEAST}ppk = \"maybe\"\n"));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("\"off\", \"optional\""), "{mistakes:?}");
 }

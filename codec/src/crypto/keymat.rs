@@ -101,6 +101,38 @@ impl IkeKeys {
         Self::rekey(suite, suite.prf, &self.sk_d, nonces, shared, spi_i, spi_r)
     }
 
+    /// Keys of an IKE SA that resumes an earlier one: SKEYSEED = prf(SK_d of that, "Resumption" | Ni | Nr).
+    ///
+    /// Source: RFC 5723 §5.1.
+    pub fn resume(
+        suite: &IkeSuite,
+        old_sk_d: &Secret,
+        nonces: SaNonces<'_>,
+        spi_i: IkeSpi,
+        spi_r: IkeSpi,
+    ) -> Self {
+        let seed: [&[u8]; 3] = [b"Resumption", nonces.initiator, nonces.responder];
+        let skeyseed = suite.prf.compute(old_sk_d.as_bytes(), &seed);
+        Self::expand(suite, &skeyseed, nonces, spi_i, spi_r)
+    }
+
+    /// These keys with a post-quantum pre-shared key in those that later ones come from: SK_d, SK_pi and SK_pr become
+    /// prf+(PPK, what they were).
+    ///
+    /// Source: RFC 8784 §3.
+    pub fn with_ppk(&self, prf: Prf, ppk: &[u8]) -> Self {
+        let mixed = |secret: &Secret| prf.plus(ppk, secret.as_bytes(), prf.output_len());
+        Self {
+            sk_d: mixed(&self.sk_d),
+            sk_ai: self.sk_ai.clone(),
+            sk_ar: self.sk_ar.clone(),
+            sk_ei: self.sk_ei.clone(),
+            sk_er: self.sk_er.clone(),
+            sk_pi: mixed(&self.sk_pi),
+            sk_pr: mixed(&self.sk_pr),
+        }
+    }
+
     /// Key of messages that the original initiator sends.
     pub fn initiator_key(&self, suite: &IkeSuite) -> SkKey {
         SkKey::new(suite, &self.sk_ei, &self.sk_ai)

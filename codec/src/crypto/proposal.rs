@@ -124,6 +124,20 @@ impl IkeProposal {
         &self.groups
     }
 
+    /// The suite of the first algorithm of each kind, and the first additional key exchanges: what a proposal with one
+    /// of each stands for, such as a suite's own text.
+    pub fn first_suite(&self) -> Option<(IkeSuite, Additional)> {
+        let suite = IkeSuite {
+            cipher: *self.ciphers.first()?,
+            integ: self.integs.first().copied(),
+            prf: *self.prfs.first()?,
+            group: *self.groups.first()?,
+        };
+        let additional =
+            self.additional.each_ref().map(|list| list.first().copied().unwrap_or(KeGroup::NONE));
+        Some((suite, Additional(additional)))
+    }
+
     /// Methods of the additional key exchange `slot`, 0 to 6, in order of preference; NONE makes it optional, and
     /// an empty list means that there is none.
     pub fn additional(&self, slot: usize) -> &[KeGroup] {

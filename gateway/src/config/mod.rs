@@ -134,6 +134,7 @@ impl Config {
                 "challenge_s",
                 "unsolved_per_s",
                 "unsolved",
+                "used_tickets",
                 "retransmit_first_ms",
                 "drain_s",
             ];

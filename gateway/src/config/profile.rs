@@ -12,7 +12,7 @@ use super::secrets;
 use super::sections::{NOT_YET, unique_name};
 use crate::control::pki::{CertificateFiles, CertificateStore, PkiError};
 use crate::control::pool::{PoolConfig, Prefix};
-use crate::control::responder::{AuthKind, Glob, Profile};
+use crate::control::responder::{AuthKind, Glob, PpkPolicy, Profile};
 use crate::types::{Transport, TsRange};
 
 /// Proposals of a profile without `ike`.
@@ -55,7 +55,9 @@ pub(super) fn profiles(root: &mut Section<'_>, named: &Named<'_>) -> Vec<Arc<Pro
 fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Option<Profile> {
     let name = unique_name(&mut section, names.iter().copied());
     let (idi, idr) = patterns(&mut section);
-    let auth = auth(&mut section);
+    let secrets_file = section.value("secrets_file");
+    let auth = auth(&mut section, secrets_file.as_ref());
+    let ppk = ppk(&mut section, secrets_file.as_ref());
     let pool = pool(&mut section, named.pools);
     if let Some(field) = section.value("aaa") {
         one_of(&field, named.aaa, "[[aaa]]");
@@ -88,6 +90,7 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
         mobike,
         return_routability,
         replay_window,
+        ppk,
         redirect,
     })
 }
@@ -101,11 +104,35 @@ fn patterns(section: &mut Section<'_>) -> (Glob, Glob) {
     (Glob::new(&idi), Glob::new(&idr))
 }
 
-fn auth(section: &mut Section<'_>) -> Option<AuthKind> {
+/// Reads `ppk`. Its keys stand in the file of secrets.
+fn ppk(section: &mut Section<'_>, secrets_file: Option<&Field<'_>>) -> Option<PpkPolicy> {
+    const ALLOWED: &str = "\"off\", \"optional\" or \"required\"";
+    let field = section.value("ppk")?;
+    let required = match field.text(ALLOWED)? {
+        "off" => return None,
+        "optional" => false,
+        "required" => true,
+        _ => {
+            field.reject(ALLOWED);
+            return None;
+        }
+    };
+    let allowed = "the path of a file with [[ppk]] entries";
+    let Some(file) = secrets_file else {
+        section.missing("secrets_file", allowed);
+        return None;
+    };
+    let keys = secrets::read(file, allowed, false)?.ppks;
+    if keys.is_empty() {
+        file.reject(allowed);
+    }
+    Some(PpkPolicy { required, keys })
+}
+
+fn auth(section: &mut Section<'_>, secrets_file: Option<&Field<'_>>) -> Option<AuthKind> {
     const ALLOWED: &str = "\"psk\" or \"certificate\"";
     let field = section.required("auth", ALLOWED);
     let kind = field.as_ref().and_then(|field| field.text(ALLOWED)).unwrap_or("");
-    let secrets_file = section.value("secrets_file");
     match kind {
         "psk" => {
             let allowed = "the path of a file with psk = \"…\" or [[secret]] entries";
@@ -113,7 +140,7 @@ fn auth(section: &mut Section<'_>) -> Option<AuthKind> {
                 section.missing("secrets_file", allowed);
                 return None;
             };
-            secrets::read(&file, allowed).map(AuthKind::Psk)
+            secrets::read(file, allowed, true).map(|secrets| AuthKind::Psk(secrets.psks))
         }
         "certificate" => Some(AuthKind::Certificate),
         "eap-aka" | "eap-aka-prime" | "eap-mschapv2" | "eap-tls" | "eap-radius" | "eap-diameter" => {

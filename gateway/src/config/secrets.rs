@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use ahash::AHashMap;
 use zeroize::Zeroizing;
 
 use super::read_text;
@@ -11,10 +12,28 @@ use crate::control::responder::{Psk, PskStore};
 
 const KEY: &str = "a text, or octets in hexadecimal behind 0x";
 
-/// Reads the file that `field` names. Its mistakes are reported under its own name, without its contents.
+/// Octets that a post-quantum pre-shared key should have at least: 256 bits (RFC 8784 §6).
+const PPK_LEN_MIN: usize = 32;
+
+/// Octets that the key of tickets must have at least.
+const TICKET_KEY_LEN_MIN: usize = 32;
+
+/// Octets of the longest PPK_ID.
+const PPK_ID_LEN_MAX: usize = 255;
+
+/// What a file of secrets holds.
+pub(super) struct Secrets {
+    /// Pre-shared keys.
+    pub(super) psks: PskStore,
+    /// Post-quantum pre-shared keys by their PPK_ID.
+    pub(super) ppks: AHashMap<Box<[u8]>, Psk>,
+}
+
+/// Reads the file that `field` names. Its mistakes are reported under its own name, without its contents. `wants_psk`:
+/// a file without pre-shared keys is a mistake.
 ///
 /// Entries for other kinds of authentication (`imsi`, `user`) are checked for their shape and passed over.
-pub(super) fn read(field: &Field<'_>, allowed: &str) -> Option<PskStore> {
+pub(super) fn read(field: &Field<'_>, allowed: &str, wants_psk: bool) -> Option<Secrets> {
     let path = field.reader().resolve(field.text(allowed)?);
     let text = match read_text(&path) {
         Ok(text) => text,
@@ -25,9 +44,28 @@ pub(super) fn read(field: &Field<'_>, allowed: &str) -> Option<PskStore> {
     };
     warn_if_open(field.reader(), &path);
     let reader = Reader::new_secret(&path, text);
-    let store = reader.parse().and_then(|document| store(reader.root(&document)));
+    let secrets = reader.parse().and_then(|document| secrets(&reader, reader.root(&document), wants_psk));
     field.reader().absorb(reader);
-    store
+    secrets
+}
+
+/// Reads the key of tickets: one line of text, or hexadecimal digits behind 0x.
+pub(super) fn ticket_key(field: &Field<'_>) -> Option<Psk> {
+    let allowed = "the path of a file with at least 32 octets of text, or of hexadecimal digits behind 0x";
+    let path = field.reader().resolve(field.text(allowed)?);
+    let text = match read_text(&path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) => {
+            field.reject(format!("{allowed} ({error})"));
+            return None;
+        }
+    };
+    warn_if_open(field.reader(), &path);
+    let key = Psk::from_text(text.trim()).filter(|key| key.octets().len() >= TICKET_KEY_LEN_MIN);
+    if key.is_none() {
+        field.reject(allowed);
+    }
+    key
 }
 
 /// Warns when others than the owner may read a file of secrets.
@@ -39,7 +77,7 @@ pub(super) fn warn_if_open(reader: &Reader, path: &Path) {
     }
 }
 
-fn store(mut root: Section<'_>) -> Option<PskStore> {
+fn secrets(reader: &Reader, mut root: Section<'_>, wants_psk: bool) -> Option<Secrets> {
     let default = root.value("psk");
     let mut usable = default.is_some();
     let mut store = PskStore::new(default.and_then(|field| psk(&field)));
@@ -66,11 +104,33 @@ fn store(mut root: Section<'_>) -> Option<PskStore> {
         }
         section.finish();
     }
-    if !usable {
+    if wants_psk && !usable {
         root.missing("psk", "a default psk = \"…\" or a [[secret]] with id and psk");
     }
+    let ppks = ppks(reader, &mut root);
     root.finish();
-    usable.then_some(store)
+    (usable || !wants_psk).then_some(Secrets { psks: store, ppks })
+}
+
+/// Reads the tables `[[ppk]]`.
+fn ppks(reader: &Reader, root: &mut Section<'_>) -> AHashMap<Box<[u8]>, Psk> {
+    let mut ppks = AHashMap::new();
+    for mut section in root.sections("ppk") {
+        let allowed = "a PPK_ID of 1 to 255 octets, of its own";
+        let id = section.required("id", allowed);
+        let key = section.required("key", KEY).and_then(|field| psk(&field));
+        section.finish();
+        let (Some(id), Some(key)) = (id, key) else { continue };
+        let Some(text) = id.text(allowed) else { continue };
+        if key.octets().len() < PPK_LEN_MIN {
+            reader.warn(format!("{}: a ppk has less than 32 octets (RFC 8784 §6)", reader.file().display()));
+        }
+        let fits = (1..=PPK_ID_LEN_MAX).contains(&text.len());
+        if !fits || ppks.insert(text.as_bytes().into(), key).is_some() {
+            id.reject(allowed);
+        }
+    }
+    ppks
 }
 
 fn psk(field: &Field<'_>) -> Option<Psk> {

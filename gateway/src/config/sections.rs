@@ -9,10 +9,12 @@ use toml::de::DeTable;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::reader::{Field, Reader, Section};
-use super::{Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile};
+use super::{
+    Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile, secrets,
+};
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
-    Gateway, Identity, Limits as ResponderLimits, Redirect, ResponderConfig, WAIT_DEFAULT,
+    Gateway, Identity, Limits as ResponderLimits, Redirect, ResponderConfig, Resumption, WAIT_DEFAULT,
 };
 use crate::limits::Limits;
 use crate::relay::Backend;
@@ -49,6 +51,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let profiles = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
     let certificates = profile::certificate(&mut root, &profiles);
     let redirect = redirect(&mut root, gateway.as_ref().map(|(identity, _)| identity));
+    let resumption = resumption(&mut root);
     store(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
@@ -61,6 +64,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         pools,
         dns: inner.dns.clone(),
         redirect,
+        resumption,
         keylog: debug.keylog,
         limits: responder_limits(&limits),
     };
@@ -78,7 +82,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
     let metrics = metrics(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
-    for key in ["inner", "pool", "profile", "certificate", "redirect", "aaa", "store"] {
+    for key in ["inner", "pool", "profile", "certificate", "redirect", "resumption", "aaa", "store"] {
         if root.value(key).is_some() {
             reader.warn(format!("{key}: not used by a relay; its files are not opened"));
         }
@@ -95,6 +99,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         pools: Vec::new(),
         dns: Vec::new(),
         redirect: None,
+        resumption: None,
         keylog: false,
         limits: responder_limits(&limits),
     });
@@ -328,6 +333,20 @@ fn aaa(root: &mut Section<'_>) -> Vec<String> {
     names
 }
 
+/// Reads `[resumption]`.
+fn resumption(root: &mut Section<'_>) -> Option<Resumption> {
+    let mut section = root.section("resumption")?;
+    let lifetime = section.number("lifetime_s", 3_600, 60..=604_800, "seconds");
+    let reauth = section.number("reauth_s", 86_400, 60..=31_536_000, "seconds");
+    let key_file = section.value("key_file");
+    section.finish();
+    let key = match key_file {
+        Some(field) => Some(secrets::ticket_key(&field)?),
+        None => None,
+    };
+    Some(Resumption { lifetime: Duration::from_secs(lifetime), reauth: Duration::from_secs(reauth), key })
+}
+
 /// Reads `[redirect]`; `own` is the identity of this gateway.
 fn redirect(root: &mut Section<'_>, own: Option<&Identity>) -> Option<Redirect> {
     let allowed = "other gateways by FQDN or IP address, such as [\"gw2.example\"]";
@@ -391,6 +410,7 @@ fn responder_limits(limits: &Limits) -> ResponderLimits {
         challenge_timeout: Duration::from_secs(limits.challenge_s.into()),
         unsolved_per_s: limits.unsolved_per_s,
         unsolved_max: limits.unsolved as usize,
+        used_tickets_max: limits.used_tickets as usize,
         retransmit_first: Duration::from_millis(limits.retransmit_first_ms.into()),
         children_max: limits.children_per_session as usize,
         message_len_max: limits.ike_message_octets as usize,

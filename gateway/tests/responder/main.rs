@@ -12,9 +12,11 @@ mod intermediate;
 mod lifetimes;
 mod mobike;
 mod own_rekey;
+mod ppk;
 mod puzzles;
 mod redirect;
 mod rekey;
+mod resume;
 mod simulation;
 mod udp;
 #[path = "../support/ue.rs"]

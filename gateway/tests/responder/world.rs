@@ -49,6 +49,7 @@ pub fn profile(name: &str, auth: AuthKind) -> Profile {
         mobike: true,
         return_routability: false,
         replay_window: 128,
+        ppk: None,
         redirect: None,
     }
 }
@@ -70,6 +71,7 @@ pub fn config() -> ResponderConfig {
         }],
         dns: vec!["10.64.0.1".parse().expect("an address"), "fd64::1".parse().expect("an address")],
         redirect: None,
+        resumption: None,
         keylog: false,
         limits: Limits::default(),
     }

@@ -22,7 +22,29 @@ use codec::{Random, SeededRandom};
 /// How the UE proves its identity, and how it checks the gateway's.
 pub enum UeAuth {
     Psk(Vec<u8>),
-    Certificate { chain: Vec<Vec<u8>>, key: PrivateKey },
+    Certificate {
+        chain: Vec<Vec<u8>>,
+        key: PrivateKey,
+    },
+    /// With the SK_d of a ticket, which is in the keys (RFC 5723 §5.2).
+    Ticket,
+}
+
+/// A post-quantum pre-shared key of the UE (RFC 8784).
+pub struct UePpk {
+    /// The data of PPK_IDENTITY: type, then the PPK_ID.
+    pub id: Vec<u8>,
+    pub key: Vec<u8>,
+    /// Whether NO_PPK_AUTH is sent as well.
+    pub optional: bool,
+}
+
+/// What a UE keeps to resume a session.
+#[derive(Clone)]
+pub struct Resumable {
+    pub ticket: Vec<u8>,
+    pub suite: IkeSuite,
+    pub sk_d: Secret,
 }
 
 /// What a UE is and wants. Tests change the fields they are about.
@@ -43,6 +65,7 @@ pub struct UeConfig {
     pub intermediate: bool,
     /// Whether IKE fragmentation is announced.
     pub fragmentation: bool,
+    pub ppk: Option<UePpk>,
     /// Longest protected message; longer ones become fragments in a row.
     pub room: Option<usize>,
 }
@@ -67,6 +90,7 @@ impl UeConfig {
             initial_contact: false,
             intermediate: false,
             fragmentation: false,
+            ppk: None,
             room: None,
         }
     }
@@ -157,6 +181,8 @@ struct Derived {
     keys: IkeKeys,
     /// Both shares of what AUTH covers of IKE_INTERMEDIATE.
     int_auth: Option<(Secret, Secret)>,
+    /// Keys with the UE's PPK in them, when both ends announced PPKs.
+    mixed: Option<IkeKeys>,
 }
 
 /// An exchange the UE has started and whose answer it waits for.
@@ -279,6 +305,9 @@ impl Ue {
         if self.config.fragmentation {
             builder.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
         }
+        if self.config.ppk.is_some() {
+            builder.notify(NotifyType::USE_PPK, &[]);
+        }
         more(&mut builder);
         let request = builder.finish().expect("short");
         self.init = Some(Init { own: Some(own), request: request.clone(), nonce });
@@ -322,7 +351,56 @@ impl Ue {
             next_out: 1,
         });
         self.additional = chosen.additional.methods().collect();
-        self.derived = Some(Derived { response: response.to_vec(), nonce_r, keys, int_auth: None });
+        let ppk = self.config.ppk.as_ref().filter(|_| decoded.notify(NotifyType::USE_PPK).is_some());
+        let mixed = ppk.map(|ppk| keys.with_ppk(suite.prf, &ppk.key));
+        self.derived = Some(Derived { response: response.to_vec(), nonce_r, keys, int_auth: None, mixed });
+        Ok(())
+    }
+
+    /// What is kept of the session to resume it with `ticket`.
+    pub fn resumable(&self, ticket: &[u8]) -> Resumable {
+        let sa = self.sa.as_ref().expect("established");
+        Resumable { ticket: ticket.to_vec(), suite: sa.suite, sk_d: sa.sk_d.clone() }
+    }
+
+    /// The IKE_SESSION_RESUME request.
+    pub fn resume(&mut self, from: &Resumable) -> Vec<u8> {
+        let nonce = self.nonce();
+        let flags = Flags::new(true, false);
+        let exchange = ExchangeType::IKE_SESSION_RESUME;
+        let mut builder = MessageBuilder::new(self.spi_i, IkeSpi::ZERO, exchange, flags, MessageId(0));
+        builder.nonce(&nonce).notify(NotifyType::TICKET_OPAQUE, &from.ticket);
+        let request = builder.finish().expect("short");
+        self.init = Some(Init { own: None, request: request.clone(), nonce });
+        request
+    }
+
+    /// Takes the answer to it and derives keys; IKE_AUTH follows with [`Self::auth`].
+    pub fn on_resume(&mut self, from: &Resumable, response: &[u8]) -> Result<(), NotifyType> {
+        let decoded = Decoded::clear(response);
+        if decoded.notify(NotifyType::TICKET_NACK).is_some() {
+            assert!(decoded.header.spi_r.is_zero());
+            return Err(NotifyType::TICKET_NACK);
+        }
+        let nonce_r = decoded.body(PayloadType::NONCE).expect("Nr").to_vec();
+        let init = self.init.as_ref().expect("asked before");
+        let nonces = SaNonces { initiator: &init.nonce, responder: &nonce_r };
+        let (suite, spi_r) = (from.suite, decoded.header.spi_r);
+        let keys = IkeKeys::resume(&suite, &from.sk_d, nonces, self.spi_i, spi_r);
+        self.sa = Some(UeSa {
+            initiator: true,
+            room: self.config.room,
+            spi_i: self.spi_i,
+            spi_r,
+            suite,
+            sk_d: keys.sk_d.clone(),
+            key_in: keys.responder_key(&suite),
+            key_out: keys.initiator_key(&suite),
+            next_out: 1,
+        });
+        self.config.auth = UeAuth::Ticket;
+        self.derived =
+            Some(Derived { response: response.to_vec(), nonce_r, keys, int_auth: None, mixed: None });
         Ok(())
     }
 
@@ -404,13 +482,22 @@ impl Ue {
         let id = IdView { kind, data: &data };
         let mut id_body = Vec::new();
         id.encode(&mut id_body);
-        let mut octets =
-            signed_octets(suite.prf, &init.request, &derived.nonce_r, &derived.keys.sk_pi, &id_body);
         let auth_id = self.sa.as_ref().expect("IKE_SA_INIT first").next_out;
-        octets.extend(Self::int_auth(derived, auth_id));
+        let octets_with = |keys: &IkeKeys| {
+            let mut octets = signed_octets(suite.prf, &init.request, &derived.nonce_r, &keys.sk_pi, &id_body);
+            octets.extend(Self::int_auth(derived, auth_id));
+            octets
+        };
+        let octets = octets_with(derived.mixed.as_ref().unwrap_or(&derived.keys));
+        let mut without_ppk = None;
         let (certs, method, auth) = match &self.config.auth {
             UeAuth::Psk(psk) => {
                 let auth = psk_auth(suite.prf, psk, &octets).as_bytes().to_vec();
+                without_ppk = Some(psk_auth(suite.prf, psk, &octets_with(&derived.keys)).as_bytes().to_vec());
+                (Vec::new(), AuthMethod::SHARED_KEY, auth)
+            }
+            UeAuth::Ticket => {
+                let auth = suite.prf.compute(derived.keys.sk_pi.as_bytes(), &[&octets]).as_bytes().to_vec();
                 (Vec::new(), AuthMethod::SHARED_KEY, auth)
             }
             UeAuth::Certificate { chain, key } => {
@@ -438,6 +525,7 @@ impl Ue {
         let attributes: Vec<_> =
             config.config.iter().map(|(kind, value)| ConfigAttr { kind: *kind, value }).collect();
         self.pending = Some(Pending { nonce: init.nonce.clone(), ke: None, spi: spi_octets.to_vec() });
+        let ppk = self.config.ppk.as_ref().filter(|_| derived.mixed.is_some());
         let sa = self.sa.as_mut().expect("checked above");
         let mut builder = sa.builder(ExchangeType::IKE_AUTH);
         builder.id_i(&id);
@@ -448,6 +536,12 @@ impl Ue {
             builder.id_r(&IdView { kind: *kind, data });
         }
         builder.auth(&AuthView { method, data: &auth });
+        if let Some(ppk) = ppk {
+            builder.notify(NotifyType::PPK_IDENTITY, &ppk.id);
+            if let Some(auth) = without_ppk.filter(|_| ppk.optional) {
+                builder.notify(NotifyType::NO_PPK_AUTH, &auth);
+            }
+        }
         if config.initial_contact {
             builder.notify(NotifyType::INITIAL_CONTACT, &[]);
         }
@@ -465,7 +559,11 @@ impl Ue {
     pub fn on_auth(&mut self, response: &[u8]) -> Decoded {
         let decoded = self.open(response).expect("authentic");
         let Some(auth) = decoded.body(PayloadType::AUTH) else { return decoded };
-        let derived = self.derived.take().expect("IKE_SA_INIT first");
+        let mut derived = self.derived.take().expect("IKE_SA_INIT first");
+        if decoded.notify(NotifyType::PPK_IDENTITY).is_some() {
+            derived.keys = derived.mixed.take().expect("offered");
+            self.sa.as_mut().expect("IKE_SA_INIT first").sk_d = derived.keys.sk_d.clone();
+        }
         let init = self.init.as_ref().expect("IKE_SA_INIT first");
         let auth = AuthView::decode(auth).expect("AUTH");
         let id_body = decoded.body(PayloadType::ID_R).expect("IDr");
@@ -474,6 +572,11 @@ impl Ue {
         octets.extend(Self::int_auth(&derived, decoded.header.message_id.0));
         match &self.config.auth {
             UeAuth::Psk(psk) => assert!(verify_psk_auth(prf, psk, &octets, auth.data)),
+            UeAuth::Ticket => {
+                let expected = prf.compute(derived.keys.sk_pr.as_bytes(), &[&octets]);
+                assert_eq!((auth.method, auth.data), (AuthMethod::SHARED_KEY, expected.as_bytes()));
+                assert!(decoded.body(PayloadType::CERT).is_none());
+            }
             UeAuth::Certificate { .. } => {
                 let cert = CertView::decode(decoded.body(PayloadType::CERT).expect("CERT")).expect("CERT");
                 let key = PublicKey::from_certificate(cert.data).expect("a key");

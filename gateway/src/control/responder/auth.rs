@@ -64,17 +64,24 @@ impl Responder {
                 None
             }
         };
-        let (Some(peer), Ok(payloads)) = (admitted, payloads) else {
+        let (Some(mut peer), Ok(payloads)) = (admitted, payloads) else {
             let room = self.core.message_room(half.fragmentation, &at.path);
             let response = self.core.seal(builder, &mut keys.key_out, room);
             self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
             self.core.transmit(at.conn, &at.path, response);
             return;
         };
+        if let Some(mixed) = peer.mixed.take() {
+            keys.ike = mixed;
+            self.core.counters.exchanges.ppk_used += 1;
+        }
         let created = half.created;
         let mut session = self.new_session(at, &half, header.message_id, *keys, peer);
         if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
             self.replace_earlier(at, &session);
+        }
+        if let Some(ticket) = &half.resumed {
+            self.finish_resumption(at, ticket);
         }
         let elsewhere = self.elsewhere(&half, &session.profile);
         let installed = match elsewhere {
@@ -139,6 +146,10 @@ impl Responder {
                     builder.cert(&CertView { encoding: CertEncoding::X509_SIGNATURE, data: certificate });
                 }
                 builder.auth(&peer.proof.auth());
+                if peer.mixed.is_some() {
+                    // RFC 8784 §3: the key was found.
+                    builder.notify(NotifyType::PPK_IDENTITY, &[]);
+                }
                 Some(peer)
             }
             Err(cause) => {
@@ -198,6 +209,7 @@ impl Responder {
             additional: half.additional,
             fragmentation: half.fragmentation,
             fragments: Vec::new(),
+            authenticated: peer.since,
             redirectable: half.follows != Follows::Never,
             leave_by: None,
             wanted: Wanted::default(),
@@ -255,6 +267,9 @@ impl Core {
         if session.profile.mobike && payloads.notify(NotifyType::MOBIKE_SUPPORTED).is_some() {
             session.mobike = true;
             builder.notify(NotifyType::MOBIKE_SUPPORTED, &[]);
+        }
+        if payloads.notify(NotifyType::TICKET_REQUEST).is_some() {
+            self.give_ticket(at, session, builder);
         }
         self.first_child(at, session, half, payloads, builder)
     }

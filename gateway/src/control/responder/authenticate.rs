@@ -12,6 +12,7 @@ use super::config::{AuthKind, Profile};
 use super::counters::DropCounters;
 use super::identity::Identity;
 use super::inner::Payloads;
+use super::ppk::Chosen;
 use super::sa::HalfOpen;
 use super::{Arrived, Core};
 use crate::control::pki::{CertificateStore, VerifyError};
@@ -26,6 +27,10 @@ pub(super) struct Authenticated {
     /// What the peer asked for, or ours.
     pub(super) idr: Identity,
     pub(super) proof: Proof,
+    /// The keys of the IKE SA, if a post-quantum pre-shared key went into them.
+    pub(super) mixed: Option<IkeKeys>,
+    /// When it authenticated in full, in seconds since 1970.
+    pub(super) since: u64,
 }
 
 /// Our own proof.
@@ -36,6 +41,11 @@ pub(super) struct Proof {
 }
 
 impl Proof {
+    /// A proof that is no signature.
+    pub(super) fn of(signature: AuthSignature) -> Self {
+        Self { certificates: Vec::new(), signature }
+    }
+
     /// The AUTH payload.
     pub(super) fn auth(&self) -> AuthView<'_> {
         AuthView { method: self.signature.method, data: &self.signature.data }
@@ -52,6 +62,9 @@ impl Core {
         keys: &IkeKeys,
         payloads: &Payloads<'_>,
     ) -> Result<Authenticated, Cause> {
+        if let Some(ticket) = &half.resumed {
+            return self.authenticate_resumed(at, half, ticket, auth_id, keys, payloads);
+        }
         let id_i_body = payloads.id_i.ok_or(no_profile as Cause)?;
         let idi = identity(id_i_body).ok_or(no_profile as Cause)?;
         let asked = match payloads.id_r {
@@ -59,9 +72,18 @@ impl Core {
             None => None,
         };
         // Without AUTH the peer wants EAP (RFC 7296 §2.16), which no profile here offers.
-        let auth = payloads.auth.ok_or((|drops| &mut drops.auth_profile_kind) as Cause)?;
+        let mut auth = payloads.auth.ok_or((|drops| &mut drops.auth_profile_kind) as Cause)?;
         let profile = self.find_profile(at, half, &idi, asked.as_ref(), auth.method)?.clone();
         let prf = half.suite.prf;
+        let mixed = match self.choose_ppk(half, &profile, payloads)? {
+            Chosen::Mixed(ppk) => Some(keys.with_ppk(prf, ppk.octets())),
+            Chosen::Plain => None,
+            Chosen::Without(data) => {
+                auth.data = data;
+                None
+            }
+        };
+        let keys = mixed.as_ref().unwrap_or(keys);
         let int_auth = half.int_auth(auth_id);
         let mut octets_i = signed_octets(prf, &half.request, &half.nonce_r, &keys.sk_pi, id_i_body);
         let id_r_body = self.config.identity.payload_body();
@@ -80,7 +102,7 @@ impl Core {
                 }
                 let data = psk_auth(prf, secret, &octets_r).as_bytes().to_vec();
                 let signature = AuthSignature { method: AuthMethod::SHARED_KEY, data };
-                Proof { certificates: Vec::new(), signature }
+                Proof::of(signature)
             }
             AuthKind::Certificate => {
                 let store = self.config.certificates.as_deref().ok_or(own_failed as Cause)?;
@@ -89,7 +111,7 @@ impl Core {
             }
         };
         let idr = asked.unwrap_or_else(|| self.config.identity.clone());
-        Ok(Authenticated { profile, idi, idr, proof })
+        Ok(Authenticated { profile, idi, idr, proof, mixed, since: self.unix_time(at.now) })
     }
 
     /// The first profile that fits identities, algorithms, transport and kind of authentication. When none
@@ -172,7 +194,8 @@ fn prove(store: &CertificateStore, half: &HalfOpen, octets: &[u8]) -> Result<Pro
     Ok(Proof { certificates: store.chain().map(<[u8]>::to_vec).collect(), signature })
 }
 
-fn identity(body: &[u8]) -> Option<Identity> {
+/// Reads the body of an ID payload.
+pub(super) fn identity(body: &[u8]) -> Option<Identity> {
     let view = IdView::decode(body).ok()?;
     Identity::new(view.kind, view.data)
 }

@@ -28,6 +28,8 @@ pub struct ResponderConfig {
     pub pools: Vec<PoolConfig>,
     /// DNS servers given to UEs that ask.
     pub dns: Vec<IpAddr>,
+    /// Tickets with which UEs come back without full authentication; `None` gives and takes none.
+    pub resumption: Option<Resumption>,
     /// Where UEs go that are not to be served here; `None` sends nobody anywhere.
     pub redirect: Option<Redirect>,
     /// Whether keys leave the responder as [`super::Event::KeyLog`].
@@ -72,8 +74,28 @@ pub struct Profile {
     pub return_routability: bool,
     /// Replay window of inbound ESP, in packets.
     pub replay_window: u32,
+    /// Post-quantum pre-shared keys, and whether a UE may do without; `None` uses none.
+    pub ppk: Option<PpkPolicy>,
     /// Another gateway that serves these UEs: they are sent there once they have authenticated.
     pub redirect: Option<Gateway>,
+}
+
+/// Session resumption (RFC 5723).
+pub struct Resumption {
+    /// Life of a ticket; that of the IKE SA bounds it too.
+    pub lifetime: Duration,
+    /// How long after full authentication tickets are given and taken.
+    pub reauth: Duration,
+    /// What tickets are sealed with, for gateways that take each other's; `None` draws a key at start.
+    pub key: Option<Psk>,
+}
+
+/// Use of post-quantum pre-shared keys in a profile (RFC 8784).
+pub struct PpkPolicy {
+    /// Whether a UE without one is turned away.
+    pub required: bool,
+    /// The keys by their PPK_ID, without its type.
+    pub keys: AHashMap<Box<[u8]>, Psk>,
 }
 
 /// Redirection to other gateways (RFC 5685).
@@ -246,6 +268,8 @@ pub struct Limits {
     pub fragment_memory: usize,
     /// How long fragments wait for others.
     pub fragment_timeout: Duration,
+    /// Tickets remembered because they have been used.
+    pub used_tickets_max: usize,
     /// Ended IKE SAs whose last response is still repeated on a retransmitted request.
     pub lingering_max: usize,
     /// For how long.
@@ -278,6 +302,7 @@ impl Default for Limits {
             fragment_packet_len: 1_280,
             fragment_memory: 16 << 20,
             fragment_timeout: Duration::from_secs(15),
+            used_tickets_max: 262_144,
             lingering_max: 16_384,
             lingering_timeout: Duration::from_secs(15),
         }

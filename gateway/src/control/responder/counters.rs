@@ -82,6 +82,12 @@ counters! {
         puzzles_solved,
         /// Such requests that came back with the cookie alone and were served in their turn (RFC 8019 §7.1.4).
         unsolved_served,
+        /// Sessions resumed from a ticket (RFC 5723).
+        resumed,
+        /// Tickets given.
+        tickets_given,
+        /// Sessions established with a post-quantum pre-shared key (RFC 8784).
+        ppk_used,
         /// IKE_SA_INIT requests answered with another gateway (RFC 5685 §3).
         redirected_inits,
         /// UEs sent to another gateway once they had authenticated (RFC 5685 §6).
@@ -202,6 +208,14 @@ counters! {
         auth_identity_mismatch,
         /// The signature is wrong or its algorithm is not accepted.
         auth_bad_signature,
+        /// No post-quantum pre-shared key that the profile demands, or one that is not known.
+        auth_ppk,
+        /// Ticket that is not ours, or no longer readable.
+        ticket_invalid,
+        /// Ticket too old.
+        ticket_expired,
+        /// Ticket used before.
+        ticket_reused,
         /// Our own AUTH value could not be made.
         auth_own_failed,
         /// No configuration request where an inner address is needed.

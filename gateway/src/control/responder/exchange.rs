@@ -231,6 +231,10 @@ impl Core {
                     builder.delete_esp(&informed.deleted);
                 }
                 self.on_addresses(at, session, which, payloads, builder);
+                // RFC 5723 §4.1: at any time.
+                if which == Which::Current && payloads.notify(NotifyType::TICKET_REQUEST).is_some() {
+                    self.give_ticket(at, session, builder);
+                }
                 match (informed.ike_deleted, which) {
                     (false, _) => After::Stay,
                     (true, Which::Current) if session.rekey_is_open() => After::FallBack,

@@ -1,6 +1,6 @@
 //! IKE_SA_INIT (RFC 7296 §1.2, §2.6, §2.7; RFC 9329 §6.1 to §6.5).
 
-use codec::crypto::{ChosenIke, HashSet, KeyExchange, select_ike, select_ike_plain};
+use codec::crypto::{Additional, ChosenIke, HashSet, IkeSuite, KeyExchange, select_ike, select_ike_plain};
 use codec::ike::payload::{CertReqView, KeView};
 use codec::ike::{
     CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType, PayloadType,
@@ -10,14 +10,15 @@ use super::cookie::Challenge;
 use super::inner::Payloads;
 use super::redirect::Follows;
 use super::sa::{HalfOpen, Secrets, SpiOwner};
+use super::ticket::Ticket;
 use super::window::Window;
-use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat};
+use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat, ppk};
 use crate::types::ConnId;
 
 /// Message ID of the first request after IKE_SA_INIT.
 const FIRST_PROTECTED: MessageId = MessageId(1);
 
-fn announces_intermediate(payloads: &Payloads<'_>) -> bool {
+pub(super) fn announces_intermediate(payloads: &Payloads<'_>) -> bool {
     payloads.notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some()
 }
 
@@ -28,10 +29,23 @@ struct Offer<'a> {
     nonce: &'a [u8],
 }
 
+/// What the first exchange of an IKE SA has settled.
+pub(super) struct Begun {
+    pub(super) suite: IkeSuite,
+    pub(super) additional: Additional,
+    pub(super) secrets: Secrets,
+    pub(super) spi_r: IkeSpi,
+    pub(super) nonce_r: Vec<u8>,
+    pub(super) nonce_i: Vec<u8>,
+    pub(super) response: bytes::Bytes,
+    pub(super) resumed: Option<Box<Ticket>>,
+}
+
 impl Responder {
     pub(super) fn on_sa_init(&mut self, at: &Arrived, header: &IkeHeader, message: &[u8]) -> Verdict {
         // RFC 7296 §3.1: only the first request has no SPI of the responder.
-        let first = header.exchange == ExchangeType::IKE_SA_INIT
+        let opens = matches!(header.exchange, ExchangeType::IKE_SA_INIT | ExchangeType::IKE_SESSION_RESUME);
+        let first = opens
             && header.message_id == MessageId(0)
             && header.flags.is_initiator()
             && !header.flags.is_response();
@@ -76,6 +90,9 @@ impl Responder {
         }
         if !self.admit_init(at) {
             return Verdict::Bad;
+        }
+        if header.exchange == ExchangeType::IKE_SESSION_RESUME {
+            return self.serve_resume(at, header, message, payloads);
         }
         match self.core.read_offer(at, header, payloads) {
             Ok(offer) => self.start_half_open(at, header, message, payloads, &offer),
@@ -147,8 +164,33 @@ impl Responder {
             (own.public().to_vec(), Secrets::Exchange { own, peer: offer.ke.data.to_vec() })
         };
         let (spi_r, nonce_r) = (core.new_ike_spi(), core.new_nonce());
-        let signed = payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS);
         let response = core.init_response(at, header, spi_r, offer, &public, &nonce_r, payloads);
+        let begun = Begun {
+            suite: offer.chosen.suite,
+            additional: offer.chosen.additional,
+            secrets,
+            spi_r,
+            nonce_r: nonce_r.to_vec(),
+            nonce_i: offer.nonce.to_vec(),
+            response,
+            resumed: None,
+        };
+        self.keep_half_open(at, header, message, payloads, begun);
+        Verdict::Good
+    }
+
+    /// Keeps a half-open IKE SA and sends the response that began it.
+    pub(super) fn keep_half_open(
+        &mut self,
+        at: &Arrived,
+        header: &IkeHeader,
+        message: &[u8],
+        payloads: &Payloads<'_>,
+        begun: Begun,
+    ) {
+        let core = &mut self.core;
+        let Begun { suite, additional, secrets, spi_r, nonce_r, nonce_i, response, resumed } = begun;
+        let signed = payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS);
         let behind_nat = core.note_nat(at, header, payloads);
         core.counters.exchanges.sa_init_accepted += 1;
         core.spis.insert(spi_r, SpiOwner::HalfOpen);
@@ -167,26 +209,28 @@ impl Responder {
                 behind_nat,
                 spi_i: header.spi_i,
                 spi_r,
-                suite: offer.chosen.suite,
+                suite,
                 request: message.to_vec().into(),
                 response,
-                nonce_i: offer.nonce.to_vec(),
-                nonce_r: nonce_r.to_vec(),
+                nonce_i,
+                nonce_r,
                 secrets: Some(secrets),
                 peer_hashes: signed.map(|notify| notify.hash_ids().collect()),
                 fragmentation: payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some(),
                 fragments: Vec::new(),
                 intermediate: announces_intermediate(payloads),
-                additional: offer.chosen.additional,
-                pending: offer.chosen.additional.methods().collect(),
+                additional,
+                // A session that is resumed has its key exchanges behind it.
+                pending: additional.methods().filter(|_| resumed.is_none()).collect(),
                 steps: 0,
                 int_auth: None,
                 follows: Follows::from(payloads),
+                ppk: resumed.is_none() && self.core.uses_ppk(payloads),
+                resumed,
                 window: Window::new(FIRST_PROTECTED),
                 created: at.now,
             }),
         );
-        Verdict::Good
     }
 
     /// Forgets a half-open IKE SA.
@@ -303,11 +347,19 @@ impl Core {
         if announces_intermediate(payloads) {
             builder.notify(NotifyType::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]);
         }
+        if self.uses_ppk(payloads) {
+            builder.notify(NotifyType::USE_PPK, &[]);
+        }
         // RFC 7427 §4: the hashes we accept, to a peer that knows what to do with them.
         if payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS).is_some() {
             builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &HashSet::notify_data());
         }
         builder.finish().expect("a response of bounded parts").into()
+    }
+
+    /// Whether both ends announce post-quantum pre-shared keys (RFC 8784 §3).
+    fn uses_ppk(&self, payloads: &Payloads<'_>) -> bool {
+        ppk::is_configured(&self.config) && payloads.notify(NotifyType::USE_PPK).is_some()
     }
 
     fn wants_certificates(&self) -> bool {

@@ -35,12 +35,15 @@ mod nat;
 mod own_child;
 mod own_ike;
 mod own_request;
+mod ppk;
 mod protect;
 mod redirect;
 mod rekey;
 mod resend;
+mod resume;
 mod sa;
 mod session;
+mod ticket;
 mod timers;
 mod ts;
 mod unsolved;
@@ -60,7 +63,9 @@ use codec::crypto::IkeProposal;
 use codec::esp::EspSpi;
 use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 
-pub use config::{AuthKind, Gateway, Limits, Profile, Psk, PskStore, Redirect, ResponderConfig};
+pub use config::{
+    AuthKind, Gateway, Limits, PpkPolicy, Profile, Psk, PskStore, Redirect, ResponderConfig, Resumption,
+};
 pub use counters::{DropCounters, ExchangeCounters, GaugeCounters, ResponderCounters};
 pub use event::{EspKeyLog, Event, IkeKeyLog, KeyLog, Transmit, Verdict};
 pub use identity::{Glob, IDENTITY_LEN_MAX, Identity};
@@ -73,6 +78,7 @@ use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
 use sa::{HalfOpen, Session, SpiOwner, Which};
+use ticket::Tickets;
 use timers::Timers;
 use unsolved::Unsolved;
 
@@ -123,6 +129,7 @@ struct Core {
     replies: RateLimit,
     cookies: Cookies,
     unsolved: Unsolved,
+    tickets: Tickets,
     lingering: Lingering,
     /// Redirections so far: the other gateways take turns.
     redirections: usize,
@@ -176,6 +183,7 @@ impl Responder {
             replies: RateLimit::new(limits.unprotected_replies_per_s, now),
             cookies: Cookies::new(&mut *random, now),
             unsolved: Unsolved::new(limits.unsolved_per_s, now),
+            tickets: Tickets::new(config.resumption.as_ref(), &mut *random),
             lingering: Lingering::new(limits.lingering_max, limits.lingering_timeout),
             pools: config.pools.iter().cloned().map(Pool::new).collect(),
             offers: offers(&config),
@@ -220,6 +228,7 @@ impl Responder {
         self.core.offers = offers(&config);
         self.core.replies = RateLimit::new(config.limits.unprotected_replies_per_s, now);
         self.core.unsolved.set_share(config.limits.unsolved_per_s, now);
+        self.core.tickets.set_key(config.resumption.as_ref());
         self.core.config = config;
     }
 

@@ -15,6 +15,7 @@ use super::fragment::Reassembly;
 use super::identity::Identity;
 use super::mobike::Candidate;
 use super::redirect::Follows;
+use super::ticket::Ticket;
 use super::window::{OwnRequest, Window};
 use super::{Core, ts};
 use crate::types::{ConnId, Path, SessionId, TsRange, WorkerId};
@@ -98,6 +99,10 @@ pub(super) struct HalfOpen {
     pub(super) int_auth: Option<Box<(Secret, Secret)>>,
     /// Whether the peer can be sent to another gateway.
     pub(super) follows: Follows,
+    /// Whether both ends announced post-quantum pre-shared keys (RFC 8784 §3).
+    pub(super) ppk: bool,
+    /// What the ticket says, when a session is resumed (RFC 5723).
+    pub(super) resumed: Option<Box<Ticket>>,
     pub(super) window: Window,
     pub(super) created: Instant,
 }
@@ -239,6 +244,8 @@ pub(super) struct Session {
     pub(super) fragmentation: bool,
     /// Messages of the peer that are not complete.
     pub(super) fragments: Vec<Reassembly>,
+    /// When the peer authenticated in full, in seconds since 1970.
+    pub(super) authenticated: u64,
     /// Whether the peer can be sent to another gateway (RFC 5685 §3).
     pub(super) redirectable: bool,
     /// When it is deleted because the peer, sent to another gateway, has not done so.
