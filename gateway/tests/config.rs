@@ -426,7 +426,7 @@ fn secrets_have_their_own_lines_and_are_never_repeated() {
     for (text, expected) in [
         ("psk = \"0xabc\"", "secrets.toml:1: psk = (hidden): a text, or octets in hexadecimal behind 0x"),
         ("\npsk = 7", "secrets.toml:2: psk = (hidden): a text, or octets in hexadecimal behind 0x"),
-        ("pks = \"hush-hush\"", "secrets.toml:1: pks = (hidden): unknown key; known are psk, secret"),
+        ("pks = \"hush-hush\"", "secrets.toml:1: pks = (hidden): unknown key; known are psk, secret, ppk"),
         (
             "[[secret]]\nid = \"alice\"",
             "secrets.toml:1: psk = (missing): required in [[secret]]: a text, or octets in hexadecimal behind 0x",
