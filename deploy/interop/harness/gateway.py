@@ -21,9 +21,10 @@ run_dir = "{run_dir}"
 
 [listen]
 tcp = [{tcp}]
+{listen}
 
 [inner]
-device = "swu0"
+device = "{device}"
 
 [[pool]]
 name = "default"
@@ -32,6 +33,7 @@ prefixes = [{pools}]
 [limits]
 {limits}
 
+{more}
 [debug]
 log = "info"
 keylog = true
@@ -53,26 +55,30 @@ ike = ["aes256gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519", "aes256-s
 esp = ["aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256"]
 transports = ["tcp", "udp"]
 dpd_s = {dpd_s}
+{profile}
 """
 
 
-def write_config(directory, pki=None, dpd_s=60, ports=(4500,), limits="", pools=POOLS):
+def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0", "[::]"), listen="",
+                 device="swu0", limits="", profile="", more="", pools=POOLS):
     """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
 
     Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
-    that wants them as well.  ports: where it listens on TCP; limits: lines of that section; pools: what addresses it gives.
+    that wants them as well.  hosts, ports: where it listens on TCP; listen, limits, profile: lines of
+    those sections; more: further sections; pools: what addresses it gives.
     """
     os.makedirs(directory, exist_ok=True)
-    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, secrets='\nsecrets_file = "secrets.toml"')
+    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, profile=profile, secrets='\nsecrets_file = "secrets.toml"')
     if pki:
-        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, secrets="")
+        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, profile=profile, secrets="")
         for name in ("gw.pem", "gw.key", "ca.pem"):
             shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")
-    tcp = ", ".join(f'"0.0.0.0:{port}", "[::]:{port}"' for port in ports)
+    tcp = ", ".join(f'"{host}:{port}"' for port in ports for host in hosts)
     with open(config, "w") as file:
         file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in pools),
-                                  certificate=_CERTIFICATE if pki else "", tcp=tcp, limits=limits) + profiles)
+                                  certificate=_CERTIFICATE if pki else "", tcp=tcp, listen=listen, device=device, limits=limits,
+                                  more=more) + profiles)
     secrets = os.path.join(directory, "secrets.toml")
     with open(os.open(secrets, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(f'psk = "{PSK}"\n')
@@ -99,9 +105,13 @@ class Swugate:
         if not ready or not self.process.running():
             raise GatewayFailed("swugate is not ready: " + self.process.text()[-600:])
 
+    def command(self, *arguments):
+        """One administration command."""
+        return [BINARY, *arguments, "-c", self.config]
+
     def admin(self, *arguments):
-        """Output of one administration command."""
-        return self.lab.exec(self.lab.gw, [BINARY, *arguments, "-c", self.config])[1]
+        """Its output."""
+        return self.lab.exec(self.lab.gw, self.command(*arguments))[1]
 
     def sessions(self):
         return json.loads(self.admin("sessions", "--json"))

@@ -78,6 +78,7 @@ _CONN = """conn {name}
   ike={suite.ike}
   esp={suite.esp}
   esn={suite.esn}
+  accept-redirect=yes
   enable-tcp={suite.tcp}
   tcp-remoteport={suite.port}
   dpddelay=2
