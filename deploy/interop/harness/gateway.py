@@ -55,22 +55,21 @@ ike = ["aes256gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519", "aes256-s
 esp = ["aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256"]
 transports = ["tcp", "udp"]
 dpd_s = {dpd_s}
-{profile}
 """
 
 
 def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0", "[::]"), listen="",
-                 device="swu0", limits="", profile="", more="", pools=POOLS):
+                 device="swu0", limits="", more="", pools=POOLS):
     """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
 
     Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
-    that wants them as well.  hosts, ports: where it listens on TCP; listen, limits, profile: lines of
-    those sections; more: further sections; pools: what addresses it gives.
+    that wants them as well.  hosts, ports: where it listens on TCP; listen, limits: lines of those
+    sections; more: further sections; pools: what addresses it gives.
     """
     os.makedirs(directory, exist_ok=True)
-    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, profile=profile, secrets='\nsecrets_file = "secrets.toml"')
+    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, secrets='\nsecrets_file = "secrets.toml"')
     if pki:
-        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, profile=profile, secrets="")
+        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, secrets="")
         for name in ("gw.pem", "gw.key", "ca.pem"):
             shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from . import libreswan, strongswan, udp
+from . import libreswan, redirect, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, Relayed
 from .gateway import POOLS, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
@@ -448,6 +448,9 @@ SCENARIOS = [
     Scenario("libreswan-udp-cookie", GuestBench, _libreswan_attaches(
         "udp", seen="cookies_returned", limits="cookies_from = 0"), swugate_only=True),
     Scenario("libreswan-invalid-ke", GuestBench, _libreswan_attaches("invalid-ke", seen="ike_invalid_ke"), swugate_only=True),
+    Scenario("libreswan-puzzle", GuestBench, _libreswan_attaches(
+        "no-esn", seen="unsolved_served", limits="puzzles_from = 0"), swugate_only=True),
+    Scenario("libreswan-redirect", GuestBench, redirect.libreswan_drained, swugate_only=True),
     Scenario("libreswan-ipv6-in-ipv6", GuestBench, _libreswan_attaches("ipv6-in-ipv6", pools=POOLS[1:]), swugate_only=True),
     Scenario("libreswan-ipv6-in-ipv4", GuestBench, _libreswan_attaches("ipv6-in-ipv4", pools=POOLS[1:]), swugate_only=True),
     Scenario("libreswan-ipv4-in-ipv6", GuestBench, _libreswan_attaches("ipv4-in-ipv6"), swugate_only=True),
@@ -481,6 +484,7 @@ SCENARIOS = [
     Scenario("udp-strongswan-fragments", HostBench, _udp(udp.in_fragments, auth="rsa-long"), swugate_only=True),
     Scenario("udp-strongswan-rekeyed-often", HostBench, _udp(
         udp.rekeyed_often, rekey=f"{udp.REKEY_S}s"), swugate_only=True),
+    Scenario("udp-strongswan-redirect", HostBench, redirect.strongswan_drained, swugate_only=True),
     Scenario("originate", HostBench, _strongswan(_whole_session, ue=Originated), swugate_only=True),
     Scenario("originate-rsa-port-500", HostBench, _strongswan(
         _short_session, auth="rsa", ue=OriginatedFrom500), swugate_only=True),
