@@ -1,5 +1,6 @@
 //! ESP through its public interface: round trips, vectors of the RFCs, crafted packets.
 
+use aws_lc_rs::hmac;
 use codec::SeededRandom;
 use codec::esp::{
     EspCipher, EspError, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, Opened, OpenedKind, OutboundSa,
@@ -304,5 +305,34 @@ proptest! {
         if let Ok(opened) = open_crafted(&text) {
             prop_assert!(opened.payload.start == 16 && opened.payload.end <= 16 + text.len());
         }
+    }
+}
+
+#[test]
+fn r4868_2_3_the_icv_is_the_first_half_of_the_hmac_with_a_key_of_full_length() {
+    use EspInteg::*;
+    // RFC 4868 §2.7.2, the first case of each algorithm: octets of the key, and the truncated HMAC of "Hi There".
+    let cases = [
+        (HmacSha2_256_128, hmac::HMAC_SHA256, 32, "198a607eb44bfbc69903a0f1cf2bbdc5"),
+        (HmacSha2_384_192, hmac::HMAC_SHA384, 48, "b6a8d5636f5c6a7224f9977dcf7ee6c7fb6d0c48cbdee973"),
+        (
+            HmacSha2_512_256,
+            hmac::HMAC_SHA512,
+            64,
+            "637edc6e01dce7e6742a99451aae82df23da3e92439e590e43e761b33e910fb8",
+        ),
+    ];
+    for (integ, algorithm, key_len, truncated) in cases {
+        let key = hmac::Key::new(algorithm, &vec![0x0b; key_len]);
+        let half = hex(truncated);
+        assert_eq!(half.len(), key_len / 2);
+        assert_eq!(hmac::sign(&key, b"Hi There").as_ref()[..key_len / 2], half);
+        let suite = EspSuite { cipher: EspCipher::Aes128Cbc, integ: Some(integ), esn: false };
+        assert_eq!(suite.keymat_len(), 16 + key_len, "encryption before integrity");
+        let keymat = [vec![0x42; 16], vec![0x0b; key_len]].concat();
+        let keys = EspKeys::new(&suite, &keymat).unwrap();
+        let packet = seal(&mut OutboundSa::new(SPI, suite, keys, &mut SeededRandom::new(3)), &inner(4, 60));
+        let (covered, icv) = packet.split_at(packet.len() - key_len / 2);
+        assert_eq!(icv, &hmac::sign(&key, covered).as_ref()[..key_len / 2], "{suite}");
     }
 }

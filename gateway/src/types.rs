@@ -83,6 +83,9 @@ pub enum Transport {
     Tls,
     /// UDP 500 and 4500 (RFC 7296, RFC 3948).
     Udp,
+    /// IKE alone over TCP 500 (draft-ietf-ipsecme-ike-tcp): messages come and are answered there, sessions and ESP
+    /// are on UDP.
+    IkeTcp,
 }
 
 impl Transport {
@@ -92,7 +95,13 @@ impl Transport {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Udp => "udp",
+            Self::IkeTcp => "ike_tcp",
         }
+    }
+
+    /// Whether all of a session goes over it while it is there (RFC 9329 §5).
+    pub fn encapsulates(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
     }
 }
 
@@ -114,7 +123,23 @@ pub const IKE_PORT: u16 = 500;
 impl Path {
     /// Whether ESP may be sent on it.
     pub fn carries_esp(&self) -> bool {
-        self.transport != Transport::Udp || self.local.port() != IKE_PORT
+        match self.transport {
+            Transport::Tcp | Transport::Tls => true,
+            Transport::Udp => self.local.port() != IKE_PORT,
+            Transport::IkeTcp => false,
+        }
+    }
+
+    /// Where the session of an IKE message that came on it is: of one over TCP 500 all that is known is the peer's
+    /// address, so it is as if the message had come over UDP 500.
+    pub fn of_session(&self) -> Self {
+        match self.transport {
+            Transport::IkeTcp => {
+                let at_ike = |addr: SocketAddr| SocketAddr::new(addr.ip(), IKE_PORT);
+                Self { transport: Transport::Udp, local: at_ike(self.local), remote: at_ike(self.remote) }
+            }
+            _ => *self,
+        }
     }
 }
 

@@ -204,6 +204,23 @@ fn mistakes_are_reported_where_they_stand() {
         ),
         (
             "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\nike_tcp = [\"127.0.0.1:4500\"]",
+            "swugate.toml:5: ike_tcp = [\"127.0.0.1:4500\"]: \
+             addresses other than those of tcp, whose stream has another form",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\nudp = []\nike_tcp = [\"127.0.0.1:500\"]",
+            "swugate.toml:6: ike_tcp = [\"127.0.0.1:500\"]: \
+             an empty list while udp is empty: such peers have their ESP on UDP",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\nike_tcp = [\"127.0.0.1:500\"]\nike_tcp_notify = 16430",
+            "swugate.toml:6: ike_tcp_notify = 16430: a number from 40960 to 65535 (notify type)",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
             "tcp = [\"127.0.0.1:4500\"]\ntls = [\"127.0.0.1:443\"]",
             "swugate.toml:5: tls = [\"127.0.0.1:443\"]: not in this version; leave the list empty",
         ),

@@ -17,13 +17,15 @@ use super::{LENGTH_LEN, STREAM_PREFIX};
 pub struct Deframer {
     /// Octets of the prefix still to come.
     prefix_left: u8,
-    length: LengthState,
+    pub(super) length: LengthState,
+    /// The stream is one of IKE messages alone.
+    pub(super) ike_only: bool,
     /// Set by the first fatal error: nothing behind it is ever parsed.
     failed: Option<FrameError>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum LengthState {
+pub(super) enum LengthState {
     /// At a frame boundary.
     Unread,
     /// One octet of the Length was seen.
@@ -52,6 +54,9 @@ pub enum FrameError {
     /// A Length of 0 or 1, which cannot count itself.
     #[error("frame length {0} cannot hold itself")]
     BadLength(u16),
+    /// On a stream of IKE messages alone, a Length in an IKE header that no message has.
+    #[error("IKE message length {0} is not possible here")]
+    BadIkeLength(u32),
 }
 
 impl Deframer {
@@ -62,7 +67,7 @@ impl Deframer {
 
     /// For the TCP Originator: the Responder sends no prefix, so frames start at once.
     pub fn originator() -> Self {
-        Self { prefix_left: 0, length: LengthState::Unread, failed: None }
+        Self { prefix_left: 0, length: LengthState::Unread, ike_only: false, failed: None }
     }
 
     /// Tells whether the prefix has been seen whole (always, for an Originator).
@@ -96,6 +101,9 @@ impl Deframer {
     fn advance(&mut self, input: &[u8], at: &mut usize, carry: &mut Vec<u8>) -> Result<Next, FrameError> {
         if let Some(error) = self.failed {
             return Err(error);
+        }
+        if self.ike_only {
+            return self.advance_ike(input, at, carry);
         }
         // RFC 9329 §6.1: nothing is parsed before the whole prefix.
         if !self.skip_prefix(input, at)? {
@@ -164,7 +172,7 @@ impl Deframer {
 }
 
 /// Appends `octets` to a buffer that grows with what arrived, never beyond `len_max`.
-fn extend_bounded(buffer: &mut Vec<u8>, octets: &[u8], len_max: usize) {
+pub(super) fn extend_bounded(buffer: &mut Vec<u8>, octets: &[u8], len_max: usize) {
     let needed = buffer.len() + octets.len();
     if needed > buffer.capacity() {
         let target = needed.max(buffer.len() * 2).min(len_max);

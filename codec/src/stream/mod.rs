@@ -12,11 +12,14 @@
 //! This module finds and makes frames; it never looks behind the first eight octets of a body. Frames do not
 //! align with TCP segments, TLS records or buffers: [`Deframer`] takes the octets as they come.
 //!
+//! [`Deframer::ike_only`] cuts the older stream of draft-ietf-ipsecme-ike-tcp, which has IKE messages and nothing else.
+//!
 //! Source: RFC 9329 §3, §4.
 
 mod classify;
 mod deframer;
 mod framer;
+mod ike_only;
 
 pub use classify::{FrameKind, UnparseableFrame, classify};
 pub use deframer::{Deframer, FrameError, Next};
@@ -36,6 +39,9 @@ pub const LENGTH_LEN: usize = 2;
 
 /// Largest body that a Length can describe.
 pub const BODY_LEN_MAX: usize = u16::MAX as usize - LENGTH_LEN;
+
+/// Octets of an IKE header, which ends with the Length of its message.
+const IKE_HEADER_LEN: usize = crate::ike::HEADER_LEN;
 
 /// Largest IKE message that fits a frame behind its marker.
 pub const IKE_MESSAGE_LEN_MAX: usize = BODY_LEN_MAX - NON_ESP_MARKER.len();

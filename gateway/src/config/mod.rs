@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 pub use reader::ConfigError;
 
-use crate::control::responder::ResponderConfig;
+use crate::control::responder::{IkeTcpOffer, ResponderConfig};
 use crate::limits::Limits;
 use crate::relay::Backend;
 use reader::Reader;
@@ -72,6 +72,10 @@ pub struct GatewaySection {
 pub struct ListenSection {
     /// RFC 9329 over TCP.
     pub tcp: Vec<SocketAddr>,
+    /// IKE alone over TCP (draft-ietf-ipsecme-ike-tcp).
+    pub ike_tcp: Vec<SocketAddr>,
+    /// What IKE_SA_INIT over other transports says about it.
+    pub ike_tcp_offer: Option<IkeTcpOffer>,
     /// RFC 7296 and 3948 over UDP: IKE alone on port 500, IKE and ESP on all others.
     pub udp: Vec<SocketAddr>,
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use codec::ike::NotifyType;
 use toml::Spanned;
 use toml::de::DeTable;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -14,7 +15,8 @@ use super::{
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
-    Gateway, Identity, Limits as ResponderLimits, Redirect, ResponderConfig, Resumption, WAIT_DEFAULT,
+    Gateway, Identity, IkeTcpOffer, Limits as ResponderLimits, Redirect, ResponderConfig, Resumption,
+    WAIT_DEFAULT,
 };
 use crate::limits::Limits;
 use crate::relay::Backend;
@@ -65,6 +67,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         dns: inner.dns.clone(),
         redirect,
         resumption,
+        ike_tcp: listen.ike_tcp_offer,
         keylog: debug.keylog,
         limits: responder_limits(&limits),
     };
@@ -91,6 +94,9 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
     if !listen.udp.is_empty() {
         reader.warn("listen.udp: a relay takes TCP only; these addresses are ignored".into());
     }
+    if !listen.ike_tcp.is_empty() {
+        reader.warn("listen.ike_tcp: a relay takes RFC 9329 only; these addresses are ignored".into());
+    }
     let (identity, gateway) = gateway?;
     let responder = Arc::new(ResponderConfig {
         identity,
@@ -100,6 +106,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         dns: Vec::new(),
         redirect: None,
         resumption: None,
+        ike_tcp: None,
         keylog: false,
         limits: responder_limits(&limits),
     });
@@ -190,7 +197,12 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
     let any = |port| vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0_u16; 8], port))];
     let default_udp = || if udp_unasked { [any(IKE_PORT), any(4500)].concat() } else { Vec::new() };
     let Some(mut section) = root.section("listen") else {
-        return ListenSection { tcp: any(4500), udp: default_udp() };
+        return ListenSection {
+            tcp: any(4500),
+            ike_tcp: Vec::new(),
+            ike_tcp_offer: None,
+            udp: default_udp(),
+        };
     };
     let tcp = match section.value("tcp") {
         Some(field) => sockets(field.some_list(SOCKET)),
@@ -200,13 +212,38 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
         Some(field) => sockets(field.list(SOCKET)),
         None => default_udp(),
     };
-    for key in ["tls", "shared", "ftt", "ike_tcp"] {
+    let (ike_tcp, ike_tcp_offer) = ike_tcp(&mut section, &tcp, &udp);
+    for key in ["tls", "shared", "ftt"] {
         if let Some(field) = section.value(key).filter(|field| !field.is_empty_list()) {
             field.reject(format!("{NOT_YET}; leave the list empty"));
         }
     }
     section.finish();
-    ListenSection { tcp, udp }
+    ListenSection { tcp, ike_tcp, ike_tcp_offer, udp }
+}
+
+/// IKE alone over TCP: where, and how IKE_SA_INIT over other transports tells of it.
+fn ike_tcp(
+    section: &mut Section<'_>,
+    tcp: &[SocketAddr],
+    udp: &[SocketAddr],
+) -> (Vec<SocketAddr>, Option<IkeTcpOffer>) {
+    let field = section.value("ike_tcp").filter(|field| !field.is_empty_list());
+    let addrs = field.as_ref().map(|field| sockets(field.list(SOCKET))).unwrap_or_default();
+    if let Some(field) = &field {
+        if addrs.iter().any(|addr| tcp.contains(addr)) {
+            field.reject("addresses other than those of tcp, whose stream has another form");
+        }
+        if udp.is_empty() {
+            field.reject("an empty list while udp is empty: such peers have their ESP on UDP");
+        }
+    }
+    // The private range of status types: the draft has expired without a number.
+    let notify =
+        section.value("ike_tcp_notify").and_then(|field| field.number(40_960..=65_535, "notify type"));
+    let port = section.number("ike_tcp_port", IKE_PORT.into(), 1..=65_535, "port") as u16;
+    let offer = notify.map(|notify| IkeTcpOffer { notify: NotifyType(notify as u16), port });
+    (addrs, offer.filter(|_| field.is_some()))
 }
 
 fn sockets(elements: Vec<Field<'_>>) -> Vec<SocketAddr> {

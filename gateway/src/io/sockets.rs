@@ -203,6 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn r9329_6_7_1_the_kernel_asks_whether_the_peer_is_there() {
+        let listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+        let socket = socket2::SockRef::from(&client);
+        assert!(!socket.keepalive().expect("an option"));
+        detect_dead_peer(client.as_fd(), 20_000).expect("connected");
+        assert!(socket.keepalive().expect("an option"));
+        let idle = socket.tcp_keepalive_time().expect("an option");
+        assert_eq!(idle.as_secs(), KEEPALIVE_IDLE_S as u64);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), KEEPALIVE_MISSED as u32);
+    }
+
+    #[test]
     fn an_ipv6_listener_leaves_ipv4_alone() {
         let Ok(v6) = listen_tcp("[::]:0".parse().expect("address")) else { return };
         let port = v6.local_addr().expect("bound").port();

@@ -203,7 +203,7 @@ fn forward(ports: &Ports, message: &[u8], initial: bool, counters: &super::Relay
 fn frame_drop(error: FrameError) -> RelayDrop {
     match error {
         FrameError::PrefixMismatch => RelayDrop::PrefixMismatch,
-        FrameError::BadLength(_) => RelayDrop::BadLength,
+        FrameError::BadLength(_) | FrameError::BadIkeLength(_) => RelayDrop::BadLength,
     }
 }
 

@@ -13,7 +13,7 @@ use super::flow_queue::UeId;
 use super::pace::Pace;
 use super::udp::flows::Flows;
 use crate::io::block::Block;
-use crate::types::{ConnId, Path, SessionId, WorkerId};
+use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
 
 /// Where a connection is in its life.
 pub(super) enum State {
@@ -80,6 +80,8 @@ pub(super) struct Conn {
     /// Octets of `carry` that count towards the worker's limit of unfinished frames.
     pub unfinished: usize,
     pub receive_armed: bool,
+    /// The peer has said its last and is still to be answered; on a connection for IKE alone only.
+    pub half_closed: bool,
     /// Its receive found no buffer and waits for one.
     pub starved: bool,
     pub sending: bool,
@@ -108,10 +110,14 @@ impl Conn {
             generation,
             path,
             state: State::Open,
-            deframer: Deframer::responder(),
+            deframer: match path.transport {
+                Transport::IkeTcp => Deframer::ike_only(),
+                _ => Deframer::responder(),
+            },
             carry: Vec::new(),
             unfinished: 0,
             receive_armed: false,
+            half_closed: false,
             starved: false,
             sending: false,
             stopping: false,
@@ -141,7 +147,12 @@ impl Conn {
 
     /// Whether a receive that ended for want of a buffer is to go on.
     pub fn can_receive(&self) -> bool {
-        matches!(self.state, State::Open | State::Draining(_)) && !self.receive_armed
+        matches!(self.state, State::Open | State::Draining(_)) && !self.receive_armed && !self.half_closed
+    }
+
+    /// Whether it carries IKE messages and nothing else (draft-ietf-ipsecme-ike-tcp).
+    pub fn is_ike_only(&self) -> bool {
+        self.path.transport == Transport::IkeTcp
     }
 
     /// Whether frames may still be queued on it.

@@ -206,6 +206,8 @@ pub enum CloseCause {
     SessionOver,
     /// Idle after its session moved to another connection.
     Replaced,
+    /// For IKE alone, and nothing came for a while.
+    Idle,
     /// Too many messages unanswered, or unread by the peer.
     Backlog,
     /// The worker's, or the source's, limit of connections was reached: refused at accept. Or the limit of
@@ -219,7 +221,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, in the order of their discriminants.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Peer,
         Self::Framing,
         Self::PrefixTimeout,
@@ -229,6 +231,7 @@ impl CloseCause {
         Self::AuthFailed,
         Self::SessionOver,
         Self::Replaced,
+        Self::Idle,
         Self::Backlog,
         Self::Limit,
         Self::Control,
@@ -247,6 +250,7 @@ impl CloseCause {
             Self::AuthFailed => "auth_failed",
             Self::SessionOver => "session_over",
             Self::Replaced => "replaced",
+            Self::Idle => "idle",
             Self::Backlog => "backlog",
             Self::Limit => "limit",
             Self::Control => "control",

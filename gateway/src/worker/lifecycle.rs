@@ -21,12 +21,14 @@ const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
 
 impl Worker {
     /// A new connection.
-    pub(super) fn on_accepted(&mut self, socket: OwnedFd) {
+    pub(super) fn on_accepted(&mut self, listener: usize, socket: OwnedFd) {
         let unsent_max = if self.inner.flow_queue { IN_SOCKET_FIRST } else { IN_SOCKET_WITHOUT };
         let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), unsent_max) else {
             return self.counters.closed(CloseCause::Peer);
         };
-        let path = Path { transport: Transport::Tcp, local, remote };
+        let ike_only = listener >= self.ike_listeners;
+        let transport = if ike_only { Transport::IkeTcp } else { Transport::Tcp };
+        let path = Path { transport, local, remote };
         if let Some(slot) = self.open(path, socket) {
             self.counters.accepted.add(1);
             self.set_deadline(slot, self.now + self.limits.prefix_timeout, CloseCause::PrefixTimeout);

@@ -150,6 +150,8 @@ pub struct WorkerParams {
     pub core: Option<usize>,
     /// Its accept queues, one per listening address.
     pub listeners: Vec<TcpListener>,
+    /// Its accept queues for IKE alone (draft-ietf-ipsecme-ike-tcp), one per listening address.
+    pub ike_listeners: Vec<TcpListener>,
     /// Its UDP sockets, one per listening address, the same for all workers.
     pub datagrams: Vec<UdpSocket>,
     /// Its queue of the inner device.
@@ -249,6 +251,8 @@ struct Worker {
     now_s: u64,
     gather: Gather,
     accept_stopped: Vec<usize>,
+    /// The first listener for IKE alone.
+    ike_listeners: usize,
     stopping: Option<Instant>,
 }
 
@@ -260,11 +264,13 @@ impl Worker {
         let now = Instant::now();
         let WorkerParams { id, limits, inner, .. } = params;
         let udp = Udp::new(params.datagrams.len());
+        // The ring counts them on behind the others.
+        let ike_listeners = params.listeners.len();
         let ring = Ring::new(RingParams {
             submissions: SUBMISSIONS,
             connections: limits.connections,
             receive_memory: limits.receive_memory,
-            listeners: params.listeners,
+            listeners: params.listeners.into_iter().chain(params.ike_listeners).collect(),
             datagrams: params.datagrams,
             datagram_memory: limits.udp_receive_memory,
             device: params.device.as_fd().try_clone_to_owned()?,
@@ -317,6 +323,7 @@ impl Worker {
             now_s: 0,
             gather: Gather::new(now),
             accept_stopped: Vec::new(),
+            ike_listeners,
             stopping: None,
         })
     }
@@ -376,7 +383,7 @@ impl Worker {
             Completion::Sent { slot, sent, ok, block } => self.on_sent(slot, sent, ok, block),
             Completion::BlockFree { block } => self.blocks.give_back(block),
             Completion::Woken => self.on_woken(),
-            Completion::Accepted { socket, .. } => self.on_accepted(socket),
+            Completion::Accepted { listener, socket } => self.on_accepted(listener, socket),
             Completion::AcceptStopped { listener } => self.accept_stopped.push(listener),
             Completion::SocketTaken { slot, socket } => self.on_socket_taken(slot, socket),
             Completion::Stopped { slot } => self.on_stopped(slot),

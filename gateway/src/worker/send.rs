@@ -274,6 +274,7 @@ impl Worker {
 
 /// What a connection sends next: all its IKE messages, else its oldest block.
 fn next_block(conn: &mut Conn) -> Option<Block> {
+    let ike_only = conn.is_ike_only();
     let queue = &mut conn.queue;
     if queue.ike.is_empty() {
         let block = queue.blocks.pop_front()?;
@@ -282,6 +283,11 @@ fn next_block(conn: &mut Conn) -> Option<Block> {
     }
     let (mut octets, mut frames) = (Vec::with_capacity(queue.ike_octets), 0);
     for message in queue.ike.drain(..) {
+        if ike_only {
+            octets.extend_from_slice(&message);
+            frames += 1;
+            continue;
+        }
         // A message too long for a frame was never accepted by the responder's own bound.
         frames += u32::from(stream::frame_ike(&message, &mut octets).is_ok());
     }

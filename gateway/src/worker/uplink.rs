@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ahash::AHashSet;
 use codec::esp::{EspError, EspSpi, OpenBatch, OpenedKind};
 use codec::ip::{self, InnerHeader};
-use codec::stream::{FrameError, FrameKind, Next, classify};
+use codec::stream::{FrameError, FrameKind, NON_ESP_MARKER, Next, classify};
 
 use super::conn::State;
 use super::counters::{CloseCause, DropReason};
@@ -45,6 +45,11 @@ impl Worker {
                 conn.starved = true;
                 self.ring.starve(slot);
             }
+            Received::End if conn.is_open() && conn.is_ike_only() => {
+                // What it asked before is answered, and then we close too.
+                conn.half_closed = true;
+                self.set_deadline(slot, self.now + self.limits.linger, CloseCause::Peer);
+            }
             Received::End | Received::Failed => {
                 if conn.is_open() {
                     self.close(slot, CloseCause::Peer);
@@ -57,7 +62,7 @@ impl Worker {
     /// Arms the receive again where it ended without the connection ending.
     fn after_receive(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.receive_armed {
+        if conn.receive_armed || conn.half_closed {
             return;
         }
         match conn.state {
@@ -144,17 +149,20 @@ impl Worker {
     fn on_frame_error(&mut self, slot: u32, error: FrameError) {
         self.counters.dropped(match error {
             FrameError::PrefixMismatch => DropReason::PrefixMismatch,
-            FrameError::BadLength(_) => DropReason::BadLength,
+            FrameError::BadLength(_) | FrameError::BadIkeLength(_) => DropReason::BadLength,
         });
         self.close(slot, CloseCause::Framing);
     }
 
     fn on_body(&mut self, slot: u32, body: Place) {
+        if self.conns.get_mut(slot).is_some_and(|conn| conn.is_ike_only()) {
+            return self.on_ike(slot, body, 0);
+        }
         match classify(self.outlet.octets(&mut self.ring, &body)) {
             // RFC 9329 §3 and §6.6: ignored without a trace.
             FrameKind::Empty | FrameKind::Keepalive => {}
             FrameKind::Unparseable(_) => self.bad_message(slot, DropReason::Unparseable),
-            FrameKind::Ike => self.on_ike(slot, body),
+            FrameKind::Ike => self.on_ike(slot, body, NON_ESP_MARKER.len()),
             FrameKind::Esp(spi) => self.on_esp(slot, spi, body),
         }
     }
@@ -174,9 +182,9 @@ impl Worker {
         }
     }
 
-    fn on_ike(&mut self, slot: u32, body: Place) {
-        let message =
-            self.outlet.octets(&mut self.ring, &body)[codec::stream::NON_ESP_MARKER.len()..].to_vec();
+    /// An IKE message, which begins at `from`.
+    fn on_ike(&mut self, slot: u32, body: Place, from: usize) {
+        let message = self.outlet.octets(&mut self.ring, &body).get(from..).unwrap_or_default().to_vec();
         self.counters.ike_received.add(1);
         let (Some(conn_id), Some(conn)) = (self.conns.id(slot), self.conns.get_mut(slot)) else { return };
         if conn.ike_waiting >= self.limits.ike_unanswered {
@@ -185,6 +193,10 @@ impl Worker {
         }
         conn.ike_waiting += 1;
         let path = conn.path;
+        if conn.is_ike_only() {
+            // Such connections are short-lived: nothing tells when the last request has come.
+            self.set_deadline(slot, self.now + self.limits.first_message_timeout, CloseCause::Idle);
+        }
         if !self.report(ToControl::Ike { conn: conn_id, path, message }) {
             // The peer would not repeat it on this connection, but must on the next (RFC 9329 §6.2).
             self.close(slot, CloseCause::Backlog);

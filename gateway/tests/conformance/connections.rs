@@ -280,3 +280,29 @@ fn goes_on(lab: &Lab, client: &mut Client) {
 fn state(lab: &Lab) -> String {
     lab.sessions()[0]["state"].as_str().expect("text").to_owned()
 }
+
+#[test]
+fn r9329_7_4_1_a_successor_resets_what_it_does_not_know_and_waits_for_the_ue() {
+    let Some(mut lab) = Lab::start(Setup::default()) else { return };
+    // The kernel is to forget the connections of a process that was killed.
+    lab.middle.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_orphan_retries", "1").expect("root may"));
+    let mut client = Client::attach(1);
+    client.send(b"before");
+    lab.at_core();
+    lab.replace_gateway();
+    let capture = Capture::start(&lab);
+    client.send(b"to nobody");
+    assert!(client.conn.is_closed());
+    assert!(lab.sessions().is_empty());
+    // State is not shared yet: the UE comes back with what is unknown here, and begins anew.
+    client.reconnect((HOME, 0).into());
+    client.send(b"unknown");
+    lab.until("counted", 1, |lab| lab.drops("unknown_spi"));
+    let mut again = Client::attach(2);
+    again.send(b"after");
+    assert_eq!(lab.at_core().1, b"after");
+    let packets = capture.finish();
+    let gateway = || packets.iter().filter(|outer| outer.src == crate::lab::GATEWAY && outer.proto == 6);
+    assert!(gateway().any(|outer| outer.flags & 4 != 0), "a reset");
+    assert!(gateway().all(|outer| outer.flags & 0x12 != 2), "it never connects");
+}

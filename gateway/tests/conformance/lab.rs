@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -51,8 +52,9 @@ pub struct Lab {
     pub core: UdpSocket,
     echo: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
     pub ues: Namespace,
-    _core: Namespace,
+    core_side: Namespace,
     pub middle: Namespace,
+    setup: Setup,
     /// The gateway is to end in this test.
     ends: bool,
 }
@@ -77,13 +79,32 @@ impl Lab {
         let stopped = stop.clone();
         let echo = std::thread::spawn(move || send_back(&echo, &stopped));
         ues.enter();
-        Some(Self { gateway, core, echo: Some((echo, stop)), ues, _core: core_side, middle, ends: false })
+        Some(Self { gateway, core, echo: Some((echo, stop)), ues, core_side, middle, setup, ends: false })
     }
 
     /// Waits for the gateway's own end; its exit code and what it logged.
     pub fn end(&mut self) -> (Option<i32>, String) {
         self.ends = true;
         (self.gateway.wait(), self.gateway.log())
+    }
+
+    /// A socket at the core whose packets may be divided on their way; one of [`Self::core`] may not.
+    pub fn dividing_core(&self) -> UdpSocket {
+        self.core_side.inside(|| {
+            std::fs::write("/proc/sys/net/ipv4/ip_no_pmtu_disc", "1").expect("root may");
+            UdpSocket::bind((CORE, CORE_PORT + 1)).expect("a free port")
+        })
+    }
+
+    /// Another gateway in the place of this one, which has vanished without a word to anybody.
+    pub fn replace_gateway(&mut self) {
+        let middle = &self.middle.0;
+        ip(&["-n", middle, "link", "set", "ue0", "down"]);
+        self.gateway.signal(Signal::SIGKILL);
+        self.gateway.wait();
+        self.gateway = Gateway::start(&self.middle, &config(&self.setup), None);
+        assert_eq!(self.gateway.notified(), "READY=1", "{}", self.gateway.log());
+        ip(&["-n", middle, "link", "set", "ue0", "up"]);
     }
 
     /// Asks over the control socket.

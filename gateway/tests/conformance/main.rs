@@ -8,6 +8,7 @@ mod device;
 mod exchanges;
 mod flood;
 mod hostile;
+mod ike_tcp;
 mod innocent;
 mod lab;
 mod pcap;

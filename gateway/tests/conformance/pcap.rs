@@ -30,6 +30,11 @@ pub struct Outer {
     pub dst_port: u16,
     /// TCP flags: SYN 2, ACK 0x10, ECE 0x40, CWR 0x80.
     pub flags: u8,
+    /// Don't Fragment, and whether this is a fragment; IPv4 only.
+    pub df: bool,
+    pub fragment: bool,
+    /// TCP options.
+    pub options: Vec<u8>,
     /// What TCP or UDP carries.
     pub payload: Vec<u8>,
 }
@@ -88,7 +93,7 @@ impl Drop for Capture {
 
 fn outer(frame: &[u8]) -> Option<Outer> {
     let (ethernet, packet) = frame.split_at_checked(14)?;
-    let (src, proto, tos, flow_label, transport) = match ethernet[12..14] {
+    let (src, proto, tos, flow_label, transport): (IpAddr, u8, u8, u32, &[u8]) = match ethernet[12..14] {
         [0x08, 0x00] => {
             let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
             let src: [u8; 4] = packet[12..16].try_into().ok()?;
@@ -102,6 +107,7 @@ fn outer(frame: &[u8]) -> Option<Outer> {
         }
         _ => return None,
     };
+    let ipv4 = src.is_ipv4();
     let port = |at: usize| u16::from_be_bytes([transport[at], transport[at + 1]]);
     let (ports, flags, header) = match proto {
         6 => ((port(0), port(2)), transport[13], usize::from(transport[12] >> 4) * 4),
@@ -116,6 +122,9 @@ fn outer(frame: &[u8]) -> Option<Outer> {
         src_port: ports.0,
         dst_port: ports.1,
         flags,
+        df: ipv4 && packet[6] & 0x40 != 0,
+        fragment: ipv4 && u16::from_be_bytes([packet[6] & 0x3f, packet[7]]) != 0,
+        options: if proto == 6 { transport[20..header].to_vec() } else { Vec::new() },
         payload: transport[header..].to_vec(),
     })
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use codec::esp::EspSpi;
-use codec::ike::{NotifyType, PayloadType};
+use codec::ike::payload::{Proposal, TrafficSelector, Transform};
+use codec::ike::{IntegId, NotifyType, PayloadType, ProtocolId, TransformType};
 use gateway::control::responder::{Event, Limits, ResponderConfig};
 
-use crate::ue::UeConfig;
+use crate::ue::{Ue, UeConfig};
 use crate::world::{World, config, profile, psk};
 
 #[test]
@@ -166,4 +167,28 @@ fn r7296_3_10_1_unknown_notifications_are_ignored() {
     let response = world.exchange(1, &request);
     assert!(ue.open(&response).expect("authentic").payloads.is_empty());
     assert_eq!(world.session_count(), 1);
+}
+
+#[test]
+fn r9329_3_2_2_ah_is_no_protocol_of_a_child_sa() {
+    let mut world = World::new(config());
+    let mut ue = Ue::new(UeConfig { esp: Vec::new(), ..UeConfig::new(1) });
+    world.init(1, &mut ue);
+    let transforms = [Transform::new(TransformType::INTEG, IntegId::HMAC_SHA2_256_128.0)];
+    let offer = Proposal {
+        number: 1,
+        protocol: ProtocolId::AH,
+        spi: &[0x11, 0x22, 0x33, 0x44],
+        transforms: &transforms,
+    };
+    let request = ue.auth_with(|builder| {
+        builder.sa(&[offer]).ts_i(&[TrafficSelector::ANY_IPV4]).ts_r(&[TrafficSelector::ANY_IPV4]);
+    });
+    let response = world.exchange(1, &request);
+    let answer = ue.open(&response).expect("authentic");
+    assert_eq!(answer.error(), Some(NotifyType::NO_PROPOSAL_CHOSEN));
+    assert!(answer.body(PayloadType::AUTH).is_some(), "the IKE SA is up all the same");
+    assert!(world.installs().is_empty());
+    let view = world.responder.session(world.now, world.session()).expect("it");
+    assert!(view.children.is_empty());
 }

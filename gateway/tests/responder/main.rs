@@ -7,6 +7,7 @@ mod child;
 mod connections;
 mod engine;
 mod fragments;
+mod ike_tcp;
 mod init;
 mod intermediate;
 mod lifetimes;

@@ -383,3 +383,27 @@ fn r4555_3_7_a_cookie_that_was_read_elsewhere_proves_nothing() {
     echo(&mut world, &mut ue, Place::Tcp(3), &challenge.1);
     assert_eq!(here(&world), Place::Tcp(3).path());
 }
+
+#[test]
+fn r9329_9_1_a_session_on_udp_is_never_pushed_to_tcp() {
+    let mut world = World::new(configured(|lab| lab.dpd = std::time::Duration::from_secs(60)));
+    let mut ue = attach(&mut world, Place::Tcp(1), true);
+    let request = update(&mut ue, |_| {});
+    let place = Place::Udp(40_000);
+    exchange(&mut world, place, &request);
+    // The old connection is open, and another one too; fresh messages come on both.
+    for number in [1, 2] {
+        let request = ue.informational(|_| {});
+        exchange(&mut world, Place::Tcp(number), &request);
+    }
+    world.advance(std::time::Duration::from_secs(60));
+    let asked = sent(&mut world);
+    assert_eq!(asked.len(), 1, "a liveness check");
+    assert_eq!(asked[0].0, place.path());
+    answer(&mut world, &mut ue, place, &asked[0].1);
+    let id = world.session();
+    world.responder.terminate(world.now, id);
+    world.collect();
+    let asked = sent(&mut world);
+    assert_eq!(asked[0].0, place.path(), "and so does the Delete");
+}

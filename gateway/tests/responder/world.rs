@@ -72,6 +72,7 @@ pub fn config() -> ResponderConfig {
         dns: vec!["10.64.0.1".parse().expect("an address"), "fd64::1".parse().expect("an address")],
         redirect: None,
         resumption: None,
+        ike_tcp: None,
         keylog: false,
         limits: Limits::default(),
     }
@@ -113,12 +114,14 @@ pub enum Place {
     Tcp(u32),
     /// UDP from this port of the UE to our port 4500.
     Udp(u16),
+    /// A TCP connection for IKE alone, by its number.
+    IkeTcp(u32),
 }
 
 impl Place {
     pub fn conn(self) -> ConnId {
         match self {
-            Self::Tcp(number) => conn(number),
+            Self::Tcp(number) | Self::IkeTcp(number) => conn(number),
             Self::Udp(port) => ConnId::datagrams(WorkerId((port % 2) as u8)),
         }
     }
@@ -126,6 +129,11 @@ impl Place {
     pub fn path(self) -> Path {
         match self {
             Self::Tcp(number) => path(number),
+            Self::IkeTcp(port) => Path {
+                transport: Transport::IkeTcp,
+                local: SocketAddr::from(([198, 51, 100, 1], 500)),
+                remote: SocketAddr::from(([192, 0, 2, 7], 10_000 + port as u16)),
+            },
             Self::Udp(port) => Path {
                 transport: Transport::Udp,
                 local: SocketAddr::from(([198, 51, 100, 1], 4500)),

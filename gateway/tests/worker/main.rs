@@ -3,10 +3,12 @@
 //! The inner device is one end of a packet socket pair, so these tests need no privilege; the real TUN is
 //! used by the system tests.
 
+mod connections;
 mod crowd;
 mod device;
 mod downlink;
 mod handover;
+mod ike_tcp;
 mod inner;
 mod limits;
 mod queueing;

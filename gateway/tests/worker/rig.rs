@@ -35,6 +35,8 @@ pub struct Seat {
     pub core: UnixDatagram,
     pub counters: Arc<WorkerCounters>,
     pub addr: SocketAddr,
+    /// Where it takes IKE alone over TCP.
+    pub ike_addr: SocketAddr,
     /// Where it, and every other worker, takes IKE and ESP over UDP.
     pub udp: SocketAddr,
 }
@@ -107,6 +109,8 @@ impl Rig {
             let udp = socket.local();
             let listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
             let addr = listener.local_addr().expect("bound");
+            let ike_listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
+            let ike_addr = ike_listener.local_addr().expect("bound");
             let (core, tun) = UnixDatagram::pair().expect("socket pair");
             core.set_read_timeout(Some(PATIENCE)).expect("timeout");
             tun.set_nonblocking(true).expect("nonblocking");
@@ -115,6 +119,7 @@ impl Rig {
                 id: WorkerId(index as u8),
                 core: None,
                 listeners: vec![listener],
+                ike_listeners: vec![ike_listener],
                 datagrams: vec![socket],
                 device: device(TunQueue::new(tun.into(), Offloads::default())),
                 inbox,
@@ -133,7 +138,7 @@ impl Rig {
                 },
             };
             threads.push(start(params).expect("worker"));
-            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr, udp });
+            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr, ike_addr, udp });
         }
         Self { seats, reports, threads }
     }

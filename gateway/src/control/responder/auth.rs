@@ -10,12 +10,13 @@ use super::authenticate::Authenticated;
 use super::child::ChildRequest;
 use super::config_payload::{self, AddressError};
 use super::inner::Payloads;
+use super::own_request::Destination;
 use super::protect::Malformed;
 use super::redirect::Follows;
 use super::sa::{DerivedKeys, HalfOpen, IkeSa, Secrets, Session, SpiOwner, Wanted};
 use super::window::Window;
 use super::{Arrived, ConnUse, Core, Event, IkeKeyLog, KeyLog, Responder, Transmit, Verdict};
-use crate::types::SessionId;
+use crate::types::{SessionId, Transport};
 
 impl Responder {
     pub(super) fn on_ike_auth(&mut self, at: &Arrived, header: &IkeHeader, message: &mut [u8]) -> Verdict {
@@ -91,10 +92,12 @@ impl Responder {
             }
             None => self.core.complete(at, &mut session, &half, &payloads, &mut builder),
         };
-        let room = session.room(&self.core);
+        let room = self.core.message_room(session.fragmentation, &at.path);
         let response = self.core.seal(builder, &mut session.ike.key_out, room);
         session.ike.window.answered(at.now, digest, &response);
-        self.core.occupy(at.conn, ConnUse::Session(session.id));
+        if at.is_home() {
+            self.core.occupy(at.conn, ConnUse::Session(session.id));
+        }
         let (id, worker) = (session.id, session.worker);
         self.core.announce(&session);
         let latency = at.now.saturating_duration_since(created);
@@ -172,11 +175,17 @@ impl Responder {
         self.next_session += 1;
         self.core.spis.insert(half.spi_r, SpiOwner::Current(id));
         let rekey_at = self.core.rekey_time(at.now, peer.profile.rekey_ike);
+        // A peer that came over UDP and went on over TCP 500 is still where it was.
+        let over_udp = half.path.transport == Transport::Udp && at.path.transport == Transport::IkeTcp;
+        let home = match over_udp {
+            true => Destination { conn: half.conn, path: half.path },
+            false => at.home(),
+        };
         Box::new(Session {
             id,
             worker: at.conn.worker,
-            conn: Some(at.conn),
-            path: at.path,
+            conn: Some(home.conn),
+            path: home.path,
             behind_nat: half.behind_nat,
             mobike: false,
             last_was_update: false,

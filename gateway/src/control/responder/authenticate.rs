@@ -139,7 +139,7 @@ impl Core {
                 .any(|ike| ike.allows(&half.suite) && ike.allows_additional(&half.additional))
             {
                 |drops| &mut drops.auth_profile_suite
-            } else if !profile.transports.contains(&at.path.transport) {
+            } else if !profile.transports.contains(&at.path.of_session().transport) {
                 |drops| &mut drops.auth_profile_transport
             } else if matches!(profile.auth, AuthKind::Psk(_)) != (method == AuthMethod::SHARED_KEY) {
                 |drops| &mut drops.auth_profile_kind

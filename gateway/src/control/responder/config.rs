@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use codec::crypto::{EspProposal, IkeProposal};
+use codec::ike::NotifyType;
 use codec::ike::payload::GatewayId;
 use zeroize::Zeroizing;
 
@@ -32,10 +33,21 @@ pub struct ResponderConfig {
     pub resumption: Option<Resumption>,
     /// Where UEs go that are not to be served here; `None` sends nobody anywhere.
     pub redirect: Option<Redirect>,
+    /// What IKE_SA_INIT says about IKE over TCP, if anything.
+    pub ike_tcp: Option<IkeTcpOffer>,
     /// Whether keys leave the responder as [`super::Event::KeyLog`].
     pub keylog: bool,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// IKE_TCP_SUPPORTED: a notification without a number of its own, since its draft has expired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IkeTcpOffer {
+    /// Its type, a status of the private range.
+    pub notify: NotifyType,
+    /// The TCP port at which we, or the NAT in front of us, take IKE.
+    pub port: u16,
 }
 
 /// A class of subscribers.

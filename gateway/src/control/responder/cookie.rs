@@ -136,6 +136,10 @@ impl Core {
         payloads: &Payloads<'_>,
         half_open: usize,
     ) -> Challenge {
+        // draft-ietf-ipsecme-ike-tcp §2.2: no challenge there; the limits of half-open IKE SAs hold all the same.
+        if at.path.transport == Transport::IkeTcp {
+            return Challenge::Passed;
+        }
         let limits = &self.config.limits;
         let over_udp = at.path.transport == Transport::Udp;
         let from = if over_udp { limits.cookies_from } else { limits.puzzles_from };

@@ -13,7 +13,7 @@ use super::sa::{HalfOpen, Secrets, SpiOwner};
 use super::ticket::Ticket;
 use super::window::Window;
 use super::{Arrived, AuthKind, ConnUse, Core, Event, Owner, Responder, Verdict, nat, ppk};
-use crate::types::ConnId;
+use crate::types::Transport;
 
 /// Message ID of the first request after IKE_SA_INIT.
 const FIRST_PROTECTED: MessageId = MessageId(1);
@@ -113,7 +113,7 @@ impl Responder {
             half.path = at.path;
             let (spi, response) = (half.spi_r, half.response.clone());
             if here.is_none() {
-                self.core.carry_half_open(at.conn, spi);
+                self.core.carry_half_open(at, spi);
             }
             self.core.transmit(at.conn, &at.path, response);
             return Some(Verdict::Good);
@@ -194,7 +194,7 @@ impl Responder {
         let behind_nat = core.note_nat(at, header, payloads);
         core.counters.exchanges.sa_init_accepted += 1;
         core.spis.insert(spi_r, SpiOwner::HalfOpen);
-        core.carry_half_open(at.conn, spi_r);
+        core.carry_half_open(at, spi_r);
         core.timers.schedule(Owner::HalfOpen(spi_r), at.now + core.config.limits.half_open_timeout);
         core.transmit(at.conn, &at.path, response.clone());
         let source = at.path.remote.ip();
@@ -257,10 +257,10 @@ impl Responder {
 
 impl Core {
     /// Notes that a half-open IKE SA lives on a connection, which gets the time of one.
-    fn carry_half_open(&mut self, conn: ConnId, spi: IkeSpi) {
-        if !conn.is_datagrams() {
-            self.occupy(conn, ConnUse::HalfOpen(spi));
-            self.events.push_back(Event::HalfOpen { conn });
+    fn carry_half_open(&mut self, at: &Arrived, spi: IkeSpi) {
+        if at.is_home() {
+            self.occupy(at.conn, ConnUse::HalfOpen(spi));
+            self.events.push_back(Event::HalfOpen { conn: at.conn });
         }
     }
 
@@ -349,6 +349,9 @@ impl Core {
         }
         if self.uses_ppk(payloads) {
             builder.notify(NotifyType::USE_PPK, &[]);
+        }
+        if let Some(offer) = self.config.ike_tcp.filter(|_| at.path.transport != Transport::IkeTcp) {
+            builder.notify(offer.notify, &offer.port.to_be_bytes());
         }
         // RFC 7427 §4: the hashes we accept, to a peer that knows what to do with them.
         if payloads.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS).is_some() {

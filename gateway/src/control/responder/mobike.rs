@@ -128,7 +128,7 @@ impl Core {
     pub(super) fn on_repeated_update(&mut self, at: &Arrived, session: &mut Session) {
         let switches = session.mobike
             && session.path.transport == Transport::Udp
-            && at.path.transport != Transport::Udp
+            && at.path.transport.encapsulates()
             && session.last_was_update
             && !session.by_tcp;
         if switches {

@@ -64,7 +64,8 @@ use codec::esp::EspSpi;
 use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 
 pub use config::{
-    AuthKind, Gateway, Limits, PpkPolicy, Profile, Psk, PskStore, Redirect, ResponderConfig, Resumption,
+    AuthKind, Gateway, IkeTcpOffer, Limits, PpkPolicy, Profile, Psk, PskStore, Redirect, ResponderConfig,
+    Resumption,
 };
 pub use counters::{DropCounters, ExchangeCounters, GaugeCounters, ResponderCounters};
 pub use event::{EspKeyLog, Event, IkeKeyLog, KeyLog, Transmit, Verdict};
@@ -77,6 +78,7 @@ use crate::types::{CloseReason, ConnId, Path, SessionId, WorkerId};
 use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
+use own_request::Destination;
 use sa::{HalfOpen, Session, SpiOwner, Which};
 use ticket::Tickets;
 use timers::Timers;
@@ -161,6 +163,20 @@ struct Arrived {
     now: Instant,
     conn: ConnId,
     path: Path,
+}
+
+impl Arrived {
+    /// Whether a half-open IKE SA or a session lives on the connection. None lives on a UDP socket, which serves
+    /// many, nor on a connection for IKE alone, which carries whatever request comes.
+    fn is_home(&self) -> bool {
+        self.path.transport.encapsulates()
+    }
+
+    /// What a session that is made by the message is bound to.
+    fn home(&self) -> Destination {
+        let conn = if self.is_home() { self.conn } else { ConnId::datagrams(self.conn.worker) };
+        Destination { conn, path: self.path.of_session() }
+    }
 }
 
 impl Responder {

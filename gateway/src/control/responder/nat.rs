@@ -29,13 +29,14 @@ fn addresses(source: SocketAddr, destination: SocketAddr) -> [(NotifyType, Socke
     [(NotifyType::NAT_DETECTION_SOURCE_IP, source), (NotifyType::NAT_DETECTION_DESTINATION_IP, destination)]
 }
 
-/// What we announce on a path. Over TCP it is the truth (RFC 9329 §6.5). Over UDP our own address is given as
+/// What we announce on a path. Over TCP it is the truth (RFC 9329 §6.5). Over UDP, where ESP goes of a peer that
+/// uses TCP for IKE alone too, our own address is given as
 /// unspecified, as if a NAT were in front of us: a peer that finds none would send ESP without UDP, for which this
 /// gateway has no way in.
 pub(super) fn announced(path: &Path) -> [(NotifyType, SocketAddr); 2] {
     let source = match path.transport {
-        Transport::Udp if path.local.is_ipv4() => SocketAddr::from(([0; 4], 0)),
-        Transport::Udp => SocketAddr::from(([0_u16; 8], 0)),
+        Transport::Udp | Transport::IkeTcp if path.local.is_ipv4() => SocketAddr::from(([0; 4], 0)),
+        Transport::Udp | Transport::IkeTcp => SocketAddr::from(([0_u16; 8], 0)),
         Transport::Tcp | Transport::Tls => path.local,
     };
     addresses(source, path.remote)

@@ -149,7 +149,7 @@ impl Core {
         let profile = self.config.profiles.iter().find(|profile| profile.name == ticket.profile);
         let profile = profile.filter(|profile| still_takes(profile, ticket));
         let profile = profile.ok_or((|drops| &mut drops.auth_no_profile) as Cause)?;
-        if !profile.transports.contains(&at.path.transport) {
+        if !profile.transports.contains(&at.path.of_session().transport) {
             return Err(|drops| &mut drops.auth_profile_transport);
         }
         let prf = half.suite.prf;

@@ -203,12 +203,18 @@ impl Session {
     /// Whether what comes on `path` is not for it: while it is TCP-encapsulated all of it is, until MOBIKE moves it
     /// (RFC 9329 §5).
     pub(super) fn is_tcp_bound(&self, path: &Path) -> bool {
-        path.transport == Transport::Udp && self.path.transport != Transport::Udp && !self.mobike
+        self.path.transport.encapsulates()
+            && match path.transport {
+                Transport::Tcp | Transport::Tls => false,
+                Transport::Udp => !self.mobike,
+                Transport::IkeTcp => true,
+            }
     }
 
     /// Whether a fresh authentic message that came on `path` moves it there (RFC 9329 §5 and §6.1, RFC 7296 §2.23).
     fn follows_to(&self, path: &Path) -> bool {
         match (self.path.transport, path.transport) {
+            (_, Transport::IkeTcp) => false,
             (Transport::Udp, Transport::Udp) => self.follow() == Follow::Any,
             (_, Transport::Udp) => false,
             (Transport::Udp, _) => self.follow() != Follow::Never,

@@ -103,6 +103,11 @@ impl Simulation {
     fn insist(&mut self, who: usize, request: &[u8]) -> Option<Vec<u8>> {
         let wanted = IkeHeader::decode(request).expect("ours");
         for _ in 0..50 {
+            // The gateway may have given it up while it waited for others.
+            if self.subscribers[who].attached && self.session_of(who).is_none() {
+                self.subscribers[who].dismissed = true;
+                return None;
+            }
             let tcp = matches!(self.subscribers[who].place, Place::Tcp(_));
             if tcp && self.network.mishap(15) {
                 if self.network.dice.chance(20) {
@@ -114,7 +119,7 @@ impl Simulation {
             let place = self.subscribers[who].place;
             self.trace(who, "asks", request);
             let verdict = self.network.send(place, request);
-            assert!(!tcp || verdict == Some(Verdict::Good));
+            assert!(!tcp || verdict == Some(Verdict::Good), "refused: {:?}", self.drops());
             self.after();
             let sent = self.network.receive(place);
             let response = self.sort(who, sent, Some(&wanted));
@@ -130,10 +135,6 @@ impl Simulation {
             }
             self.network.pass(REPEAT);
             self.after();
-            if self.subscribers[who].attached && self.session_of(who).is_none() {
-                self.subscribers[who].dismissed = true;
-                return None;
-            }
             // What was asked on an IKE SA that the gateway has replaced is not asked any more.
             if self.subscribers[who].attached && !self.subscribers[who].has_sa(&wanted) {
                 return None;
@@ -180,6 +181,11 @@ impl Simulation {
         self.after();
         let sent = self.network.receive(place);
         self.sort(who, sent, None);
+    }
+
+    /// What the gateway has dropped so far.
+    fn drops(&self) -> Vec<(&'static str, u64)> {
+        self.network.world.counters().drops.iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// Takes what has come for a UE meanwhile.

@@ -36,7 +36,7 @@ impl Simulation {
         let to = match subscriber.place {
             Place::Tcp(_) => self.network.connect(),
             Place::Udp(_) if subscriber.nat && !subscriber.mobike => self.network.bind(),
-            Place::Udp(_) => return,
+            Place::Udp(_) | Place::IkeTcp(_) => return,
         };
         self.go(who, to);
     }
@@ -126,6 +126,7 @@ impl Simulation {
     pub fn follows(&self, id: SessionId, place: Place) -> bool {
         let Some((_, path, follow)) = self.bound.get(&id) else { return false };
         match (path.transport, place) {
+            (_, Place::IkeTcp(_)) => false,
             (Transport::Udp, Place::Udp(_)) => *follow == Follow::Any,
             (Transport::Udp, Place::Tcp(_)) => *follow != Follow::Never,
             (_, Place::Udp(_)) => false,

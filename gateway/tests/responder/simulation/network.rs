@@ -88,7 +88,7 @@ impl Network {
                 self.ports.remove(&port);
                 self.sweep();
             }
-            Place::Tcp(number) => {
+            Place::Tcp(number) | Place::IkeTcp(number) => {
                 if self.dice.chance(70) {
                     self.close(number);
                 }
@@ -111,7 +111,7 @@ impl Network {
         }
         for part in parts {
             verdict = match from {
-                Place::Tcp(_) => Some(self.world.arrive(from, part)),
+                Place::Tcp(_) | Place::IkeTcp(_) => Some(self.world.arrive(from, part)),
                 Place::Udp(_) => self.send_datagram(from, part),
             };
         }
