@@ -6,6 +6,7 @@ import shutil
 from .lab import wait_for
 
 PSK = "interop-psk-0123456789"
+PPK_ID, PPK = "ppk1", "0x" + "5a" * 32
 POOLS = ("10.64.0.0/16", "fd64::/112")
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(HERE, "../../../target")
@@ -55,21 +56,22 @@ ike = ["aes256gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519", "aes256-s
 esp = ["aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256"]
 transports = ["tcp", "udp"]
 dpd_s = {dpd_s}
+{profile}
 """
 
 
 def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0", "[::]"), listen="",
-                 device="swu0", limits="", more="", pools=POOLS):
+                 device="swu0", limits="", profile="", more="", pools=POOLS):
     """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
 
     Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
-    that wants them as well.  hosts, ports: where it listens on TCP; listen, limits: lines of those
-    sections; more: further sections; pools: what addresses it gives.
+    that wants them as well.  hosts, ports: where it listens on TCP; listen, limits, profile: lines of
+    those sections; more: further sections; pools: what addresses it gives.
     """
     os.makedirs(directory, exist_ok=True)
-    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, secrets='\nsecrets_file = "secrets.toml"')
+    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, profile=profile, secrets='\nsecrets_file = "secrets.toml"')
     if pki:
-        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, secrets="")
+        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, profile=profile, secrets="")
         for name in ("gw.pem", "gw.key", "ca.pem"):
             shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")
@@ -80,7 +82,7 @@ def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0",
                                   more=more) + profiles)
     secrets = os.path.join(directory, "secrets.toml")
     with open(os.open(secrets, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(f'psk = "{PSK}"\n')
+        file.write(f'psk = "{PSK}"\n[[ppk]]\nid = "{PPK_ID}"\nkey = "{PPK}"\n')
     return config
 
 

@@ -11,7 +11,7 @@ from typing import Callable
 
 from . import libreswan, redirect, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, Relayed
-from .gateway import POOLS, PSK, Swugate
+from .gateway import POOLS, PPK_ID, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
 from .oldkernel import GuestGateway
 from .pki import Pki
@@ -190,7 +190,7 @@ def _strongswan(act, auth="psk", dpd_s=60, clean=True, ue=strongswan.Initiator, 
     return body
 
 
-def _udp(act, nat=None, auth="psk", clean=True, **options):
+def _udp(act, nat=None, auth="psk", clean=True, gateway_options=None, **options):
     """As _strongswan, over UDP: IKE on port 500 and then 4500, ESP in UDP. 7296-2.1, 7296-2.23.
 
     nat: source ports that a NAT in front of the UE uses.
@@ -200,7 +200,7 @@ def _udp(act, nat=None, auth="psk", clean=True, **options):
             bench.network.nat(nat)
         else:
             bench.network.open_direct()
-        gateway = bench.gateway(auth)
+        gateway = bench.gateway(auth, **(gateway_options or {}))
         peer = strongswan.Direct(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey",
                                  bench.pki[auth], **options)
         addresses = peer.attach(verdict)
@@ -484,6 +484,9 @@ SCENARIOS = [
     Scenario("udp-strongswan-fragments", HostBench, _udp(udp.in_fragments, auth="rsa-long"), swugate_only=True),
     Scenario("udp-strongswan-rekeyed-often", HostBench, _udp(
         udp.rekeyed_often, rekey=f"{udp.REKEY_S}s"), swugate_only=True),
+    Scenario("udp-strongswan-ppk", HostBench, _udp(
+        udp.with_ppk, gateway_options={"profile": 'ppk = "required"'}, more=f"ppk_id = {PPK_ID}\n  ppk_required = yes"),
+        swugate_only=True),
     Scenario("udp-strongswan-redirect", HostBench, redirect.strongswan_drained, swugate_only=True),
     Scenario("originate", HostBench, _strongswan(_whole_session, ue=Originated), swugate_only=True),
     Scenario("originate-rsa-port-500", HostBench, _strongswan(

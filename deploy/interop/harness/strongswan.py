@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+from .gateway import PPK, PPK_ID
 from .lab import Lab, run, wait_for
 
 CHARON = "/usr/lib/ipsec/charon"
@@ -47,6 +48,7 @@ _INITIATOR = """connections {{ gw {{
   proposals = {ike}
   dpd_delay = {dpd}s
   rekey_time = {rekey}
+  {more}
   send_cert = always
   local {{
     {local}
@@ -96,7 +98,7 @@ class Charon:
             file.write(_STRONGSWAN_CONF.format(plugins=PLUGINS, directory=self.dir) +
                        "swanctl { load = random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints }\n")
         with open(os.path.join(self.dir, "swanctl", "swanctl.conf"), "w") as file:
-            file.write(connections + f'secrets {{ ike {{ secret = "{psk}" }} }}\n')
+            file.write(connections + f'secrets {{ ike {{ secret = "{psk}" }} ppk {{ id = {PPK_ID}\n secret = {PPK} }} }}\n')
         if credentials:
             certificates, own = credentials
             for sub, source in (("x509", own + ".pem"), ("x509ca", "ca.pem"), ("x509ca", "sub.pem"),
@@ -217,7 +219,7 @@ class Initiator:
 
     def __init__(self, lab, network, psk, auth="psk", pki=None, ike="aes256gcm16-prfsha256-ecp256",
                  esp="aes256gcm16-ecp256,aes256gcm16", gateway=Lab.GATEWAY4, split=0, coalesce=0, dpd=2, mobike="yes",
-                 rekey="1h"):
+                 rekey="1h", more=""):
         self.shim = self.way(lab, network, gateway)
         for fault, value in (("split", split), ("coalesce", coalesce)):
             if value:
@@ -225,7 +227,7 @@ class Initiator:
         local, remote = _sides(auth, "ue@ue.test" if auth == "psk" else "ue.test", "gw.test", "ue")
         self.charon = Charon(lab, network.ue, "initiator", _INITIATOR.format(
             gateway=self.towards(gateway), ports=self.ports, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd,
-            mobike=mobike, rekey=rekey),
+            mobike=mobike, rekey=rekey, more=more),
             psk, pki and (pki, "ue"))
 
     ports = _THROUGH_SHIM

@@ -65,3 +65,14 @@ def in_fragments(bench, _gateway, peer, verdict):
     verdict.step("fragments received", bool(received and whole) and int(whole[1]) > 4000, whole[0] if whole else "")
     ping(verdict, "ping", bench.network.execute)
     ping(verdict, "ping6", bench.network.execute, Lab.CORE6)
+
+
+def with_ppk(bench, gateway, peer, verdict):
+    """Keys that a quantum computer does not give away: RFC 8784."""
+    used = gateway.stats()["exchanges"]["ppk_used"]
+    verdict.step("PPK", used == 1 and "using PPK for PPK_ID" in peer.charon.log(), f"used {used}")
+    run = bench.network.execute
+    ping(verdict, "ping", run)
+    peer.rekey_child(verdict)
+    peer.rekey_ike(verdict)
+    ping(verdict, "ping", run)
