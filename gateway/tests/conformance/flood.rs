@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use codec::ike::NotifyType;
+use codec::crypto::Puzzle;
+use codec::ike::{NotifyType, PayloadType};
 
-use crate::client::Client;
+use crate::client::{Client, Conn};
 use crate::innocent::Innocent;
 use crate::lab::{GATEWAY, Lab, PATIENCE, Setup};
 use crate::ue::{Decoded, Ue, UeConfig};
@@ -19,6 +20,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Attempts that return their cookie.
 const RETURNED: usize = 2_000;
+
+/// Attempts over TCP, which take a connection each, and how many threads make them.
+const TCP_ATTEMPTS: usize = 20_000;
+const TCP_THREADS: usize = 4;
 
 /// From where on the gateway asks for cookies (`limits.cookies_from`), and how many requests may be on their way
 /// to the responder when it begins to.
@@ -90,6 +95,78 @@ fn r7296_2_6_fifty_thousand_half_open_attempts_over_udp() {
         grown >> 10,
     );
     assert!(during < P99_MAX, "p99 {during:?}, {before:?} before");
+}
+
+#[test]
+fn r8019_7_twenty_thousand_half_open_attempts_over_tcp() {
+    let limits = "puzzles_from = 500\npuzzle_bits = 8";
+    let Some(lab) = Lab::start(Setup { limits, ..Setup::default() }) else { return };
+    let innocent = Innocent::start(1);
+    std::thread::sleep(Duration::from_secs(2));
+    let (resident, begun) = (lab.resident(), Instant::now());
+    let template = Ue::new(UeConfig::new(2)).init();
+    let (puzzled, mut waited) = std::thread::scope(|scope| {
+        let attack = |from: usize| {
+            let numbers = (from..TCP_ATTEMPTS).step_by(TCP_THREADS);
+            numbers.filter(|number| is_puzzled(*number, &with_spi(&template, *number))).count()
+        };
+        let threads: Vec<_> = (0..TCP_THREADS).map(|from| scope.spawn(move || attack(from))).collect();
+        std::thread::sleep(Duration::from_secs(1));
+        // In the midst of it two UEs get in: one that knows of puzzles, one that only returns its cookie.
+        let waited = [true, false].map(attach_through_puzzle);
+        (threads.into_iter().map(|thread| thread.join().expect("it ends")).sum::<usize>(), waited)
+    });
+    let ended = Instant::now();
+    assert!(puzzled > TCP_ATTEMPTS * 9 / 10, "{puzzled} of {TCP_ATTEMPTS} got a puzzle");
+    let stats = lab.stats();
+    let half_open = stats["half_open"].as_u64().expect("a number");
+    assert!(half_open <= 500 + ON_THEIR_WAY, "{half_open} of attempts without a solution");
+    assert_eq!(stats["exchanges"]["puzzles_solved"], 1, "{stats}");
+    assert_eq!(stats["exchanges"]["unsolved_served"], 1, "{stats}");
+    let grown = lab.resident().saturating_sub(resident);
+    assert!(grown < half_open * HALF_OPEN_OCTETS + SLACK, "{grown} octets");
+    let report = innocent.finish();
+    let (before, during) = (report.p99(begun - Duration::from_secs(2), begun), report.p99(begun, ended));
+    waited.sort_unstable();
+    println!(
+        "{TCP_ATTEMPTS} attempts in {:?}, {puzzled} puzzles; attached within {waited:?}; a session's p99 {before:?} \
+         before, {during:?} during; memory +{} KB",
+        ended - begun,
+        grown >> 10,
+    );
+    assert!(during < P99_MAX, "p99 {during:?}, {before:?} before");
+}
+
+/// One attempt over TCP; whether a puzzle was all it got.
+fn is_puzzled(number: usize, request: &[u8]) -> bool {
+    let source = (Ipv4Addr::new(10, 21, (number / 250) as u8, (number % 250 + 1) as u8), 0);
+    let mut conn = Conn::open_from(source.into());
+    conn.send_ike(request);
+    let answer = Decoded::clear(&conn.ike());
+    conn.reset();
+    answer.notify(NotifyType::PUZZLE).is_some()
+}
+
+/// Attaches a UE that is asked to solve a puzzle, and does or only returns its cookie; how long it took.
+fn attach_through_puzzle(solves: bool) -> Duration {
+    let begun = Instant::now();
+    let source = (Ipv4Addr::new(10, 21, 250, 1 + u8::from(solves)), 0);
+    let (mut conn, mut ue) = (Conn::open_from(source.into()), Ue::new(UeConfig::new(3 + u64::from(solves))));
+    conn.send_ike(&ue.init());
+    let challenge = Decoded::clear(&conn.ike());
+    let cookie = challenge.notify(NotifyType::COOKIE).expect("a cookie").data.to_vec();
+    let puzzle = challenge.notify(NotifyType::PUZZLE).expect("a puzzle beside it");
+    let solution = Puzzle::from_data(puzzle.data).expect("well formed").solve(&cookie).expect("8 bits");
+    conn.send_ike(&ue.repeat_init(|builder| {
+        builder.notify(NotifyType::COOKIE, &cookie);
+        if solves {
+            builder.payload(PayloadType::PUZZLE_SOLUTION, |out| out.extend_from_slice(&solution));
+        }
+    }));
+    ue.on_init(&conn.ike()).expect("accepted");
+    conn.send_ike(&ue.auth());
+    assert_eq!(ue.on_auth(&conn.ike()).error(), None);
+    begun.elapsed()
 }
 
 /// Refusals for other reasons than the want of a cookie.
