@@ -117,8 +117,14 @@ impl Bed {
     /// What failed: the network, the gateway, or the far end's socket.
     pub fn start(ground: &Ground, cores: Cores, flow_queue: bool) -> Result<Self, Failure> {
         let topology = ground.network(&cores)?;
-        let setup =
-            Setup { cores: cores.gateway.clone(), ike: IKE, esp: &[GCM, CBC], flow_queue, udp: false };
+        let setup = Setup {
+            cores: cores.gateway.clone(),
+            ike: IKE,
+            esp: &[GCM, CBC],
+            flow_queue,
+            udp: false,
+            tls: None,
+        };
         let gateway = Gateway::start(&ground.swugate, &topology, &setup, &ground.cleanup)?;
         let process = GatewayProcess::by_pid(gateway.pid())
             .ok_or_else(|| Failure::Check("the gateway ended at once".into()))?;
@@ -173,6 +179,7 @@ impl Bed {
                 let plan = FleetPlan {
                     gateway: topology::GATEWAY.into(),
                     udp: false,
+                    tls: None,
                     ues,
                     rate: None,
                     in_flight: 256,

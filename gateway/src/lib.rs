@@ -13,5 +13,6 @@ pub mod log;
 pub mod originate;
 pub mod process;
 pub mod relay;
+pub mod tls;
 pub mod types;
 pub mod worker;

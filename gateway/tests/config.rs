@@ -222,7 +222,18 @@ fn mistakes_are_reported_where_they_stand() {
         (
             "tcp = [\"127.0.0.1:4500\"]",
             "tcp = [\"127.0.0.1:4500\"]\ntls = [\"127.0.0.1:443\"]",
-            "swugate.toml:5: tls = [\"127.0.0.1:443\"]: not in this version; leave the list empty",
+            "swugate.toml:1: certificate = (missing): required: a table [certificate] or [tls] with chain and key, \
+             for listen.tls, shared and ftt",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\nike_tcp = [\"127.0.0.1:500\"]",
+            "swugate.toml:5: ike_tcp = [\"127.0.0.1:500\"]: not in this version; leave the list empty",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "shared = [\"127.0.0.1:4500\"]\ntcp = [\"127.0.0.1:4500\"]",
+            "swugate.toml:5: tcp = \"127.0.0.1:4500\": each address once",
         ),
         (
             "prefixes = [\"10.64.0.0/16\"]",
@@ -383,7 +394,7 @@ fn mistakes_are_reported_where_they_stand() {
             "[[profile]]",
             "[[profiles]]",
             "swugate.toml:8: profiles = (tables): unknown key; known are relay, gateway, listen, metrics, inner, \
-             pool, aaa, profile, certificate, redirect, resumption, store, limits, debug",
+             pool, aaa, profile, certificate, tls, redirect, resumption, store, limits, debug",
         ),
     ];
     for (line, replacement, expected) in table {
@@ -522,6 +533,35 @@ fn every_missing_certificate_file_is_reported_and_a_wrong_one_too() {
         mistakes[0].starts_with("swugate.toml:12: chain = \"gw.pem\": the path of a PEM file ("),
         "{mistakes:?}"
     );
+}
+
+#[test]
+fn tls_takes_its_certificate_from_either_table_and_names_what_is_wrong() {
+    let dir = Dir::new();
+    let fixture = |name: &str| fs::read_to_string(format!("tests/fixtures/pki/{name}")).expect("a fixture");
+    dir.write("gw.pem", &fixture("gw-ec.pem"));
+    dir.write("gw.key", &fixture("gw-ec.key"));
+    dir.write("other.key", &fixture("gw-rsa.key"));
+    dir.write("ca.pem", &fixture("root.pem"));
+    let listen = LEAST.replace("tcp = [\"127.0.0.1:4500\"]", "tcp = []\ntls = [\"127.0.0.1:443\"]");
+    let own = |chain: &str, key: &str| format!("{listen}[tls]\nchain = \"{chain}\"\nkey = \"{key}\"\n");
+    let shared = format!("{listen}[certificate]\nchain = \"gw.pem\"\nkey = \"gw.key\"\nca = \"ca.pem\"\n");
+    for text in [own("gw.pem", "gw.key"), shared] {
+        let config = ok(dir.load(&text));
+        assert!(config.tls.is_some() && config.listen.uses_tls() && config.listen.tcp.is_empty());
+    }
+    for (chain, key, wrong) in [
+        ("none.pem", "gw.key", "chain = \"none.pem\": the path of a PEM file (No such file"),
+        ("gw.pem", "gw.pem", "key = \"gw.pem\": the path of a PEM file ("),
+        ("ca.toml", "gw.key", "chain = \"ca.toml\": the path of a PEM file (no certificate in PEM form)"),
+        ("gw.pem", "other.key", "key = \"other.key\": the path of a PEM file (keys may not be consistent"),
+    ] {
+        dir.write("ca.toml", "nothing");
+        let mistakes = dir.mistakes(&own(chain, key));
+        assert!(mistakes.len() == 1 && mistakes[0].contains(wrong), "{mistakes:?}");
+    }
+    // Nobody listens: nothing is opened.
+    ok(dir.load(&format!("{LEAST}[tls]\nchain = \"none.pem\"\nkey = \"none.key\"\n")));
 }
 
 #[test]

@@ -349,7 +349,12 @@ fn r9329_5_1_o2_where_udp_does_not_pass_the_clients_own_spi_goes_over_tcp_only()
 #[test]
 fn usage_has_its_exit_codes() {
     for (args, code, said) in [
-        (&["--listen", "127.0.0.1", "--gateway", "127.0.0.1:4500", "--tls"][..], 2, "not in this version"),
+        (
+            &["--listen", "127.0.0.1", "--gateway", "127.0.0.1:4500", "--tls", "--tls-ca", "/none"][..],
+            2,
+            "--tls-ca /none: ",
+        ),
+        (&["--listen", "127.0.0.1", "--gateway", "127.0.0.1:4500", "--tls-name", "gw.test"], 2, "--tls"),
         (&["--listen", "127.0.0.1", "--gateway", "127.0.0.1"], 2, "host:port"),
         (&["--listen", "127.0.0.1", "--gateway", "127.0.0.1:4500", "--ports", "500"], 2, "two ports"),
         (&["--listen", "192.0.2.77", "--gateway", "127.0.0.1:4500"], 3, "--listen: UDP 192.0.2.77:500"),

@@ -40,6 +40,12 @@ pub struct UeOptions {
     /// Transport of IKE and ESP
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     pub transport: Transport,
+    /// Certificate authorities to believe with --transport tls, PEM
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Name in the gateway's TLS certificate [default: the host of --gateway]
+    #[arg(long, value_name = "NAME")]
+    pub tls_name: Option<String>,
     /// Kind of authentication
     #[arg(long, value_enum, default_value_t = Auth::Psk)]
     pub auth: Auth,
@@ -297,7 +303,7 @@ pub enum Transport {
     Tcp,
     /// RFC 7296 and RFC 3948: IKE and ESP on the gateway's port.
     Udp,
-    /// RFC 9329 Appendix A; not in this version.
+    /// RFC 9329 Appendix A: TLS around TCP.
     Tls,
 }
 

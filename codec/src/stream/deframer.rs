@@ -17,6 +17,8 @@ use super::{LENGTH_LEN, STREAM_PREFIX};
 pub struct Deframer {
     /// Octets of the prefix still to come.
     prefix_left: u8,
+    /// The stream may begin with a frame instead.
+    prefix_optional: bool,
     pub(super) length: LengthState,
     /// The stream is one of IKE messages alone.
     pub(super) ike_only: bool,
@@ -67,7 +69,19 @@ impl Deframer {
 
     /// For the TCP Originator: the Responder sends no prefix, so frames start at once.
     pub fn originator() -> Self {
-        Self { prefix_left: 0, length: LengthState::Unread, ike_only: false, failed: None }
+        Self {
+            prefix_left: 0,
+            prefix_optional: false,
+            length: LengthState::Unread,
+            ike_only: false,
+            failed: None,
+        }
+    }
+
+    /// For a Responder whose peers may leave the prefix out. A stream that begins like it is taken to have it:
+    /// without, its first frame would be one of 18,763 octets of an SPI chosen to look so.
+    pub fn lenient() -> Self {
+        Self { prefix_optional: true, ..Self::responder() }
     }
 
     /// Tells whether the prefix has been seen whole (always, for an Originator).
@@ -106,7 +120,7 @@ impl Deframer {
             return self.advance_ike(input, at, carry);
         }
         // RFC 9329 §6.1: nothing is parsed before the whole prefix.
-        if !self.skip_prefix(input, at)? {
+        if !self.skip_prefix(input, at, carry)? {
             return Ok(Next::Pending);
         }
         if !self.mid_frame() {
@@ -133,18 +147,37 @@ impl Deframer {
     }
 
     /// Consumes what is left of the prefix; `false` when the input ends before it does.
-    fn skip_prefix(&mut self, input: &[u8], at: &mut usize) -> Result<bool, FrameError> {
+    fn skip_prefix(&mut self, input: &[u8], at: &mut usize, carry: &mut Vec<u8>) -> Result<bool, FrameError> {
         while self.prefix_left > 0 {
             let Some(octet) = input.get(*at) else {
                 return Ok(false);
             };
-            if *octet != STREAM_PREFIX[STREAM_PREFIX.len() - usize::from(self.prefix_left)] {
-                return Err(FrameError::PrefixMismatch);
+            let matched = STREAM_PREFIX.len() - usize::from(self.prefix_left);
+            if *octet != STREAM_PREFIX[matched] {
+                if !self.prefix_optional {
+                    return Err(FrameError::PrefixMismatch);
+                }
+                self.begin_frame(&STREAM_PREFIX[..matched], carry);
+                return Ok(true);
             }
             self.prefix_left -= 1;
             *at += 1;
         }
         Ok(true)
+    }
+
+    /// There is no prefix: what looked like its beginning is that of a frame.
+    fn begin_frame(&mut self, begun: &[u8], carry: &mut Vec<u8>) {
+        self.prefix_left = 0;
+        carry.clear();
+        self.length = match *begun {
+            [] => LengthState::Unread,
+            [high] => LengthState::Half(high),
+            [high, low, ref body @ ..] => {
+                carry.extend_from_slice(body);
+                LengthState::Body(u16::from_be_bytes([high, low]) - LENGTH_LEN as u16)
+            }
+        };
     }
 
     /// Octets of the current frame's body, or `None` when the input ends inside its Length.
@@ -232,6 +265,29 @@ mod tests {
             assert!(bodies.is_empty());
             assert_eq!(end.unwrap_err(), FrameError::PrefixMismatch, "octet {at}");
         }
+    }
+
+    #[test]
+    fn a_lenient_deframer_takes_streams_with_and_without_the_prefix_at_every_split() {
+        let frames = [frame(b"abcdefgh"), frame(b""), frame(b"x")].concat();
+        let with = [STREAM_PREFIX.as_slice(), &frames].concat();
+        // First frames that begin like the prefix: in their Length alone, and beyond it.
+        let high = [&[0x49, 3], vec![b'a'; 0x4901].as_slice(), &frames].concat();
+        let both = [b"IKET".as_slice(), &vec![b'b'; 0x494b - 4], &frames].concat();
+        for stream in [with, frames, high, both] {
+            let expected = run(Deframer::lenient(), &[&stream]).0;
+            assert!(
+                expected.len() >= 3 && expected.ends_with(&[b"abcdefgh".to_vec(), vec![], b"x".to_vec()])
+            );
+            for split in 0..10.min(stream.len()) {
+                let (bodies, end) = run(Deframer::lenient(), &[&stream[..split], &stream[split..]]);
+                assert!(bodies == expected, "split at {split}");
+                assert!(!end.unwrap().mid_frame());
+            }
+        }
+        let begun = run(Deframer::lenient(), &[b"IKETCP"]).1.unwrap();
+        assert!(begun.prefix_complete() && !begun.mid_frame());
+        assert!(!run(Deframer::lenient(), &[b"IKET"]).1.unwrap().prefix_complete());
     }
 
     #[test]

@@ -3,7 +3,7 @@ import json
 import os
 
 from . import strongswan
-from .gateway import BINARY, GatewayFailed
+from .gateway import BINARY, TLS, GatewayFailed
 from .lab import wait_for
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -12,7 +12,7 @@ _RELAY = """[gateway]
 workers = 1
 run_dir = "{run_dir}"
 [listen]
-tcp = ["0.0.0.0:{port}", "[::]:{port}"]
+{listen}
 [relay]
 backend = "127.0.0.1:4500"
 {more}
@@ -22,9 +22,11 @@ backend = "127.0.0.1:4500"
 class Originate:
     """`swugate originate`, started and asked like the shim."""
 
-    def __init__(self, lab, namespace, role, udp, tcp):
+    def __init__(self, lab, namespace, role, udp, tcp, ca=None):
         self.lab, self.namespace, self.gateway = lab, namespace, tcp
         argv = [BINARY, role, "--listen", udp.rpartition(":")[0], "--gateway", tcp, "--log", "debug"]
+        if ca:
+            argv += ["--tls", "--tls-ca", ca, "--tls-name", "gw.test"]
         self.process = lab.spawn("originate", argv, namespace=namespace)
         bound = wait_for(lambda: udp in lab.exec(namespace, ["ss", "-Hlun"])[1], 10, 0.1)
         if not bound:
@@ -34,10 +36,12 @@ class Originate:
         """rst: the connection is destroyed where it ends, whose host then answers with a reset."""
         if fault != "rst":
             raise ValueError(fault)
-        self.lab.exec(self.lab.gw, ["ss", "-K", "sport", "=", f":{self.lab.PORT}"], check=False)
+        port = self.gateway.rpartition(":")[2]
+        self.lab.exec(self.lab.gw, ["ss", "-K", "sport", "=", f":{port}"], check=False)
 
     def stats(self):
-        return {"connections": self.process.text().count(" connected ")}
+        text = self.process.text()
+        return {"connections": text.count(" connected "), "resumed": text.count("resumed=true")}
 
     def stop(self):
         return self.process.stop()
@@ -57,17 +61,30 @@ class OriginatedFrom500(Originated):
     ports = ""
 
 
+class OriginatedTls(Originated):
+    """The same with TLS around the stream."""
+
+    @staticmethod
+    def way(lab, network, gateway):
+        ca = lab.path("pki-ecdsa/ca.pem")
+        return Originate(lab, network.mid, "originate", f"{network.SHIM}:4500", f"{gateway}:{lab.TLS_PORT}", ca)
+
+
 class Relayed:
     """A relay, and the strongSwan server it relays to, which never hears of TCP."""
 
-    def __init__(self, lab, psk, auth, pki, first_at_500=False):
+    def __init__(self, lab, psk, auth, pki, first_at_500=False, tls=None):
         self.lab = lab
         self.charon = strongswan.udp_responder(lab, psk, auth, pki)
         directory = lab.directory("relay")
         self.config = os.path.join(directory, "swugate.toml")
         with open(self.config, "w") as file:
-            file.write(_RELAY.format(run_dir=os.path.join(directory, "run"), port=lab.PORT,
-                                     more='backend_ike = "127.0.0.1:500"' if first_at_500 else ""))
+            listen = f'tcp = ["0.0.0.0:{lab.PORT}", "[::]:{lab.PORT}"]'
+            more = 'backend_ike = "127.0.0.1:500"\n' if first_at_500 else ""
+            if tls:
+                listen += f'\ntls = ["0.0.0.0:{lab.TLS_PORT}"]'
+                more += TLS.format(chain=tls.file("gw.pem"), key=tls.file("gw.key"))
+            file.write(_RELAY.format(run_dir=os.path.join(directory, "run"), listen=listen, more=more))
         self.process = lab.spawn("relay", [BINARY, "run", "-c", self.config], namespace=lab.gw)
         control = os.path.join(directory, "run", "control.sock")
         if not wait_for(lambda: os.path.exists(control) and lab.listening(lab.PORT, 0), 10):

@@ -39,6 +39,12 @@ prefixes = [{pools}]
 log = "info"
 keylog = true
 """
+_TLS_LISTEN = 'tls = ["0.0.0.0:443", "[::]:443"]\n'
+TLS = """
+[tls]
+chain = "{chain}"
+key = "{key}"
+"""
 _CERTIFICATE = """
 [certificate]
 chain = "gw.pem"
@@ -54,14 +60,14 @@ pool = "default"
 local_ts = ["10.77.0.0/24", "2001:db8:77::/64"]
 ike = ["aes256gcm16-prfsha256-ecp256", "aes128gcm16-prfsha256-x25519", "aes256-sha512-ecp384", "aes256-sha256-modp2048"]
 esp = ["aes256gcm16", "aes128gcm16", "aes256-sha256", "aes128-sha256"]
-transports = ["tcp", "udp"]
+transports = ["tcp", "udp", "tls"]
 dpd_s = {dpd_s}
 {profile}
 """
 
 
 def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0", "[::]"), listen="",
-                 device="swu0", limits="", profile="", more="", pools=POOLS):
+                 device="swu0", limits="", profile="", more="", pools=POOLS, tls=None):
     """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
 
     Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
@@ -76,6 +82,9 @@ def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0",
             shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")
     tcp = ", ".join(f'"{host}:{port}"' for port in ports for host in hosts)
+    if tls:
+        listen += _TLS_LISTEN
+        more += TLS.format(chain=tls.file("gw.pem"), key=tls.file("gw.key"))
     with open(config, "w") as file:
         file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in pools),
                                   certificate=_CERTIFICATE if pki else "", tcp=tcp, listen=listen, device=device, limits=limits,

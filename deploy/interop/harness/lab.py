@@ -89,7 +89,7 @@ class Lab:
     2001:db8:98::1/64 on gw's side.
     """
 
-    GATEWAY4, GATEWAY6, PORT = "10.98.0.1", "2001:db8:98::1", 4500
+    GATEWAY4, GATEWAY6, PORT, TLS_PORT = "10.98.0.1", "2001:db8:98::1", 4500, 443
     UE4, UE6 = "10.98.0.2", "2001:db8:98::2"
     CORE4, CORE6 = "10.77.0.1", "2001:db8:77::1"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import libreswan, redirect, strongswan, udp
-from .bridge import Originated, OriginatedFrom500, Relayed
+from .bridge import Originated, OriginatedFrom500, OriginatedTls, Relayed
 from .gateway import POOLS, PPK_ID, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
 from .oldkernel import GuestGateway
@@ -70,9 +70,9 @@ class Bench:
             self.current = Swugate(self.lab, self.pki[auth], dpd_s, **options)
         return self.current
 
-    def relay(self, first_at_500):
+    def relay(self, first_at_500, tls):
         """A fresh relay in front of a fresh strongSwan."""
-        self.current = Relayed(self.lab, PSK, "psk", None, first_at_500)
+        self.current = Relayed(self.lab, PSK, "psk", None, first_at_500, self.pki["ecdsa"] if tls else None)
         return self.current
 
 
@@ -173,13 +173,15 @@ def _libreswan_attaches(name, blocked=None, seen="", **options):
 
 def _strongswan(act, auth="psk", dpd_s=60, clean=True, ue=strongswan.Initiator, **options):
     """Attaches, lets act(bench, gateway, peer, verdict) work, deletes."""
+    tls = ue is OriginatedTls
+
     def body(bench, verdict):
-        gateway = bench.gateway(auth, dpd_s)
+        gateway = bench.gateway(auth, dpd_s, tls=bench.pki["ecdsa"] if tls else None)
         peer = ue(bench.lab, bench.network, PSK, "psk" if auth == "psk" else "pubkey", bench.pki[auth], **options)
         addresses = peer.attach(verdict)
         _in_pool(verdict, addresses)
         if not bench.stock:
-            gateway.step_session(verdict, addresses, esn=False)
+            gateway.step_session(verdict, addresses, esn=False, transport="tls" if tls else "tcp")
         act(bench, gateway, peer, verdict)
         if peer.ike_sa():
             peer.delete(verdict)
@@ -425,10 +427,58 @@ def _reset_for_a_minute(bench, _gateway, peer, verdict):
     ping(verdict, "ping", bench.network.execute)
 
 
+def _resumed_for_a_minute(bench, gateway, peer, verdict):
+    """As _reset_for_a_minute; each new connection resumes TLS: 9329-B.3-o1, 9329-A-3."""
+    _reset_for_a_minute(bench, gateway, peer, verdict)
+    stats = peer.shim.stats()
+    verdict.step("resumed", stats["resumed"] == stats["connections"] - 1, f"{stats['resumed']} of {stats['connections']}")
+
+
+# What openssl offers, and what it must come to: a protocol and cipher, or nothing.
+_OFFERS = {
+    "TLS 1.3": (["-tls1_3"], "TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384"),
+    "TLS 1.2": (["-tls1_2"], "TLSv1.2, Cipher is ECDHE-ECDSA-AES256-GCM-SHA384"),
+    "ChaCha20": (["-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"], "Cipher is ECDHE-ECDSA-CHACHA20-POLY1305"),
+    "TLS 1.1": (["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], None),
+    "TLS 1.0": (["-tls1", "-cipher", "ALL:@SECLEVEL=0"], None),
+    "CBC": (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA384"], None),
+    "static RSA": (["-tls1_2", "-cipher", "AES128-GCM-SHA256"], None),
+    "NULL": (["-tls1_2", "-cipher", "ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0"], None),
+}
+
+
+def _openssl(bench, verdict):
+    """What openssl's client sees of the TLS port: 9329-A-2, 9329-B.1-1, 9329-B.3-o1."""
+    gateway = bench.gateway(tls=bench.pki["ecdsa"])
+    client = ["timeout", "5", "openssl", "s_client", "-connect", f"{Lab.GATEWAY4}:{Lab.TLS_PORT}",
+              "-servername", "gw.test", "-CAfile", bench.lab.path("pki-ecdsa/ca.pem")]
+
+    def ask(*options):
+        command = " ".join([*client, *options])
+        return bench.lab.exec(bench.network.mid, ["sh", "-c", f"sleep 0.3 | {command} 2>&1"], check=False)[1]
+
+    for name, (options, wanted) in _OFFERS.items():
+        said = ask(*options)
+        agreed = next((line for line in said.splitlines() if "Cipher is" in line), "")
+        right = wanted in agreed if wanted else "Cipher is (NONE)" in agreed or not agreed
+        verdict.step(name, right, agreed)
+    said = ask("-tls1_3")
+    verdict.step("certificate", "Verify return code: 0 (ok)" in said, "")
+    verdict.step("none asked of the client", "No client certificate CA names sent" in said, "")
+    ticket = bench.lab.path("session.pem")
+    ask("-tls1_3", "-sess_out", ticket)
+    verdict.step("resumed", "Reused, TLSv1.3" in ask("-tls1_3", "-sess_in", ticket), "")
+    verdict.step("no early data", "Max Early Data: 0" in said, "")
+    drops = gateway.stats()["drops"]
+    verdict.step("counted", drops["tls_handshake"] == sum(wanted is None for _, wanted in _OFFERS.values()),
+                 str(drops["tls_handshake"]))
+    gateway.stop()
+
+
 def _relayed(act, first_at_500=False, ue=Originated, **options):
     """strongSwan, originate, TCP, relay, strongSwan: neither end knows of TCP."""
     def body(bench, verdict):
-        gateway = bench.relay(first_at_500)
+        gateway = bench.relay(first_at_500, ue is OriginatedTls)
         peer = ue(bench.lab, bench.network, PSK, **options)
         _in_pool(verdict, peer.attach(verdict))
         act(bench, gateway, peer, verdict)
@@ -495,8 +545,13 @@ SCENARIOS = [
         _short_session, ue=Originated, gateway=f"[{Lab.GATEWAY6}]"), swugate_only=True),
     Scenario("originate-reset-for-a-minute", HostBench, _strongswan(
         _reset_for_a_minute, clean=False, ue=Originated), swugate_only=True),
+    Scenario("originate-tls", HostBench, _strongswan(_whole_session, ue=OriginatedTls), swugate_only=True),
+    Scenario("originate-tls-reset-for-a-minute", HostBench, _strongswan(
+        _resumed_for_a_minute, clean=False, ue=OriginatedTls), swugate_only=True),
+    Scenario("tls-openssl", HostBench, _openssl, swugate_only=True),
     Scenario("relay", HostBench, _relayed(_whole_session_measured), swugate_only=True),
     Scenario("relay-port-500", HostBench, _relayed(_short_session, first_at_500=True, ue=OriginatedFrom500), swugate_only=True),
+    Scenario("relay-tls", HostBench, _relayed(_whole_session_measured, ue=OriginatedTls), swugate_only=True),
     Scenario("relay-reset-for-a-minute", HostBench, _relayed(_reset_for_a_minute, dpd=1), swugate_only=True),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),

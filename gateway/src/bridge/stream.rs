@@ -1,4 +1,4 @@
-//! The TCP leg: a non-blocking connection that carries frames both ways.
+//! The TCP leg, TLS around it or not: a non-blocking connection that carries frames both ways.
 //!
 //! A frame once begun is finished, or the connection ends (RFC 9329 §3). What the socket does not take at
 //! once waits here, ESP within a bound and IKE ahead of no one: frames leave in the order they were queued.
@@ -7,6 +7,8 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 
 use codec::stream::{Deframer, FrameError, LENGTH_LEN, NON_ESP_MARKER, Next};
+
+use crate::tls::{CARRY_MAX, Front, FrontError, Said};
 
 /// Most frames of one [`FrameStream::queue_esp`].
 pub const STREAM_FRAMES_MAX: usize = 128;
@@ -17,16 +19,18 @@ const BACKLOG_KEPT: usize = 4096;
 /// A connection and its unfinished frames.
 pub struct FrameStream {
     tcp: TcpStream,
+    /// What stands between the socket and the frames; none on a plain connection.
+    front: Option<Box<Front>>,
     deframer: Deframer,
     /// The frame that straddles two reads; empty while none does.
     carry: Vec<u8>,
-    /// Octets the socket has not taken, from `sent` on; they begin anywhere in a frame and end with one.
+    /// Octets the socket has not taken, from `sent` on; they begin anywhere in a frame, or a record, and end with one.
     backlog: Vec<u8>,
     sent: usize,
 }
 
 /// How a read ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum ReadEnd {
     /// So many octets lie in the buffer.
     Octets(usize),
@@ -34,6 +38,8 @@ pub enum ReadEnd {
     Nothing,
     /// The peer closed or reset the connection.
     Closed,
+    /// What came is not what the connection should carry; an alert may be on its way to the peer.
+    Refused(FrontError),
 }
 
 /// What became of frames to be sent.
@@ -48,7 +54,47 @@ pub struct Queued {
 impl FrameStream {
     /// A connection whose peer speaks as `deframer` expects.
     pub fn new(tcp: TcpStream, deframer: Deframer) -> Self {
-        Self { tcp, deframer, carry: Vec::new(), backlog: Vec::new(), sent: 0 }
+        Self { tcp, front: None, deframer, carry: Vec::new(), backlog: Vec::new(), sent: 0 }
+    }
+
+    /// A connection whose frames are behind `front`, if there is one.
+    pub fn behind(tcp: TcpStream, front: Option<Front>, deframer: Deframer) -> Self {
+        Self { front: front.map(Box::new), ..Self::new(tcp, deframer) }
+    }
+
+    /// Whether TLS is around the frames.
+    pub fn is_tls(&self) -> bool {
+        self.front.is_some()
+    }
+
+    /// Whether frames too short for IKE and for ESP are keepalives, as on a port for FTT.
+    pub fn has_short_keepalives(&self) -> bool {
+        self.front.as_ref().is_some_and(|front| front.has_short_keepalives())
+    }
+
+    /// Whether frames may be queued: TLS, if there is any, has finished its handshake.
+    pub fn is_open(&self) -> bool {
+        self.front.as_ref().is_none_or(|front| !front.is_opening())
+    }
+
+    /// Whether a ticket spared TLS its certificate.
+    pub fn is_resumed(&self) -> bool {
+        self.front.as_ref().is_some_and(|front| front.is_resumed())
+    }
+
+    /// Whether the peer has said that it is done; the connection is to be closed.
+    pub fn is_peer_done(&mut self) -> bool {
+        self.front.as_mut().and_then(|front| front.session()).is_some_and(|session| session.is_peer_closed())
+    }
+
+    /// Says that nothing more comes, where the socket takes it at once; the connection is closed next.
+    pub fn part(&mut self) {
+        if let Some(session) = self.front.as_mut().and_then(|front| front.session()) {
+            session.close();
+            self.backlog.append(&mut session.take_output());
+            // The peer learns of the end either way.
+            let _ = self.flush();
+        }
     }
 
     /// The socket, for polling and options.
@@ -56,8 +102,58 @@ impl FrameStream {
         &self.tcp
     }
 
-    /// Reads what has arrived into `buffer`.
+    /// Reads what has arrived into `buffer`. Behind TLS that may be nothing although octets came, and the backlog
+    /// may have grown.
     pub fn read(&mut self, buffer: &mut [u8]) -> ReadEnd {
+        if self.front.is_some() {
+            return self.read_records(buffer);
+        }
+        self.read_socket(buffer)
+    }
+
+    fn read_records(&mut self, buffer: &mut [u8]) -> ReadEnd {
+        // What comes out may be more than what went in by the record begun before.
+        let room = buffer.len().saturating_sub(CARRY_MAX);
+        let len = match self.read_socket(buffer.get_mut(..room).unwrap_or_default()) {
+            ReadEnd::Octets(len) => len,
+            end => return end,
+        };
+        let mut plain = Vec::with_capacity(len);
+        match self.take_in(buffer.get_mut(..len).unwrap_or_default(), &mut plain) {
+            Err(error) => ReadEnd::Refused(error),
+            Ok(Said::Plain) => {
+                self.front = None;
+                ReadEnd::Octets(len)
+            }
+            Ok(Said::Inside) if plain.is_empty() => ReadEnd::Nothing,
+            Ok(Said::Inside) => match buffer.get_mut(..plain.len()) {
+                Some(place) => {
+                    place.copy_from_slice(&plain);
+                    ReadEnd::Octets(plain.len())
+                }
+                None => ReadEnd::Closed,
+            },
+        }
+    }
+
+    /// Lets the front take octets, and sends what it says to them.
+    fn take_in(&mut self, input: &mut [u8], plain: &mut Vec<u8>) -> Result<Said, FrontError> {
+        let Some(front) = &mut self.front else { return Ok(Said::Plain) };
+        let said = front.receive(input, plain);
+        if let Some(session) = front.session() {
+            self.backlog.append(&mut session.take_output());
+        }
+        // A broken connection is found by the next read.
+        let _ = self.flush();
+        said
+    }
+
+    /// Begins the handshake of a client.
+    pub fn begin(&mut self) {
+        let _ = self.take_in(&mut [], &mut Vec::new());
+    }
+
+    fn read_socket(&self, buffer: &mut [u8]) -> ReadEnd {
         match (&self.tcp).read(buffer) {
             Ok(0) => ReadEnd::Closed,
             Ok(len) => ReadEnd::Octets(len),
@@ -79,9 +175,9 @@ impl FrameStream {
         std::mem::take(&mut self.carry)
     }
 
-    /// Octets of memory the unfinished frame takes.
+    /// Octets of memory the unfinished frame takes, and the unfinished record.
     pub fn carry_octets(&self) -> usize {
-        self.carry.capacity()
+        self.carry.capacity() + self.front.as_ref().map_or(0, |front| front.carry_octets())
     }
 
     /// Whether the stream's prefix has come whole.
@@ -99,6 +195,9 @@ impl FrameStream {
     /// # Errors
     /// When the connection is broken.
     pub fn queue_raw(&mut self, octets: &[u8]) -> io::Result<()> {
+        if self.front.is_some() {
+            return self.write_records(octets);
+        }
         self.backlog.extend_from_slice(octets);
         self.flush()
     }
@@ -174,9 +273,24 @@ impl FrameStream {
         Ok(())
     }
 
+    fn write_records(&mut self, plain: &[u8]) -> io::Result<()> {
+        let session = self.front.as_mut().and_then(|front| front.session());
+        let Some(session) = session.filter(|_| !plain.is_empty()) else { return Ok(()) };
+        if self.sent > self.backlog.len() / 2 {
+            self.backlog.drain(..std::mem::take(&mut self.sent));
+        }
+        session.seal_into(plain, &mut self.backlog).map_err(io::Error::other)?;
+        self.flush()
+    }
+
     fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<()> {
         if parts.is_empty() {
             return Ok(());
+        }
+        if self.front.is_some() {
+            let mut plain = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+            parts.iter().for_each(|part| plain.extend_from_slice(part));
+            return self.write_records(&plain);
         }
         let mut taken = 0;
         if self.backlog.is_empty() {
@@ -287,11 +401,11 @@ mod tests {
                 end => break end,
             }
         };
-        assert_eq!(read, ReadEnd::Octets(5));
+        assert!(matches!(read, ReadEnd::Octets(5)));
         assert_eq!(near.next(&buffer[..5], &mut 0), Ok(Next::Pending));
         assert!(near.carry_octets() > 0);
         drop(far);
-        while near.read(&mut buffer) == ReadEnd::Nothing {}
-        assert_eq!(near.read(&mut buffer), ReadEnd::Closed);
+        while matches!(near.read(&mut buffer), ReadEnd::Nothing) {}
+        assert!(matches!(near.read(&mut buffer), ReadEnd::Closed));
     }
 }

@@ -1,6 +1,7 @@
 //! `swugate originate`: its options, and what they mean.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,10 @@ use crate::error::Failure;
 use crate::log::LogLevel;
 use crate::originate::{self, Options};
 use crate::process;
+use crate::tls::{SettingsError, TlsClient};
+
+/// Where distributions keep the authorities they believe.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Takes UDP 500 and 4500 of IKE clients to a gateway over TCP (RFC 9329).
 #[derive(Args)]
@@ -22,6 +27,12 @@ pub(super) struct Originate {
     /// TLS around the stream (RFC 9329 Appendix A).
     #[arg(long)]
     tls: bool,
+    /// Certificates of the authorities to believe, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls", default_value = SYSTEM_AUTHORITIES)]
+    tls_ca: PathBuf,
+    /// Name in the gateway's certificate, and in the ClientHello; default: the host of --gateway.
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    tls_name: Option<String>,
     /// Try UDP first, for so many seconds, before a new IKE SA goes over TCP (RFC 9329 §5.1).
     #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "3", value_parser = clap::value_parser!(u32).range(1..=60))]
     udp_first: Option<u32>,
@@ -36,9 +47,6 @@ pub(super) struct Originate {
 /// Runs until SIGTERM.
 pub(super) fn run(asked: &Originate) -> Result<(), Failure> {
     let usage = |message: String| Failure::Config(vec![message]);
-    if asked.tls {
-        return Err(usage("--tls: not in this version".into()));
-    }
     let [ike, nat] = asked.ports[..] else {
         return Err(usage("--ports: two ports, such as 500,4500".into()));
     };
@@ -46,6 +54,7 @@ pub(super) fn run(asked: &Originate) -> Result<(), Failure> {
         return Err(usage("--ports: two different ports from 1 to 65535".into()));
     }
     let gateways = resolve(&asked.gateway).map_err(usage)?;
+    let tls = asked.tls.then(|| tls(asked)).transpose().map_err(usage)?;
     LogLevel::start(&asked.log);
     process::raise_resource_limits();
     tracing::info!(listen = %asked.listen, gateways = ?gateways, "originating RFC 9329");
@@ -53,7 +62,21 @@ pub(super) fn run(asked: &Originate) -> Result<(), Failure> {
         listen: asked.listen,
         ports: (ike, nat),
         gateways,
+        tls,
         udp_first: asked.udp_first.map(|s| Duration::from_secs(s.into())),
+    })
+}
+
+/// What `--tls` and its options mean.
+fn tls(asked: &Originate) -> Result<TlsClient, String> {
+    let host = asked.gateway.rsplit_once(':').map_or("", |(host, _)| host);
+    let name = asked.tls_name.as_deref().unwrap_or(host.trim_start_matches('[').trim_end_matches(']'));
+    TlsClient::load(&asked.tls_ca, name).map_err(|error| match error {
+        SettingsError::Name(what) => format!("--tls-name: {what}"),
+        other => {
+            let file = asked.tls_ca.display();
+            format!("--tls-ca {file}: a readable PEM file with certificates of authorities ({other})")
+        }
     })
 }
 

@@ -39,6 +39,7 @@ pub(super) fn run(
             id: WorkerId(id as u8),
             core: (!cores.is_empty()).then(|| cores[id % cores.len()]),
             listeners,
+            tls: config.tls.clone(),
             backend: backend.clone(),
             limits: limits(&config, count),
             counters: counters.clone(),

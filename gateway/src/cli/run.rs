@@ -29,6 +29,7 @@ use crate::io::wake::Wake;
 use crate::io::{sockets, thread};
 use crate::log::LogLevel;
 use crate::process;
+use crate::tls::StreamListener;
 use crate::types::{WORKERS_MAX, WorkerId};
 use crate::worker::control_queue::control_queue;
 use crate::worker::counters::WorkerCounters;
@@ -44,9 +45,7 @@ const PREDECESSOR_PAUSE: Duration = Duration::from_millis(50);
 /// What was opened while the process still had its privileges.
 struct Opened {
     /// By worker, then by listening address.
-    listeners: Vec<Vec<TcpListener>>,
-    /// For IKE alone, by worker, then by listening address.
-    ike_listeners: Vec<Vec<TcpListener>>,
+    listeners: Vec<Vec<StreamListener>>,
     /// By worker, then by listening address.
     datagrams: Vec<Vec<UdpSocket>>,
     metrics: Option<TcpListener>,
@@ -91,43 +90,35 @@ pub(super) fn worker_count(config: &Config) -> usize {
 fn open(config: &Config) -> Result<Opened, Failure> {
     let workers = worker_count(config);
     let listeners = listen(config, workers)?;
-    let ike_listeners = listen_for_ike(config, workers)?;
     let datagrams = open_udp(config, workers)?;
     let metrics = config.metrics.map(bind_metrics).transpose()?;
     let device = &config.inner.device;
     let queues = tun::open(device, workers, config.inner.offload)
         .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
     let steering = steering(&queues, config);
-    Ok(Opened { listeners, ike_listeners, datagrams, metrics, queues, steering })
+    Ok(Opened { listeners, datagrams, metrics, queues, steering })
 }
 
-/// Opens the accept queues of `listen.tcp`: by worker, then by address.
-pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<TcpListener>>, Failure> {
-    let mut listeners: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
-    for &addr in &config.listen.tcp {
+/// Opens the accept queues of `[listen]`: by worker, then by address.
+pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<StreamListener>>, Failure> {
+    let mut listeners: Vec<Vec<StreamListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for (kind, addr) in config.listen.streams() {
+        let key = kind.key();
         for queues in &mut listeners {
             match sockets::listen_tcp(addr) {
-                Ok(listener) => queues.push(listener),
+                Ok(socket) => queues.push(StreamListener { socket, kind }),
                 Err(error) if addr.is_ipv6() && is_no_ipv6(&error) => {
-                    tracing::warn!("listen.tcp {addr}: {error}; this host has no IPv6");
+                    tracing::warn!("listen.{key} {addr}: {error}; this host has no IPv6");
                     break;
                 }
-                Err(error) => return Err(Failure::system(format!("listen.tcp {addr}"), &error)),
+                Err(error) => return Err(Failure::system(format!("listen.{key} {addr}"), &error)),
             }
         }
     }
     if listeners.iter().any(Vec::is_empty) {
-        return Err(Failure::Environment("listen.tcp: none of the addresses can be used".into()));
+        return Err(Failure::Environment("listen: none of the addresses for TCP can be used".into()));
     }
     Ok(listeners)
-}
-
-/// Opens the accept queues of `listen.ike_tcp`: by worker, then by address.
-fn listen_for_ike(config: &Config, workers: usize) -> Result<Vec<Vec<TcpListener>>, Failure> {
-    let open = |addr: &SocketAddr| {
-        sockets::listen_tcp(*addr).map_err(|error| Failure::system(format!("listen.ike_tcp {addr}"), &error))
-    };
-    (0..workers).map(|_| config.listen.ike_tcp.iter().map(open).collect()).collect()
 }
 
 fn open_udp(config: &Config, workers: usize) -> Result<Vec<Vec<UdpSocket>>, Failure> {
@@ -182,7 +173,7 @@ fn steering(queues: &[TunQueue], config: &Config) -> Option<SteeringMap> {
 }
 
 async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Result<(), Failure> {
-    let Opened { listeners, ike_listeners, datagrams, metrics, queues, steering } = opened;
+    let Opened { listeners, datagrams, metrics, queues, steering } = opened;
     inner::set_up_device(&config.inner, &config.responder.pools).await?;
     let (changes, local_addrs) = mpsc::channel(1);
     inner::watch_local_addrs(changes)?;
@@ -199,7 +190,7 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
         flow_queue: config.inner.flow_queue,
         local_addrs: inner::local_addrs().await?,
     };
-    let (workers, inboxes) = start_workers(&config, (listeners, ike_listeners), datagrams, queues, &inner)?;
+    let (workers, inboxes) = start_workers(&config, listeners, datagrams, queues, &inner)?;
     let now = Instant::now();
     let dispatcher = Dispatcher::new(&inboxes, config.limits.inbox_backlog as usize, steering);
     let engine = Engine::new(config.responder.clone(), dispatcher, config.limits.log_lines_per_s, now);
@@ -216,7 +207,7 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
 
 fn start_workers(
     config: &Config,
-    (listeners, ike_listeners): (Vec<Vec<TcpListener>>, Vec<Vec<TcpListener>>),
+    listeners: Vec<Vec<StreamListener>>,
     datagrams: Vec<Vec<UdpSocket>>,
     queues: Vec<TunQueue>,
     inner: &InnerConfig,
@@ -233,9 +224,8 @@ fn start_workers(
         inboxes.push(Arc::new(InboxHandle { queue, wake: inbox_wake }));
     }
     let mut workers = Workers { queues: Vec::new(), wake, counters: Vec::new(), threads: Vec::new() };
-    let listeners = listeners.into_iter().zip(ike_listeners);
-    let parts = listeners.zip(datagrams).zip(queues).zip(receivers);
-    for (id, ((((listeners, ike_listeners), datagrams), device), (inbox, inbox_wake))) in parts.enumerate() {
+    let parts = listeners.into_iter().zip(datagrams).zip(queues).zip(receivers);
+    for (id, (((listeners, datagrams), device), (inbox, inbox_wake))) in parts.enumerate() {
         let (control, queue) = control_queue(
             config.limits.control_queue as usize,
             usize::try_from(config.limits.control_queue_octets).unwrap_or(usize::MAX),
@@ -246,7 +236,7 @@ fn start_workers(
             id: WorkerId(id as u8),
             core: (!cores.is_empty()).then(|| cores[id % cores.len()]),
             listeners,
-            ike_listeners,
+            tls: config.tls.clone(),
             datagrams,
             device: Box::new(device),
             inbox,
@@ -291,5 +281,6 @@ fn worker_limits(config: &Config, workers: usize) -> WorkerLimits {
         zero_copy: usize::try_from(limits.zero_copy_send_octets).ok().filter(|&octets| octets > 0),
         unfinished: octets(limits.unfinished_octets),
         early: octets(limits.early_octets),
+        tls_handshakes: limits.tls_handshakes,
     }
 }

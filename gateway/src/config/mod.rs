@@ -7,6 +7,7 @@ mod profile;
 mod reader;
 mod secrets;
 mod sections;
+mod tls;
 
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ pub use reader::ConfigError;
 use crate::control::responder::{IkeTcpOffer, ResponderConfig};
 use crate::limits::Limits;
 use crate::relay::Backend;
+use crate::tls::{StreamKind, TlsServer};
 use reader::Reader;
 
 /// Where the configuration is without `-c`.
@@ -44,6 +46,8 @@ pub struct Config {
     pub inner: InnerSection,
     /// `[relay]`: present, the process relays to this backend and is no responder itself.
     pub relay: Option<Backend>,
+    /// What is offered where TLS is spoken; present when it is.
+    pub tls: Option<TlsServer>,
     /// Identity, certificates, pools and profiles, as the responder takes them.
     pub responder: Arc<ResponderConfig>,
     /// `[limits]`.
@@ -76,8 +80,33 @@ pub struct ListenSection {
     pub ike_tcp: Vec<SocketAddr>,
     /// What IKE_SA_INIT over other transports says about it.
     pub ike_tcp_offer: Option<IkeTcpOffer>,
+    /// RFC 9329 inside TLS (its Appendix A).
+    pub tls: Vec<SocketAddr>,
+    /// Either, told apart by the first octet.
+    pub shared: Vec<SocketAddr>,
+    /// 3GPP TS 24.302 Annex F.
+    pub ftt: Vec<SocketAddr>,
     /// RFC 7296 and 3948 over UDP: IKE alone on port 500, IKE and ESP on all others.
     pub udp: Vec<SocketAddr>,
+}
+
+impl ListenSection {
+    /// Every address that takes TCP connections, and what is spoken there.
+    pub fn streams(&self) -> impl Iterator<Item = (StreamKind, SocketAddr)> {
+        let kinds = [
+            (StreamKind::Tcp, &self.tcp),
+            (StreamKind::Tls, &self.tls),
+            (StreamKind::Shared, &self.shared),
+            (StreamKind::Ftt, &self.ftt),
+            (StreamKind::IkeTcp, &self.ike_tcp),
+        ];
+        kinds.into_iter().flat_map(|(kind, addrs)| addrs.iter().map(move |&addr| (kind, addr)))
+    }
+
+    /// Whether TLS is spoken anywhere.
+    pub fn uses_tls(&self) -> bool {
+        self.streams().any(|(kind, _)| kind.may_be_tls())
+    }
 }
 
 /// `[inner]`: the device towards the core network.

@@ -10,6 +10,7 @@ use codec::crypto::{EspProposal, IkeProposal, ProposalError};
 use super::reader::{Field, Section};
 use super::secrets;
 use super::sections::{NOT_YET, unique_name};
+use super::tls::Certificate;
 use crate::control::pki::{CertificateFiles, CertificateStore, PkiError};
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{AuthKind, Glob, PpkPolicy, Profile};
@@ -26,7 +27,7 @@ const IKE_DEFAULT: [&str; 4] = [
 /// Proposals of a profile without `esp`.
 const ESP_DEFAULT: [&str; 3] = ["aes128gcm16-aes256gcm16", "chacha20poly1305", "aes256-aes128-sha256-sha512"];
 
-const PEM: &str = "the path of a PEM file";
+pub(super) const PEM: &str = "the path of a PEM file";
 
 /// What a profile may name, as read before the profiles.
 pub(super) struct Named<'a> {
@@ -238,24 +239,22 @@ fn transports(section: &mut Section<'_>) -> Vec<Transport> {
     transports
 }
 
-/// Reads `[certificate]`. Its files are opened only when a profile uses them.
+/// Reads the files of `[certificate]`, if a profile uses them.
 pub(super) fn certificate(
     root: &mut Section<'_>,
+    certificate: Option<&Certificate<'_>>,
     profiles: &[Arc<Profile>],
 ) -> Option<Arc<CertificateStore>> {
     let used = profiles.iter().any(|profile| matches!(profile.auth, AuthKind::Certificate));
-    let Some(mut section) = root.section("certificate") else {
+    let Some(certificate) = certificate else {
         if used {
             root.missing("certificate", "a table [certificate] with chain, key and ca");
         }
         return None;
     };
-    let fields = ["chain", "key", "ca"].map(|key| section.required(key, PEM));
-    let crl = section.value("crl");
-    section.finish();
-    let [chain, key, ca] =
-        fields.each_ref().map(|field| field.as_ref().and_then(|field| pem_path(field, used)));
-    let crl_path = crl.as_ref().map(|field| pem_path(field, used));
+    let fields = [&certificate.chain, &certificate.key, &certificate.ca];
+    let [chain, key, ca] = fields.map(|field| field.as_ref().and_then(|field| pem_path(field, used)));
+    let crl_path = certificate.crl.as_ref().map(|field| pem_path(field, used));
     if !used {
         return None;
     }
@@ -268,7 +267,7 @@ pub(super) fn certificate(
     match CertificateStore::load(&files) {
         Ok(store) => Some(Arc::new(store)),
         Err(error) => {
-            reject_file(fields.iter().flatten().chain(&crl), &error);
+            reject_file(fields.into_iter().flatten().chain(&certificate.crl), &error);
             None
         }
     }

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::reader::{Field, Reader, Section};
 use super::{
-    Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile, secrets,
+    Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile, secrets, tls,
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
@@ -51,7 +51,9 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let pools = pools(&mut root);
     let aaa = aaa(&mut root);
     let profiles = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
-    let certificates = profile::certificate(&mut root, &profiles);
+    let certificate = tls::Certificate::read(&mut root, true);
+    let certificates = profile::certificate(&mut root, certificate.as_ref(), &profiles);
+    let tls = tls::server(&mut root, certificate.as_ref(), &listen);
     let redirect = redirect(&mut root, gateway.as_ref().map(|(identity, _)| identity));
     let resumption = resumption(&mut root);
     store(&mut root);
@@ -74,18 +76,33 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let file = reader.file().to_owned();
     let responder = Arc::new(responder);
     let warnings = Vec::new();
-    Some(Config { file, gateway, listen, metrics, inner, relay: None, responder, limits, debug, warnings })
+    Some(Config {
+        file,
+        gateway,
+        listen,
+        metrics,
+        inner,
+        relay: None,
+        tls,
+        responder,
+        limits,
+        debug,
+        warnings,
+    })
 }
 
 /// Reads the document of a relay, which has neither keys nor an inner network.
 fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Config> {
     let backend = field.section("[relay]".into()).and_then(backend);
     let gateway = gateway(&mut root, false);
-    let listen = listen(&mut root, false);
+    let mut listen = listen(&mut root, false);
     let metrics = metrics(&mut root);
     let limits = limits(&mut root);
     let debug = debug(&mut root);
-    for key in ["inner", "pool", "profile", "certificate", "redirect", "resumption", "aaa", "store"] {
+    // Its UEs are authenticated by the backend; TLS needs a certificate here.
+    let certificate = tls::Certificate::read(&mut root, false);
+    let tls = tls::server(&mut root, certificate.as_ref(), &listen);
+    for key in ["inner", "pool", "profile", "redirect", "resumption", "aaa", "store"] {
         if root.value(key).is_some() {
             reader.warn(format!("{key}: not used by a relay; its files are not opened"));
         }
@@ -96,6 +113,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
     }
     if !listen.ike_tcp.is_empty() {
         reader.warn("listen.ike_tcp: a relay takes RFC 9329 only; these addresses are ignored".into());
+        listen.ike_tcp.clear();
     }
     let (identity, gateway) = gateway?;
     let responder = Arc::new(ResponderConfig {
@@ -117,6 +135,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         metrics,
         inner: InnerSection::default(),
         relay: Some(backend?),
+        tls,
         responder,
         limits,
         debug,
@@ -199,39 +218,44 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
     let Some(mut section) = root.section("listen") else {
         return ListenSection {
             tcp: any(4500),
+            tls: Vec::new(),
+            shared: Vec::new(),
+            ftt: Vec::new(),
             ike_tcp: Vec::new(),
             ike_tcp_offer: None,
             udp: default_udp(),
         };
     };
+    // One list for all: an address takes one kind of stream.
+    let mut seen = Vec::new();
+    let [tls, shared, ftt] = ["tls", "shared", "ftt"].map(|key| match section.value(key) {
+        Some(field) => sockets(field.list(SOCKET), &mut seen),
+        None => Vec::new(),
+    });
     let tcp = match section.value("tcp") {
-        Some(field) => sockets(field.some_list(SOCKET)),
-        None => any(4500),
+        Some(field) if seen.is_empty() => sockets(field.some_list(SOCKET), &mut seen),
+        Some(field) => sockets(field.list(SOCKET), &mut seen),
+        None => any(4500).into_iter().filter(|addr| !seen.contains(addr)).collect(),
     };
     let udp = match section.value("udp") {
-        Some(field) => sockets(field.list(SOCKET)),
+        Some(field) => sockets(field.list(SOCKET), &mut Vec::new()),
         None => default_udp(),
     };
-    let (ike_tcp, ike_tcp_offer) = ike_tcp(&mut section, &tcp, &udp);
-    for key in ["tls", "shared", "ftt"] {
-        if let Some(field) = section.value(key).filter(|field| !field.is_empty_list()) {
-            field.reject(format!("{NOT_YET}; leave the list empty"));
-        }
-    }
+    let (ike_tcp, ike_tcp_offer) = ike_tcp(&mut section, [&tcp, &tls, &shared, &ftt], &udp);
     section.finish();
-    ListenSection { tcp, ike_tcp, ike_tcp_offer, udp }
+    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp }
 }
 
 /// IKE alone over TCP: where, and how IKE_SA_INIT over other transports tells of it.
 fn ike_tcp(
     section: &mut Section<'_>,
-    tcp: &[SocketAddr],
+    others: [&[SocketAddr]; 4],
     udp: &[SocketAddr],
 ) -> (Vec<SocketAddr>, Option<IkeTcpOffer>) {
     let field = section.value("ike_tcp").filter(|field| !field.is_empty_list());
-    let addrs = field.as_ref().map(|field| sockets(field.list(SOCKET))).unwrap_or_default();
+    let addrs = field.as_ref().map(|field| sockets(field.list(SOCKET), &mut Vec::new())).unwrap_or_default();
     if let Some(field) = &field {
-        if addrs.iter().any(|addr| tcp.contains(addr)) {
+        if addrs.iter().any(|addr| others.iter().any(|list| list.contains(addr))) {
             field.reject("addresses other than those of tcp, whose stream has another form");
         }
         if udp.is_empty() {
@@ -246,8 +270,9 @@ fn ike_tcp(
     (addrs, offer.filter(|_| field.is_some()))
 }
 
-fn sockets(elements: Vec<Field<'_>>) -> Vec<SocketAddr> {
-    let mut seen = Vec::new();
+/// The addresses of one list, none of which may be among those `seen` before.
+fn sockets(elements: Vec<Field<'_>>, seen: &mut Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut addrs = Vec::new();
     for element in elements {
         let Some(addr) = element.parse::<SocketAddr>(SOCKET) else { continue };
         if addr.port() == 0 {
@@ -256,9 +281,10 @@ fn sockets(elements: Vec<Field<'_>>) -> Vec<SocketAddr> {
             element.reject("each address once");
         } else {
             seen.push(addr);
+            addrs.push(addr);
         }
     }
-    seen
+    addrs
 }
 
 fn metrics(root: &mut Section<'_>) -> Option<SocketAddr> {

@@ -248,7 +248,7 @@ impl Administration {
         }
     }
 
-    fn adopt(&mut self, engine: &mut Engine, now: Instant, config: Config) -> Answer {
+    fn adopt(&mut self, engine: &mut Engine, now: Instant, mut config: Config) -> Answer {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -259,6 +259,11 @@ impl Administration {
         self.log.set(&config.debug.log);
         engine.responder.set_config(now, config.responder.clone());
         engine.settle(now);
+        if let (Some(new), Some(running)) = (&config.tls, &self.config.tls) {
+            let server = new.with_tickets_of(running);
+            engine.dispatcher.broadcast(|| ToWorker::Tls(server.clone()));
+            config.tls = Some(server);
+        }
         self.config = Arc::new(config);
         tracing::info!("configuration reloaded");
         let mut message = String::from("reloaded");

@@ -94,12 +94,41 @@ impl BlockPool {
         true
     }
 
+    /// Replaces the frames of `block` by what `recode` makes of them in a buffer of the same size, or in one of
+    /// `room` octets for a block of no pool. False, and nothing done, when it makes nothing.
+    pub fn recode(
+        &mut self,
+        block: &mut Block,
+        room: usize,
+        recode: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let class = class_of(block.octets.len());
+        let spare = if block.pooled { self.free[class].pop() } else { None };
+        let mut made = spare.unwrap_or_else(|| match block.pooled {
+            true => Block::new(BLOCK_SIZES[class]),
+            false => Block { pooled: false, ..Block::new(room) },
+        });
+        let Some(len) = recode(block.bytes(), &mut made.octets) else {
+            self.keep(made);
+            return false;
+        };
+        (made.used, made.frames) = (len.min(made.octets.len()), block.frames);
+        self.keep(std::mem::replace(block, made));
+        true
+    }
+
     /// Takes a block back; one of no pool ends here.
-    pub fn give_back(&mut self, mut block: Block) {
+    pub fn give_back(&mut self, block: Block) {
         if block.pooled {
             self.lent = self.lent.saturating_sub(block.octets.len());
-            block.used = 0;
-            block.frames = 0;
+            self.keep(block);
+        }
+    }
+
+    /// Keeps a buffer that is not lent.
+    fn keep(&mut self, mut block: Block) {
+        if block.pooled {
+            (block.used, block.frames) = (0, 0);
             self.free[class_of(block.octets.len())].push(block);
         }
     }
@@ -134,6 +163,27 @@ mod tests {
         assert_eq!((block.bytes(), block.frames()), (&b"abc"[..], 1));
         pool.give_back(block);
         assert_eq!(pool.take(10, 10).expect("free").bytes(), b"");
+    }
+
+    #[test]
+    fn a_recoded_block_is_lent_once_and_keeps_its_frames() {
+        let mut pool = BlockPool::new(1 << 20);
+        for mut block in [pool.take(10, 10).expect("free"), Block::holding(b"abc".to_vec(), 1)] {
+            if block.pooled {
+                block.room()[..3].copy_from_slice(b"abc");
+                block.commit(3);
+            }
+            let lent = pool.lent;
+            assert!(!pool.recode(&mut block, 8, |_, _| None));
+            assert_eq!(block.bytes(), b"abc");
+            assert!(pool.recode(&mut block, 8, |plain, room| {
+                room[..6].copy_from_slice(&[plain, plain].concat());
+                Some(6)
+            }));
+            assert_eq!((block.bytes(), block.frames(), pool.lent), (&b"abcabc"[..], 1, lent));
+            pool.give_back(block);
+        }
+        assert_eq!(pool.lent, 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How links get their way to the gateway, and lose it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
@@ -10,8 +11,9 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::adapter::{Adapter, NAT_PORT, Token};
 use super::link::{Link, Way};
 use super::probe::Verdict;
-use crate::bridge::FrameStream;
+use crate::bridge::{FrameStream, ReadEnd};
 use crate::io::{datagram, sockets};
+use crate::tls::{Front, TlsClient};
 
 /// Octets in a socket that may be unsent.
 const UNSENT_MAX: i32 = 128 * 1024;
@@ -45,14 +47,22 @@ impl Adapter {
         let (now, mut random) = (self.now, self.random);
         let Some(link) = self.links.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
         let token = Token::Stream(slot, link.generation).pack();
+        let tls = self.options.tls.as_ref();
         let connected = sockets::connect_tcp(gateway, UNSENT_MAX).and_then(|tcp| {
             sockets::detect_dead_peer(tcp.as_fd(), UNACKED_MS)?;
             let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
             self.epoll.add(&tcp, EpollEvent::new(both, token))?;
-            Ok(tcp)
+            // Each connection has a session of its own, which resumes an earlier one where the gateway lets it
+            // (RFC 9329 Appendix B.3).
+            let session = tls.map(TlsClient::session).transpose().map_err(io::Error::other)?;
+            Ok(FrameStream::behind(tcp, session.map(Front::client), Deframer::originator()))
         });
         match connected {
-            Ok(tcp) => link.way = Way::Connecting(FrameStream::new(tcp, Deframer::originator()), now),
+            Ok(stream) => {
+                // As it is asked for above.
+                link.wants_write = true;
+                link.way = Way::Connecting(stream, now);
+            }
             Err(error) => {
                 tracing::debug!(%gateway, %error, "no connection");
                 self.next_gateway += 1;
@@ -102,23 +112,37 @@ impl Adapter {
         }
     }
 
-    /// A connection stands, or does not. The stream begins with its prefix, once (RFC 9329 §4), then comes
-    /// what the client still wants answered (§6.2), then what it sent meanwhile.
+    /// A connection stands, or does not.
     fn on_connected(&mut self, slot: u32) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let opened = match self.link(slot).map(|link| &mut link.way) {
+            Some(Way::Connecting(stream, _)) => open_stream(stream, &mut buffer),
+            _ => Ok(None),
+        };
+        match opened {
+            Ok(Some(len)) => {
+                self.on_open(slot);
+                self.parse(slot, &buffer[..len]);
+            }
+            Ok(None) => self.watch_writable(slot),
+            Err(error) => {
+                if let Some(client) = self.link(slot).map(|link| link.client) {
+                    tracing::debug!(%client, %error, "no connection");
+                }
+                self.next_gateway = self.next_gateway.wrapping_add(1);
+                self.on_broken(slot);
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Frames may be sent. The stream begins with its prefix, once (RFC 9329 §4), then comes what the client still
+    /// wants answered (§6.2), then what it sent meanwhile.
+    fn on_open(&mut self, slot: u32) {
         let now = self.now;
         let Some(link) = self.link(slot) else { return };
-        let mut stream = match std::mem::replace(&mut link.way, Way::Idle) {
-            Way::Connecting(stream, _) => stream,
-            way => {
-                link.way = way;
-                return;
-            }
-        };
-        let error = stream.socket().take_error();
-        let mut queued = match error {
-            Ok(None) => stream.queue_raw(&STREAM_PREFIX),
-            Ok(Some(error)) | Err(error) => Err(error),
-        };
+        let Way::Connecting(mut stream, since) = std::mem::replace(&mut link.way, Way::Idle) else { return };
+        let mut queued = stream.queue_raw(&STREAM_PREFIX);
         for request in link.exchanges.replay() {
             queued = queued.and_then(|()| stream.queue_ike(request));
         }
@@ -126,18 +150,21 @@ impl Adapter {
         queued = queued.and_then(|()| stream.queue_raw(&held));
         match queued {
             Ok(()) => {
-                link.way = Way::Connected(stream, now);
                 link.connections += 1;
                 link.bad_in_a_row = 0;
-                // As it was asked for when it was begun.
-                link.wants_write = true;
-                tracing::debug!(client = %link.client, connections = link.connections, "connected");
+                tracing::debug!(
+                    client = %link.client,
+                    connections = link.connections,
+                    resumed = stream.is_resumed(),
+                    "connected"
+                );
+                link.way = Way::Connected(stream, now);
                 self.tally.connections += 1;
                 self.watch_writable(slot);
             }
             Err(error) => {
                 tracing::debug!(client = %link.client, %error, "no connection");
-                link.way = Way::Connecting(stream, now);
+                link.way = Way::Connecting(stream, since);
                 self.next_gateway = self.next_gateway.wrapping_add(1);
                 self.on_broken(slot);
             }
@@ -154,7 +181,7 @@ impl Adapter {
     /// Asks epoll for what the connection's socket is to tell.
     pub(super) fn watch_writable(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
-        let Way::Connected(stream, _) = &link.way else { return };
+        let (Way::Connected(stream, _) | Way::Connecting(stream, _)) = &link.way else { return };
         let wants = stream.backlog_octets() > 0;
         if wants == link.wants_write {
             return;
@@ -218,4 +245,24 @@ impl Adapter {
             }
         }
     }
+}
+
+/// Takes a connection further whose socket has something to tell: octets of the stream in `buffer` when it is open,
+/// none while TLS is at its handshake.
+fn open_stream(stream: &mut FrameStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    if let Some(error) = stream.socket().take_error()? {
+        return Err(error);
+    }
+    if stream.is_open() {
+        return Ok(Some(0));
+    }
+    stream.begin();
+    stream.flush()?;
+    let len = match stream.read(buffer) {
+        ReadEnd::Octets(len) => len,
+        ReadEnd::Nothing => 0,
+        ReadEnd::Closed => return Err(io::ErrorKind::ConnectionReset.into()),
+        ReadEnd::Refused(error) => return Err(io::Error::other(error)),
+    };
+    Ok(stream.is_open().then_some(len))
 }

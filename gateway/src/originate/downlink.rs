@@ -34,6 +34,11 @@ impl Adapter {
                     }
                 }
                 ReadEnd::Nothing => break,
+                ReadEnd::Refused(error) => {
+                    tracing::debug!(%error, "the gateway's stream is broken");
+                    self.on_broken(slot);
+                    break;
+                }
                 ReadEnd::Closed => {
                     self.on_broken(slot);
                     break;
@@ -41,9 +46,14 @@ impl Adapter {
             }
         }
         self.buffer = buffer;
+        if self.link(slot).and_then(|link| link.stream()).is_some_and(|stream| stream.is_peer_done()) {
+            return self.on_broken(slot);
+        }
+        // TLS may have had something to say.
+        self.watch_writable(slot);
     }
 
-    fn parse(&mut self, slot: u32, input: &[u8]) {
+    pub(super) fn parse(&mut self, slot: u32, input: &[u8]) {
         let mut at = 0;
         while let Some(stream) = self.link(slot).and_then(|link| link.stream()) {
             match stream.next(input, &mut at) {

@@ -136,6 +136,9 @@ impl Link {
     /// The connection is gone: when the next one is tried, or that it waits for the client (RFC 9329 §6.1:
     /// whoever was the Originator opens it again).
     pub fn broken(&mut self, now: Instant, random: &mut dyn Random) {
+        if let Way::Connected(stream, _) = &mut self.way {
+            stream.part();
+        }
         let (stood, fruitful) = match &self.way {
             Way::Connected(_, since) => (true, self.gateway_at > *since),
             _ => (false, false),

@@ -21,6 +21,8 @@ use std::time::Duration;
 
 pub use adapter::run;
 
+use crate::tls::TlsClient;
+
 /// What it is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -30,6 +32,8 @@ pub struct Options {
     pub ports: (u16, u16),
     /// Addresses of the gateway, tried in turn.
     pub gateways: Vec<SocketAddr>,
+    /// TLS around the stream (RFC 9329 Appendix A).
+    pub tls: Option<TlsClient>,
     /// Try UDP first, and for how long, before a new IKE SA goes over TCP (RFC 9329 §5.1).
     pub udp_first: Option<Duration>,
 }

@@ -20,6 +20,7 @@ use crate::io::thread::cpu_time;
 use crate::io::wake::Wake;
 use crate::log::LogLevel;
 use crate::process::{notify_supervisor, resident_octets};
+use crate::tls::TlsServer;
 
 /// Requests of administrators waiting for the loop.
 const CALLS_MAX: usize = 64;
@@ -54,6 +55,8 @@ impl RelayWorker {
 pub struct Control {
     config: Arc<Config>,
     workers: Vec<RelayWorker>,
+    /// What the workers offer where TLS is spoken.
+    tls: Option<TlsServer>,
     log: LogLevel,
     started: Instant,
     drain: Option<Drain>,
@@ -67,7 +70,8 @@ struct Drain {
 impl Control {
     /// The loop of a relay that runs with `config`.
     pub fn new(config: Arc<Config>, workers: Vec<RelayWorker>, log: LogLevel, started: Instant) -> Self {
-        Self { config, workers, log, started, drain: None }
+        let tls = config.tls.clone();
+        Self { config, workers, tls, log, started, drain: None }
     }
 
     /// Runs until drained.
@@ -187,6 +191,11 @@ impl Control {
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let fixed = config.needs_restart(&self.config);
         self.log.set(&config.debug.log);
+        if let (Some(new), Some(running)) = (&config.tls, &self.tls) {
+            let server = new.with_tickets_of(running);
+            self.workers.iter().for_each(|worker| worker.order(Order::Tls(server.clone())));
+            self.tls = Some(server);
+        }
         tracing::info!("configuration reloaded");
         if fixed.is_empty() {
             return Answer::Done("reloaded".into());

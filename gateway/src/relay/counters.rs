@@ -25,6 +25,12 @@ kinds! {
         BadLength = "bad_length",
         /// A frame that is neither IKE, ESP nor keepalive.
         Unparseable = "unparseable",
+        /// The first octets at a port for TLS or FTT that are neither; the connection was closed.
+        NotTls = "not_tls",
+        /// A TLS handshake that came to nothing; the connection was closed.
+        TlsHandshake = "tls_handshake",
+        /// A TLS record that does not verify, or a message of TLS out of place; the connection was closed.
+        TlsRecord = "tls_record",
         /// An unfinished frame beyond the worker's limit; the connection was closed.
         Unfinished = "unfinished",
         /// An IKE message whose header contradicts it.
@@ -53,6 +59,8 @@ kinds! {
         Peer = "peer",
         /// A wrong prefix, a Length of 0 or 1.
         Framing = "framing",
+        /// TLS could not begin, or not go on.
+        Tls = "tls",
         /// The prefix did not arrive in time (D1).
         PrefixTimeout = "prefix_timeout",
         /// The backend answered nothing in time (D2).

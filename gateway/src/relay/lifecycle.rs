@@ -29,7 +29,8 @@ impl Worker {
 
     /// Closes a connection; the backend keeps its IKE SA (RFC 9329 §6.1).
     pub(super) fn close(&mut self, slot: u32, cause: RelayClose) {
-        let Some(link) = self.links.remove(slot) else { return };
+        let Some(mut link) = self.links.remove(slot) else { return };
+        link.stream.part();
         self.ike_octets -= link.ike_octets;
         self.unfinished -= link.unfinished;
         self.count_stage(link.stage, false);

@@ -1,11 +1,11 @@
 //! One UE connection and its way to the backend.
 
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use codec::ike::IkeSpi;
-use codec::stream::{Deframer, NON_ESP_MARKER};
+use codec::stream::NON_ESP_MARKER;
 
 use super::RelayLimits;
 use super::counters::RelayClose;
@@ -61,11 +61,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(generation: u32, tcp: TcpStream, remote: SocketAddr, now: Instant) -> Self {
+    pub fn new(generation: u32, stream: FrameStream, remote: SocketAddr, now: Instant) -> Self {
         Self {
             generation,
             remote,
-            stream: FrameStream::new(tcp, Deframer::responder()),
+            stream,
             ports: None,
             stage: Stage::Opening,
             exchanges: Exchanges::default(),

@@ -25,7 +25,7 @@ mod uplink;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
@@ -36,6 +36,7 @@ pub use counters::{RelayClose, RelayCounters, RelayDrop};
 use crate::admin::api::RelayRow;
 use crate::io::thread;
 use crate::io::wake::Wake;
+use crate::tls::{StreamListener, TlsServer};
 use crate::types::WorkerId;
 
 /// Where the responder is that does the work.
@@ -82,6 +83,8 @@ pub enum Order {
     List(Sender<Vec<RelayRow>>),
     /// Closes the connection with this id, and says whether there was one.
     Close(u64, Sender<bool>),
+    /// Offers this to TLS connections from now on.
+    Tls(TlsServer),
     /// Takes no new connections.
     StopAccepting,
     /// Closes everything and ends.
@@ -95,7 +98,9 @@ pub struct RelayParams {
     /// The core it is pinned to, if any.
     pub core: Option<usize>,
     /// Its accept queues, one per listening address.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<StreamListener>,
+    /// What it offers where TLS is spoken.
+    pub tls: Option<TlsServer>,
     /// Where to relay to.
     pub backend: Backend,
     /// Bounds.

@@ -23,6 +23,7 @@ impl Worker {
                 }
                 let _ = reply.send(slot.is_some());
             }
+            Order::Tls(server) => self.tls = Some(server),
             Order::StopAccepting => self.listeners.clear(),
             Order::Stop => self.stopping = true,
         }
@@ -44,7 +45,7 @@ impl Worker {
                 Stage::Established => "established",
             }
             .to_owned(),
-            transport: "tcp".to_owned(),
+            transport: if link.stream.is_tls() { "tls" } else { "tcp" }.to_owned(),
             remote: link.remote.to_string(),
             backend: self.backend.addr.to_string(),
             backend_source: addr(&ports.main)?,

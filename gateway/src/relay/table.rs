@@ -94,7 +94,10 @@ mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::time::Instant;
 
+    use codec::stream::Deframer;
+
     use super::*;
+    use crate::bridge::FrameStream;
 
     #[test]
     fn slots_and_sources_are_bounded_and_come_back() {
@@ -104,7 +107,8 @@ mod tests {
         let add = |table: &mut Table, source: [u8; 4]| {
             let remote = SocketAddr::from((source, 4000));
             let tcp = TcpStream::connect(to).expect("connected");
-            table.add(remote.ip(), |generation| Link::new(generation, tcp, remote, Instant::now()))
+            let stream = FrameStream::new(tcp, Deframer::responder());
+            table.add(remote.ip(), |generation| Link::new(generation, stream, remote, Instant::now()))
         };
         let first = add(&mut table, [192, 0, 2, 1]).expect("free");
         let generation = table.get_mut(first).expect("there").generation;

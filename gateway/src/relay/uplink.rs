@@ -9,6 +9,7 @@ use super::counters::{RelayClose, RelayDrop};
 use super::link::Ports;
 use super::worker::Worker;
 use crate::bridge::{Dropped, Leg, MessageInfo, ReadEnd, Verdict};
+use crate::tls::{FrontError, Refusal};
 
 /// Reads from one connection before the others get their turn.
 const READS_MAX: usize = 2;
@@ -30,6 +31,11 @@ impl Worker {
                         break;
                     }
                 }
+                ReadEnd::Refused(error) => {
+                    self.counters.dropped(refusal_drop(&error), 1);
+                    self.close(slot, RelayClose::Tls);
+                    break;
+                }
                 ReadEnd::Nothing => break,
                 ReadEnd::Closed => {
                     self.close(slot, RelayClose::Peer);
@@ -38,6 +44,12 @@ impl Worker {
             }
         }
         self.buffer = buffer;
+        if self.links.get_mut(slot).is_some_and(|link| link.stream.is_peer_done()) {
+            return self.close(slot, RelayClose::Peer);
+        }
+        // TLS may have had something to say, and holds an unfinished record.
+        self.watch_writable(slot);
+        self.settle_unfinished(slot);
     }
 
     /// Cuts what was read into frames where they lie; ESP packets leave in runs.
@@ -73,7 +85,6 @@ impl Worker {
             }
         }
         self.flush_run(slot, input);
-        self.settle_unfinished(slot);
     }
 
     fn settle_unfinished(&mut self, slot: u32) {
@@ -120,6 +131,8 @@ impl Worker {
         match kind {
             // RFC 9329 §3 and §6.6: ignored without a trace.
             FrameKind::Empty | FrameKind::Keepalive | FrameKind::Esp(_) => {}
+            FrameKind::Unparseable(_)
+                if body.len() <= NON_ESP_MARKER.len() && self.has_short_keepalives(slot) => {}
             FrameKind::Unparseable(_) => self.bad_message(slot, RelayDrop::Unparseable),
             FrameKind::Ike => {
                 if let Some(message) = body.get(NON_ESP_MARKER.len()..) {
@@ -127,6 +140,10 @@ impl Worker {
                 }
             }
         }
+    }
+
+    fn has_short_keepalives(&mut self, slot: u32) -> bool {
+        self.links.get_mut(slot).is_some_and(|link| link.stream.has_short_keepalives())
     }
 
     /// Counts a frame that could not be used; too many in a row close the connection (D5).
@@ -197,6 +214,14 @@ fn forward(ports: &Ports, message: &[u8], initial: bool, counters: &super::Relay
     if ports.send_ike(message, initial).is_err() {
         // It is sent again like any datagram that gets lost.
         counters.dropped(RelayDrop::BackendSend, 1);
+    }
+}
+
+fn refusal_drop(error: &FrontError) -> RelayDrop {
+    match error.refusal() {
+        Refusal::Foreign => RelayDrop::NotTls,
+        Refusal::Handshake => RelayDrop::TlsHandshake,
+        Refusal::Record => RelayDrop::TlsRecord,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -15,9 +15,10 @@ use super::counters::{RelayClose, RelayCounters};
 use super::link::{Link, Ports};
 use super::table::Table;
 use super::{Backend, Order, RelayLimits, RelayParams};
-use crate::bridge::PacketRun;
+use crate::bridge::{FrameStream, PacketRun};
 use crate::io::wake::Wake;
 use crate::io::{datagram, sockets, thread};
+use crate::tls::{Front, StreamKind, StreamListener, TlsServer};
 use crate::types::WorkerId;
 
 /// Longest sleep.
@@ -76,7 +77,9 @@ impl Token {
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     epoll: Epoll,
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<StreamListener>,
+    /// What it offers where TLS is spoken.
+    pub(super) tls: Option<TlsServer>,
     /// Accept queues left alone until the next second, for want of descriptors.
     stopped: Vec<u32>,
     pub(super) links: Table,
@@ -109,13 +112,14 @@ impl Worker {
         epoll.add(&params.wake, EpollEvent::new(EpollFlags::EPOLLIN, Token::Wake.pack()))?;
         for (index, listener) in params.listeners.iter().enumerate() {
             let token = Token::Listener(index as u32).pack();
-            epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+            epoll.add(&listener.socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
         }
         let now = Instant::now();
         Ok(Self {
             id: params.id,
             epoll,
             listeners: params.listeners,
+            tls: params.tls,
             stopped: Vec::new(),
             links: Table::new(params.limits.connections, params.limits.connections_per_source),
             backend: params.backend,
@@ -203,14 +207,15 @@ impl Worker {
     fn accept(&mut self, index: u32) {
         for _ in 0..ACCEPTS_MAX {
             let Some(listener) = self.listeners.get(index as usize) else { return };
-            match listener.accept() {
-                Ok((tcp, remote)) => self.on_accepted(tcp, remote),
+            let kind = listener.kind;
+            match listener.socket.accept() {
+                Ok((tcp, remote)) => self.on_accepted(kind, tcp, remote),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Gone before we looked.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Out of descriptors: the queue stays readable, so it is left alone for a while.
-                    if self.epoll.delete(listener).is_ok() {
+                    if self.epoll.delete(&listener.socket).is_ok() {
                         self.stopped.push(index);
                         tracing::warn!(worker = self.id.0, %error, "accepting pauses");
                     }
@@ -220,7 +225,7 @@ impl Worker {
         }
     }
 
-    fn on_accepted(&mut self, tcp: TcpStream, remote: SocketAddr) {
+    fn on_accepted(&mut self, kind: StreamKind, tcp: TcpStream, remote: SocketAddr) {
         let prepared = tcp
             .set_nonblocking(true)
             .and_then(|()| sockets::prepare_accepted(tcp.as_fd(), UNSENT_MAX))
@@ -229,7 +234,8 @@ impl Worker {
             return self.counters.closed(RelayClose::Peer);
         }
         let now = self.now;
-        let make = |generation| Link::new(generation, tcp, remote, now);
+        let stream = FrameStream::behind(tcp, Front::new(kind, self.tls.as_ref()), kind.deframer());
+        let make = |generation| Link::new(generation, stream, remote, now);
         let Some(slot) = self.links.add(remote.ip(), make) else {
             return self.counters.closed(RelayClose::Limit);
         };
@@ -305,7 +311,7 @@ impl Worker {
         for index in std::mem::take(&mut self.stopped) {
             if let Some(listener) = self.listeners.get(index as usize) {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, Token::Listener(index).pack());
-                if self.epoll.add(listener, event).is_err() {
+                if self.epoll.add(&listener.socket, event).is_err() {
                     self.stopped.push(index);
                 }
             }

@@ -10,6 +10,7 @@ use codec::stream::Deframer;
 
 use super::counters::CloseCause;
 use super::flow_queue::UeId;
+use super::front::Guard;
 use super::pace::Pace;
 use super::udp::flows::Flows;
 use crate::io::block::Block;
@@ -54,6 +55,8 @@ pub(super) struct SendQueue {
     pub octets: usize,
     /// Octets of the block that is being sent.
     pub in_flight: usize,
+    /// Room a block keeps behind its frames, in which they become TLS records.
+    pub records_room: usize,
     /// Octets of the last block that was sent: the next one may be like it.
     pub usual: usize,
     /// How much may be sealed at once.
@@ -74,6 +77,8 @@ pub(super) struct Conn {
     pub generation: u32,
     pub path: Path,
     pub state: State,
+    /// What stands between the socket and the frames; none on a plain connection.
+    pub front: Option<Box<Guard>>,
     pub deframer: Deframer,
     /// The frame that straddles receive buffers; empty while none does.
     pub carry: Vec<u8>,
@@ -82,6 +87,8 @@ pub(super) struct Conn {
     pub receive_armed: bool,
     /// The peer has said its last and is still to be answered; on a connection for IKE alone only.
     pub half_closed: bool,
+    /// The peer will send nothing more.
+    pub ended: bool,
     /// Its receive found no buffer and waits for one.
     pub starved: bool,
     pub sending: bool,
@@ -110,14 +117,13 @@ impl Conn {
             generation,
             path,
             state: State::Open,
-            deframer: match path.transport {
-                Transport::IkeTcp => Deframer::ike_only(),
-                _ => Deframer::responder(),
-            },
+            front: None,
+            deframer: Deframer::responder(),
             carry: Vec::new(),
             unfinished: 0,
             receive_armed: false,
             half_closed: false,
+            ended: false,
             starved: false,
             sending: false,
             stopping: false,
@@ -147,7 +153,10 @@ impl Conn {
 
     /// Whether a receive that ended for want of a buffer is to go on.
     pub fn can_receive(&self) -> bool {
-        matches!(self.state, State::Open | State::Draining(_)) && !self.receive_armed && !self.half_closed
+        matches!(self.state, State::Open | State::Draining(_))
+            && !self.receive_armed
+            && !self.half_closed
+            && !self.ended
     }
 
     /// Whether it carries IKE messages and nothing else (draft-ietf-ipsecme-ike-tcp).

@@ -12,6 +12,14 @@ pub enum DropReason {
     BadLength,
     /// A frame that is neither IKE, ESP nor keepalive.
     Unparseable,
+    /// The first octets at a port for TLS or FTT that are neither; the connection was closed.
+    NotTls,
+    /// A TLS handshake that came to nothing; the connection was closed.
+    TlsHandshake,
+    /// A TLS handshake beyond those that may be under way; the connection was closed.
+    TlsHandshakes,
+    /// A TLS record that does not verify, or a message of TLS out of place; the connection was closed.
+    TlsRecord,
     /// An unfinished frame beyond the worker's limit; the connection, which had no session, was closed.
     Unfinished,
     /// ESP with an SPI no SA has.
@@ -92,10 +100,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 45] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
+        Self::NotTls,
+        Self::TlsHandshake,
+        Self::TlsHandshakes,
+        Self::TlsRecord,
         Self::Unfinished,
         Self::UnknownSpi,
         Self::RetiredSpi,
@@ -142,6 +154,10 @@ impl DropReason {
             Self::PrefixMismatch => "prefix_mismatch",
             Self::BadLength => "bad_length",
             Self::Unparseable => "unparseable",
+            Self::NotTls => "not_tls",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsHandshakes => "tls_handshakes",
+            Self::TlsRecord => "tls_record",
             Self::Unfinished => "unfinished",
             Self::UnknownSpi => "unknown_spi",
             Self::RetiredSpi => "retired_spi",
@@ -192,7 +208,9 @@ pub enum CloseCause {
     Peer,
     /// A wrong prefix, a Length of 0 or 1.
     Framing,
-    /// The prefix did not arrive in time (D1).
+    /// TLS could not begin, or not go on.
+    Tls,
+    /// The prefix did not arrive in time (D1), or the TLS handshake before it.
     PrefixTimeout,
     /// No usable message arrived in time (D2).
     FirstMessageTimeout,
@@ -221,9 +239,10 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// Every cause, in the order of their discriminants.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Peer,
         Self::Framing,
+        Self::Tls,
         Self::PrefixTimeout,
         Self::FirstMessageTimeout,
         Self::ChallengeTimeout,
@@ -243,6 +262,7 @@ impl CloseCause {
         match self {
             Self::Peer => "peer",
             Self::Framing => "framing",
+            Self::Tls => "tls",
             Self::PrefixTimeout => "prefix_timeout",
             Self::FirstMessageTimeout => "first_message_timeout",
             Self::ChallengeTimeout => "challenge_timeout",

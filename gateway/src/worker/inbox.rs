@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use codec::esp::EspSpi;
 
+use super::front::Guard;
 use super::udp::Stray;
+use crate::tls::TlsServer;
 use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 
 /// To a worker.
@@ -129,6 +131,8 @@ pub enum ToWorker {
     LocalAddrs(std::sync::Arc<[IpAddr]>),
     /// Report the traffic counters of every Child SA with [`ToControl::ChildCounters`].
     ReportChildren,
+    /// Offers this to TLS connections from now on.
+    Tls(TlsServer),
     /// Stop accepting connections.
     StopAccepting,
     /// Flush what is queued, then leave the loop.
@@ -143,6 +147,8 @@ pub struct Adopted {
     pub old: ConnId,
     /// Addresses.
     pub path: Path,
+    /// What stands before the frames.
+    pub(super) front: Option<Box<Guard>>,
     /// The deframer in the middle of the stream.
     pub deframer: codec::stream::Deframer,
     /// Octets of an unfinished frame.

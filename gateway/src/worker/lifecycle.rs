@@ -8,13 +8,15 @@ use super::Worker;
 use super::conn::{Conn, Move, State};
 use super::counters::{CloseCause, DropReason};
 use super::flow_queue::UeId;
+use super::front::Guard;
 use super::inbox::{Adopted, ToControl, ToWorker};
 use super::pace::IN_SOCKET_FIRST;
 use super::udp::HEARD_AFTER_MOVE_S;
 use super::udp::flows::is_flow;
 use crate::io::block::Block;
 use crate::io::sockets;
-use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
+use crate::tls::{SEALED_ROOM, StreamKind};
+use crate::types::{ConnId, Path, SessionId, WorkerId};
 
 /// Octets in a socket that may be unsent where nothing waits before encryption.
 const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
@@ -26,11 +28,15 @@ impl Worker {
         let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), unsent_max) else {
             return self.counters.closed(CloseCause::Peer);
         };
-        let ike_only = listener >= self.ike_listeners;
-        let transport = if ike_only { Transport::IkeTcp } else { Transport::Tcp };
-        let path = Path { transport, local, remote };
+        let kind = self.kinds.get(listener).copied().unwrap_or(StreamKind::Tcp);
+        let path = Path { transport: kind.transport(), local, remote };
         if let Some(slot) = self.open(path, socket) {
             self.counters.accepted.add(1);
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.deframer = kind.deframer();
+                conn.front = Guard::new(kind, self.tls.as_ref());
+                conn.queue.records_room = if conn.front.is_some() { SEALED_ROOM } else { 0 };
+            }
             self.set_deadline(slot, self.now + self.limits.prefix_timeout, CloseCause::PrefixTimeout);
         }
     }
@@ -84,6 +90,14 @@ impl Worker {
             self.deadlines.pop();
             let Some(conn) = self.conns.get_mut(slot) else { continue };
             conn.deadline_check.take_if(|due| *due <= at);
+            if let State::Draining(cause) = conn.state {
+                match conn.deadline {
+                    Some((due, _)) if due <= self.now => self.close(slot, cause),
+                    Some((due, _)) => self.check_deadline(slot, due),
+                    None => {}
+                }
+                continue;
+            }
             if !conn.is_open() {
                 continue;
             }
@@ -189,6 +203,10 @@ impl Worker {
 
     /// Closes a connection; sessions on it stay.
     pub(super) fn close(&mut self, slot: u32, cause: CloseCause) {
+        // A peer that is gone, or reads nothing, hears no goodbye.
+        if !matches!(cause, CloseCause::Peer | CloseCause::Backlog) && self.part(slot, cause) {
+            return;
+        }
         let Some(id) = self.conns.id(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if matches!(conn.state, State::Closing | State::Moving(_)) {
@@ -198,8 +216,10 @@ impl Worker {
         conn.stopping = true;
         let bound = conn.session.take();
         let queue = mem::take(&mut conn.queue);
+        let mut front = conn.front.take();
         conn.carry = Vec::new();
         self.unfinished -= mem::take(&mut conn.unfinished);
+        self.forget_handshake(front.as_mut());
         for block in queue.blocks {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
             self.blocks.give_back(block);
@@ -218,7 +238,7 @@ impl Worker {
         let waiting = conn.queue.waiting.take();
         self.discard_waiting(waiting);
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.queue.is_empty() && !conn.sending {
+        if conn.all_sent() && !conn.sending {
             self.close(slot, cause);
         } else {
             conn.state = State::Draining(cause);
@@ -301,7 +321,8 @@ impl Worker {
         let Some(conn) = self.conns.free(slot, source) else { return };
         self.unfinished -= conn.unfinished;
         self.counters.connections.set(self.conns.len() as u64);
-        let Conn { path, state, deframer, carry, queue, .. } = *conn;
+        let Conn { path, state, mut front, deframer, carry, queue, .. } = *conn;
+        self.forget_handshake(front.as_mut());
         let mut unsent = Vec::new();
         for message in &queue.ike {
             // Its length was checked when it was queued.
@@ -323,7 +344,7 @@ impl Worker {
             self.report(ToControl::Closed { conn: old });
             return;
         }
-        let adopted = Adopted { socket, old, path, deframer, carry, unread, unsent, session };
+        let adopted = Adopted { socket, old, path, front, deframer, carry, unread, unsent, session };
         if self.pass_to(to, ToWorker::Adopt(Box::new(adopted))) {
             self.counters.handed_over.add(1);
             self.counters.closed(CloseCause::Moved);
@@ -335,12 +356,14 @@ impl Worker {
 
     /// A connection arrives from another worker.
     pub(super) fn on_adopt(&mut self, adopted: Adopted) {
-        let Adopted { socket, old, path, deframer, carry, unread, unsent, session } = adopted;
+        let Adopted { socket, old, path, front, deframer, carry, unread, unsent, session } = adopted;
         let Some(slot) = self.open(path, socket) else {
             self.report(ToControl::Closed { conn: old });
             return;
         };
         if let Some(conn) = self.conns.get_mut(slot) {
+            conn.queue.records_room = if front.is_some() { SEALED_ROOM } else { 0 };
+            conn.front = front.map(Guard::arrived);
             conn.deframer = deframer;
             conn.carry = carry;
             conn.moved = true;

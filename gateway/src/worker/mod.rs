@@ -12,6 +12,7 @@ mod early;
 pub mod flow_queue;
 #[cfg(test)]
 mod footprint;
+mod front;
 mod gather;
 pub mod inbox;
 mod lifecycle;
@@ -27,7 +28,7 @@ mod uplink;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,12 +44,14 @@ use crate::io::thread;
 use crate::io::tun::InnerDevice;
 use crate::io::udp::UdpSocket;
 use crate::io::wake::Wake;
+use crate::tls::{StreamKind, StreamListener, TlsServer};
 use crate::types::WorkerId;
 use conn::ConnTable;
 use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
 use early::Early;
 use flow_queue::{FlowQueues, SUPER_LEN};
+use front::Handshakes;
 use gather::Gather;
 use inbox::{ToControl, ToWorker};
 use opening::Opening;
@@ -124,6 +127,8 @@ pub struct WorkerLimits {
     pub unfinished: usize,
     /// Octets of ESP that wait for a Child SA on offer.
     pub early: usize,
+    /// TLS handshakes under way at once.
+    pub tls_handshakes: u32,
 }
 
 /// The inner network as the packet path sees it.
@@ -149,9 +154,9 @@ pub struct WorkerParams {
     /// The core it is pinned to, if any.
     pub core: Option<usize>,
     /// Its accept queues, one per listening address.
-    pub listeners: Vec<TcpListener>,
-    /// Its accept queues for IKE alone (draft-ietf-ipsecme-ike-tcp), one per listening address.
-    pub ike_listeners: Vec<TcpListener>,
+    pub listeners: Vec<StreamListener>,
+    /// What it offers where TLS is spoken.
+    pub tls: Option<TlsServer>,
     /// Its UDP sockets, one per listening address, the same for all workers.
     pub datagrams: Vec<UdpSocket>,
     /// Its queue of the inner device.
@@ -214,6 +219,10 @@ struct Worker {
     /// Frames in the clear in send blocks: none but between reading the device and flushing.
     sealing: Sealing,
     udp: Udp,
+    /// What is spoken at each accept queue.
+    kinds: Vec<StreamKind>,
+    tls: Option<TlsServer>,
+    handshakes: Handshakes,
     flow_queues: FlowQueues,
     flow_hasher: ahash::RandomState,
     /// Packets wait for a send block.
@@ -251,8 +260,6 @@ struct Worker {
     now_s: u64,
     gather: Gather,
     accept_stopped: Vec<usize>,
-    /// The first listener for IKE alone.
-    ike_listeners: usize,
     stopping: Option<Instant>,
 }
 
@@ -264,13 +271,12 @@ impl Worker {
         let now = Instant::now();
         let WorkerParams { id, limits, inner, .. } = params;
         let udp = Udp::new(params.datagrams.len());
-        // The ring counts them on behind the others.
-        let ike_listeners = params.listeners.len();
+        let (listeners, kinds) = params.listeners.into_iter().map(|of| (of.socket, of.kind)).unzip();
         let ring = Ring::new(RingParams {
             submissions: SUBMISSIONS,
             connections: limits.connections,
             receive_memory: limits.receive_memory,
-            listeners: params.listeners.into_iter().chain(params.ike_listeners).collect(),
+            listeners,
             datagrams: params.datagrams,
             datagram_memory: limits.udp_receive_memory,
             device: params.device.as_fd().try_clone_to_owned()?,
@@ -297,6 +303,9 @@ impl Worker {
             opening: Some(Box::new(Opening::new())),
             sealing: Sealing::new(),
             udp,
+            kinds,
+            tls: params.tls,
+            handshakes: Handshakes::default(),
             flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, inner.mtu),
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
@@ -323,7 +332,6 @@ impl Worker {
             now_s: 0,
             gather: Gather::new(now),
             accept_stopped: Vec::new(),
-            ike_listeners,
             stopping: None,
         })
     }
@@ -339,6 +347,7 @@ impl Worker {
             self.now = Instant::now();
             self.now_s = self.now.duration_since(self.started).as_secs();
             self.gather.turn(self.now);
+            self.continue_handshakes();
             for _ in 0..self.ring.ready() {
                 let Some(completion) = self.ring.complete() else { break };
                 self.on_completion(completion);
@@ -365,7 +374,7 @@ impl Worker {
     /// How the loop may sleep.
     fn sleep(&self) -> Sleep {
         let limit = if self.late.is_empty() { TICK } else { LATE_RETRY };
-        if self.device_ready || self.has_turns() || self.ring.can_feed() {
+        if self.device_ready || self.has_turns() || self.ring.can_feed() || self.handshakes.any_waits() {
             Sleep::No
         } else if self.gather.is_busy() {
             Sleep::Gathering(limit)
@@ -472,7 +481,7 @@ impl Worker {
         let slots: Vec<u32> = self.conns.slots().collect();
         slots
             .into_iter()
-            .all(|slot| self.conns.get_mut(slot).is_none_or(|conn| conn.queue.is_empty() && !conn.sending))
+            .all(|slot| self.conns.get_mut(slot).is_none_or(|conn| conn.all_sent() && !conn.sending))
     }
 }
 

@@ -80,6 +80,7 @@ impl Worker {
                 let children = self.sad.counters();
                 self.report(ToControl::ChildCounters { worker: self.id, children });
             }
+            ToWorker::Tls(server) => self.tls = Some(server),
             ToWorker::StopAccepting => self.ring.stop_accepting(),
             ToWorker::Stop => self.stopping = Some(self.now + STOP_WITHIN),
         }

@@ -137,12 +137,21 @@ impl Outlet {
         });
         ring.parts_mut(parts, &mut slices);
         let mut owned = self.owned.iter_mut().enumerate();
+        // The buffer that the last frame was in, what of it comes behind that, and where this starts.
+        let (mut current, mut rest, mut start) = (None, Default::default(), 0);
         for (at, place) in places.enumerate() {
-            if let Buffer::Owned(index) = place.buffer
-                && let Some((_, octets)) = owned.find(|(other, _)| *other == index)
-                && let Some(frame) = octets.get_mut(place.range.clone())
-            {
+            let Buffer::Owned(index) = place.buffer else { continue };
+            if current != Some(index) {
+                let found = owned.find(|(other, _)| *other == index);
+                rest = found.map(|(_, octets)| octets.as_mut_slice()).unwrap_or_default();
+                (current, start) = (Some(index), 0);
+            }
+            let behind = std::mem::take(&mut rest);
+            let skipped = place.range.start.saturating_sub(start);
+            let frame = behind.get_mut(skipped..).and_then(|tail| tail.split_at_mut_checked(place.len()));
+            if let Some((frame, behind)) = frame {
                 slices[at] = frame;
+                (rest, start) = (behind, place.range.end);
             }
         }
         slices

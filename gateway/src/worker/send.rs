@@ -5,7 +5,7 @@ use codec::esp::{EspSpi, OutboundSa, SealError};
 use codec::stream;
 
 use super::Worker;
-use super::conn::{Conn, SendQueue, State};
+use super::conn::{SendQueue, State};
 use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
 use super::sad::Child;
@@ -51,6 +51,7 @@ impl SendQueue {
     /// Makes room in a block for a frame of `frame_len` octets, one of about `expected` that follow at once.
     pub(super) fn reserve(&mut self, blocks: &mut BlockPool, frame_len: usize, expected: usize) -> bool {
         let expected = expected.max(self.usual).min(self.pace.sealed_max());
+        let frame_len = frame_len + self.records_room;
         if let Some(block) = self.blocks.back_mut()
             && (block.room().len() >= frame_len || blocks.grow(block, frame_len, expected))
         {
@@ -145,7 +146,18 @@ impl Worker {
             if conn.sending || matches!(conn.state, State::Closing | State::Moving(_)) {
                 continue;
             }
-            let Some(block) = next_block(conn) else { continue };
+            let next = match conn.front {
+                None => {
+                    let ike_only = conn.is_ike_only();
+                    Ok(plain_block(&mut conn.queue, ike_only))
+                }
+                Some(_) => conn.next_records(&mut self.blocks),
+            };
+            let Ok(block) = next else {
+                self.close(slot, CloseCause::Tls);
+                continue;
+            };
+            let Some(block) = block else { continue };
             conn.queue.in_flight = block.bytes().len();
             conn.queue.pace.begin(self.now);
             conn.sending = true;
@@ -262,9 +274,9 @@ impl Worker {
         }
         let Some(conn) = self.conns.get_mut(slot) else { return };
         match conn.state {
-            State::Open if conn.queue.is_empty() => {}
+            State::Open if conn.all_sent() => {}
             State::Open => self.mark_dirty(slot),
-            State::Draining(cause) if conn.queue.is_empty() => self.close(slot, cause),
+            State::Draining(cause) if conn.all_sent() => self.close(slot, cause),
             State::Draining(_) => self.mark_dirty(slot),
             State::Moving(_) => self.continue_move(slot),
             State::Closing => self.finish_close(slot),
@@ -273,9 +285,7 @@ impl Worker {
 }
 
 /// What a connection sends next: all its IKE messages, else its oldest block.
-fn next_block(conn: &mut Conn) -> Option<Block> {
-    let ike_only = conn.is_ike_only();
-    let queue = &mut conn.queue;
+pub(super) fn plain_block(queue: &mut SendQueue, ike_only: bool) -> Option<Block> {
     if queue.ike.is_empty() {
         let block = queue.blocks.pop_front()?;
         queue.octets -= block.bytes().len();

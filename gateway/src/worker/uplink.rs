@@ -38,7 +38,10 @@ impl Worker {
         match outcome {
             Received::Octets(incoming) => {
                 conn.last_received = self.now;
-                self.parse(slot, incoming);
+                match conn.front {
+                    None => self.parse(slot, incoming),
+                    Some(_) => self.pass_front(slot, incoming),
+                }
             }
             Received::Starved => {
                 self.counters.receive_starved.add(1);
@@ -51,6 +54,7 @@ impl Worker {
                 self.set_deadline(slot, self.now + self.limits.linger, CloseCause::Peer);
             }
             Received::End | Received::Failed => {
+                conn.ended = true;
                 if conn.is_open() {
                     self.close(slot, CloseCause::Peer);
                 }
@@ -67,7 +71,7 @@ impl Worker {
         }
         match conn.state {
             State::Open | State::Draining(_) => {
-                if !conn.starved {
+                if !conn.starved && !conn.ended {
                     conn.receive_armed = true;
                     self.ring.arm_receive(slot);
                 }
@@ -78,8 +82,13 @@ impl Worker {
     }
 
     /// Cuts received octets into frames where they lie and handles each.
-    fn parse(&mut self, slot: u32, incoming: Incoming) {
+    pub(super) fn parse(&mut self, slot: u32, incoming: Incoming) {
         let received = self.outlet.hold(incoming);
+        self.cut(slot, received);
+    }
+
+    /// As [`Self::parse`], with octets that the turn holds.
+    pub(super) fn cut(&mut self, slot: u32, received: Place) {
         let mut at = 0;
         while let Some(conn) = self.conns.get_mut(slot) {
             if conn.carry.capacity() == 0 {
@@ -128,7 +137,7 @@ impl Worker {
 
     /// A connection keeps a carry buffer only while a frame is unfinished, and without a session only as
     /// far as the limit of the worker goes.
-    fn settle_carry(&mut self, slot: u32) {
+    pub(super) fn settle_carry(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.carry.is_empty() {
             self.outlet.keep_spare(mem::take(&mut conn.carry));
@@ -136,7 +145,8 @@ impl Worker {
         let counted = if conn.session.is_some() || !conn.is_open() {
             0
         } else {
-            conn.carry.capacity().saturating_sub(UNFINISHED_FREE)
+            let front = conn.front.as_ref().map_or(0, |guard| guard.carry_octets());
+            (conn.carry.capacity() + front).saturating_sub(UNFINISHED_FREE)
         };
         let before = mem::replace(&mut conn.unfinished, counted);
         self.unfinished = self.unfinished - before + counted;
@@ -158,9 +168,12 @@ impl Worker {
         if self.conns.get_mut(slot).is_some_and(|conn| conn.is_ike_only()) {
             return self.on_ike(slot, body, 0);
         }
-        match classify(self.outlet.octets(&mut self.ring, &body)) {
+        let octets = self.outlet.octets(&mut self.ring, &body);
+        let short = octets.len() <= NON_ESP_MARKER.len();
+        match classify(octets) {
             // RFC 9329 §3 and §6.6: ignored without a trace.
             FrameKind::Empty | FrameKind::Keepalive => {}
+            FrameKind::Unparseable(_) if short && self.has_short_keepalives(slot) => {}
             FrameKind::Unparseable(_) => self.bad_message(slot, DropReason::Unparseable),
             FrameKind::Ike => self.on_ike(slot, body, NON_ESP_MARKER.len()),
             FrameKind::Esp(spi) => self.on_esp(slot, spi, body),

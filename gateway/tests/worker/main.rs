@@ -14,5 +14,6 @@ mod limits;
 mod queueing;
 mod rig;
 mod stream;
+mod tls;
 mod udp;
 mod uplink;

@@ -16,6 +16,7 @@ use gateway::io::sockets::listen_tcp;
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::udp::listen_udp;
 use gateway::io::wake::Wake;
+use gateway::tls::{StreamKind, StreamListener, TlsServer};
 use gateway::types::{ChildInstall, ConnId, SessionId, TsRange, WorkerId};
 use gateway::worker::control_queue::{ControlReceiver, control_queue};
 use gateway::worker::counters::WorkerCounters;
@@ -37,8 +38,23 @@ pub struct Seat {
     pub addr: SocketAddr,
     /// Where it takes IKE alone over TCP.
     pub ike_addr: SocketAddr,
+    /// Where it takes connections of other kinds.
+    others: Vec<(StreamKind, SocketAddr)>,
     /// Where it, and every other worker, takes IKE and ESP over UDP.
     pub udp: SocketAddr,
+}
+
+impl Seat {
+    /// Where it takes connections of `kind`.
+    pub fn at(&self, kind: StreamKind) -> SocketAddr {
+        self.others.iter().find(|(other, _)| *other == kind).expect("every kind").1
+    }
+}
+
+/// A fixture's certificate and key.
+pub fn server(name: &str) -> TlsServer {
+    let read = |end| std::fs::read(format!("tests/fixtures/pki/{name}.{end}")).expect("a fixture");
+    TlsServer::from_pem(&read("pem"), &read("key")).expect("they belong together")
 }
 
 /// Workers and the control thread's end of their queues.
@@ -69,6 +85,7 @@ pub fn limits() -> WorkerLimits {
         udp_receive_memory: 8 << 20,
         unfinished: 256 << 10,
         early: 64 << 10,
+        tls_handshakes: 8,
     }
 }
 
@@ -103,14 +120,19 @@ impl Rig {
         }
         let (mut seats, mut threads) = (Vec::new(), Vec::new());
         let any = "127.0.0.1:0".parse().expect("address");
+        // One for all: a ticket of one worker is good for the others.
+        let tls = server("gw-ec");
         let sockets = listen_udp(any, workers, 1 << 20).expect("UDP sockets");
         let parts = queues.into_iter().zip(sockets).enumerate();
         for (index, ((inbox, inbox_wake), socket)) in parts {
             let udp = socket.local();
-            let listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
-            let addr = listener.local_addr().expect("bound");
-            let ike_listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
-            let ike_addr = ike_listener.local_addr().expect("bound");
+            let kinds =
+                [StreamKind::Tcp, StreamKind::Tls, StreamKind::Shared, StreamKind::Ftt, StreamKind::IkeTcp];
+            let listeners =
+                kinds.map(|kind| StreamListener { socket: listen_tcp(any).expect("listen"), kind });
+            let local = |of: &StreamListener| of.socket.local_addr().expect("bound");
+            let (addr, ike_addr) = (local(&listeners[0]), local(&listeners[4]));
+            let others = listeners.iter().map(|of| (of.kind, local(of))).collect();
             let (core, tun) = UnixDatagram::pair().expect("socket pair");
             core.set_read_timeout(Some(PATIENCE)).expect("timeout");
             tun.set_nonblocking(true).expect("nonblocking");
@@ -118,8 +140,8 @@ impl Rig {
             let params = WorkerParams {
                 id: WorkerId(index as u8),
                 core: None,
-                listeners: vec![listener],
-                ike_listeners: vec![ike_listener],
+                listeners: listeners.into(),
+                tls: Some(tls.clone()),
                 datagrams: vec![socket],
                 device: device(TunQueue::new(tun.into(), Offloads::default())),
                 inbox,
@@ -138,7 +160,7 @@ impl Rig {
                 },
             };
             threads.push(start(params).expect("worker"));
-            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr, ike_addr, udp });
+            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr, ike_addr, others, udp });
         }
         Self { seats, reports, threads }
     }

@@ -33,6 +33,11 @@ pub fn run(args: &AttachArgs) -> Result<bool, Failure> {
     let process = gateway_process(args.measure.gateway_pid)?;
     let progress = Progress::new();
     let run = match args.engine() {
+        Engine::Raw if prepared.tls.is_some() => {
+            return Err(Failure::Usage(
+                "--engine raw takes TCP only; --transport tls needs --engine tokio".into(),
+            ));
+        }
         Engine::Raw if prepared.udp => {
             return Err(Failure::Usage(
                 "--engine raw takes TCP only; --transport udp needs --engine tokio".into(),

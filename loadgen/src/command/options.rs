@@ -1,7 +1,7 @@
 //! From options to settings; whatever is wrong is said before anything starts.
 
 use crate::cli::{Auth, MeasureOptions, Transport, UeOptions};
-use crate::engine::{FleetPlan, SourceSpread};
+use crate::engine::{FleetPlan, SourceSpread, TlsSettings};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege};
@@ -26,6 +26,8 @@ pub struct Prepared {
     pub gateway: SocketAddr,
     /// Whether it is reached over UDP.
     pub udp: bool,
+    /// TLS around the stream, if any.
+    pub tls: Option<TlsSettings>,
     /// Settings of every UE.
     pub config: Arc<UeConfig>,
     /// Identity of each UE.
@@ -44,9 +46,7 @@ impl Prepared {
     /// # Errors
     /// [`Failure::Usage`] for what is wrong, missing or not in this version.
     pub fn new(options: &UeOptions) -> Result<Self, Failure> {
-        if options.transport == Transport::Tls {
-            return Err(Failure::Usage("--transport tls is not in this version; use tcp or udp".into()));
-        }
+        let tls = (options.transport == Transport::Tls).then(|| tls_settings(options)).transpose()?;
         let gateway = resolve(&options.gateway)?;
         if options.source.is_some_and(|source| source.addr().is_ipv4() != gateway.is_ipv4()) {
             return Err(Failure::Usage("--source and --gateway must be of the same address family".into()));
@@ -60,6 +60,7 @@ impl Prepared {
         Ok(Self {
             gateway,
             udp: options.transport == Transport::Udp,
+            tls,
             config: Arc::new(config),
             idi,
             random,
@@ -90,6 +91,7 @@ impl Prepared {
         Ok(FleetPlan {
             gateway: self.gateway,
             udp: self.udp,
+            tls: self.tls,
             ues: measure.ues,
             rate,
             in_flight: measure.in_flight,
@@ -99,6 +101,17 @@ impl Prepared {
             random: self.random,
         })
     }
+}
+
+/// What the options say of TLS.
+fn tls_settings(options: &UeOptions) -> Result<TlsSettings, Failure> {
+    let missing = || Failure::Usage("--transport tls needs --tls-ca, the authorities to believe".into());
+    let path = options.tls_ca.as_deref().ok_or_else(missing)?;
+    let pem = std::fs::read(path)
+        .map_err(|error| Failure::Usage(format!("--tls-ca {}: {error}", path.display())))?;
+    let host = options.gateway.rsplit_once(':').map_or("", |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    TlsSettings::new(&pem, options.tls_name.as_deref().unwrap_or(host))
 }
 
 /// Finds the gateway process to observe.

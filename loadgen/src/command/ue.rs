@@ -30,6 +30,7 @@ pub fn run(args: &UeArgs) -> Result<bool, Failure> {
     let plan = FleetPlan {
         gateway,
         udp: prepared.udp,
+        tls: prepared.tls,
         ues: 1,
         rate: None,
         in_flight: 1,

@@ -36,6 +36,8 @@ pub struct Setup<'a> {
     pub flow_queue: bool,
     /// Whether it is reached over UDP too.
     pub udp: bool,
+    /// The certificate and key of its TLS, PEM, which then takes the place of TCP.
+    pub tls: Option<(&'a str, &'a str)>,
 }
 
 /// A running gateway.
@@ -250,7 +252,7 @@ workers = {workers}
 cores = {cores:?}
 run_dir = "{run_dir}"
 [listen]
-tcp = ["0.0.0.0:4500"]
+{streams}
 udp = {udp:?}
 [inner]
 device = "{INNER_DEVICE}"
@@ -267,8 +269,16 @@ pool = "default"
 local_ts = ["0.0.0.0/0"]
 ike = ["{ike}"]
 esp = {esp:?}
-transports = ["tcp", "udp"]
-"#,
+transports = ["tcp", "udp", "tls"]
+{tls}"#,
+        streams = match setup.tls {
+            None => "tcp = [\"0.0.0.0:4500\"]",
+            Some(_) => "tcp = []\ntls = [\"0.0.0.0:4500\"]",
+        },
+        tls = match setup.tls {
+            None => "",
+            Some(_) => "[tls]\nchain = \"tls.pem\"\nkey = \"tls.key\"\n",
+        },
         udp = udp_listeners(setup.udp),
         run_dir = run_dir.display(),
         workers = setup.cores.len(),
@@ -278,11 +288,13 @@ transports = ["tcp", "udp"]
         flow_queue = setup.flow_queue,
     );
     fs::write(directory.join("swugate.toml"), config)?;
-    let mut secrets = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(directory.join("secrets.toml"))?;
-    writeln!(secrets, "psk = \"{psk}\"")
+    let private = |name: &str| {
+        let path = directory.join(name);
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    };
+    if let Some((chain, key)) = setup.tls {
+        fs::write(directory.join("tls.pem"), chain)?;
+        private("tls.key")?.write_all(key.as_bytes())?;
+    }
+    writeln!(private("secrets.toml")?, "psk = \"{psk}\"")
 }

@@ -9,6 +9,7 @@
 //! The gateway has the first core to itself, UEs and sink share the last one. Everything is removed at the end, also
 //! after Ctrl-C.
 
+mod certificate;
 pub mod gateway;
 mod plain_tcp;
 pub mod topology;
@@ -17,13 +18,14 @@ use crate::cli::{DemoArgs, LoadOptions, Transport};
 use crate::command::attach::GatewayBefore;
 use crate::command::{environment, load, read_psk_config};
 use crate::engine::traffic::{self, Direction, TrafficOutcome};
-use crate::engine::{self, Fleet, FleetPlan, SourceSpread};
+use crate::engine::{self, Fleet, FleetPlan, SourceSpread, TlsSettings};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege, signal};
 use crate::report::{Progress, Report, SinkSection, Table, attach_section, write_json};
 use crate::sink::Sink;
 use crate::ue::Identity;
+use certificate::Certificate;
 use codec::OsRandom;
 use gateway::{Gateway, Setup};
 use std::collections::BTreeMap;
@@ -51,9 +53,6 @@ struct Cores {
 /// # Errors
 /// [`Failure::Environment`] without root, iproute2 or the gateway binary; [`Failure::Check`] when the gateway fails.
 pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
-    if args.transport == Transport::Tls {
-        return Err(Failure::Usage("--transport tls is not in this version; use tcp or udp".into()));
-    }
     let udp = args.transport == Transport::Udp;
     load::check_transport(&args.load, udp)?;
     privilege::require_root("demo makes network namespaces and")?;
@@ -74,11 +73,14 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     if args.no_offload {
         topology.take_offloads_off()?;
     }
-    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp], flow_queue: true, udp };
+    let certificate = (args.transport == Transport::Tls).then(Certificate::new).transpose()?;
+    let tls = certificate.as_ref().map(|certificate| (&*certificate.chain, &*certificate.key));
+    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp], flow_queue: true, udp, tls };
     let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
-    let report = measure(args, &topology, &gateway, cores, plain, &progress);
+    let tls = certificate.as_ref().map(Certificate::settings).transpose()?;
+    let report = measure(args, &topology, &gateway, tls, cores, plain, &progress);
     let drops = gateway.drops();
     gateway.stop();
     drop(topology);
@@ -112,6 +114,7 @@ fn measure(
     args: &DemoArgs,
     topology: &Topology,
     gateway: &Gateway,
+    tls: Option<TlsSettings>,
     cores: Cores,
     plain: SinkSection,
     progress: &Progress,
@@ -126,7 +129,7 @@ fn measure(
             topology.ue.enter(cores.load)?;
             let process = GatewayProcess::by_pid(gateway.pid());
             let queue = topology.inner_queue().map(|packets| packets - packets / QUEUE_SPARE);
-            engine::run(drive(args, gateway.psk(), process, cores, queue, plain, progress))?
+            engine::run(drive(args, gateway.psk(), tls, process, cores, queue, plain, progress))?
         });
         let report = ues.join().unwrap_or_else(|_| Err(Failure::Check("the UE engine panicked".into())));
         stop.store(true, Ordering::Relaxed);
@@ -140,6 +143,7 @@ fn measure(
 async fn drive(
     args: &DemoArgs,
     psk: &str,
+    tls: Option<TlsSettings>,
     process: Option<GatewayProcess>,
     cores: Cores,
     queue: Option<u32>,
@@ -149,6 +153,7 @@ async fn drive(
     let plan = FleetPlan {
         gateway: topology::GATEWAY.into(),
         udp: args.transport == Transport::Udp,
+        tls,
         ues: args.ues,
         rate: None,
         in_flight: 256,

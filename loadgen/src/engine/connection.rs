@@ -3,6 +3,7 @@
 use super::connect::{cause, connect};
 use super::inner::{Cut, Sealer, WRITE_LEN_MAX};
 use super::link::{Shared, Ue, UeState};
+use super::tls::Tls;
 use super::tunnel::Arrived;
 use crate::host::clock;
 use codec::stream::{Deframer, FrameKind, NON_ESP_MARKER, Next, STREAM_PREFIX, classify, frame_ike};
@@ -22,6 +23,8 @@ const READS_PER_TURN: usize = 4;
 /// First and longest pause before a connection is opened again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Longest TLS handshake.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for the gateway's FIN behind ours.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle write buffers that are kept; a buffer has room for a write and the longest inner packet.
@@ -101,6 +104,16 @@ impl Ue {
     /// Reads and writes one connection until it ends; returns why it did.
     async fn run_connection(self: Rc<Self>, stream: TcpStream, local: SocketAddr) -> Ended {
         let stream = Rc::new(stream);
+        let tls = match &self.shared.tls {
+            None => None,
+            Some(settings) => {
+                match tokio::time::timeout(HANDSHAKE_MAX, Tls::shake_hands(settings, &stream)).await {
+                    Ok(Ok(tls)) => Some(Rc::new(tls)),
+                    Ok(Err(failure)) => return Ended::Failed(failure),
+                    Err(_) => return Ended::Failed("TLS: timed out".into()),
+                }
+            }
+        };
         {
             let mut core = self.core.borrow_mut();
             core.broken = None;
@@ -109,8 +122,8 @@ impl Ue {
         }
         let remote = self.shared.gateway;
         self.drive(|initiator, now, random| initiator.handle_connected(now, local, remote, random));
-        let mut reader = tokio_uring::spawn(self.clone().read_all(stream.clone()));
-        let ended = self.write_all(&stream).await;
+        let mut reader = tokio_uring::spawn(self.clone().read_all(stream.clone(), tls.clone()));
+        let ended = self.write_all(&stream, tls.as_deref()).await;
         self.core.borrow_mut().connected = false;
         if ended == Ended::Cut {
             self.cut_now(&stream, &mut reader).await;
@@ -145,7 +158,7 @@ impl Ue {
         }
     }
 
-    async fn write_all(&self, stream: &TcpStream) -> Ended {
+    async fn write_all(&self, stream: &TcpStream, tls: Option<&Tls>) -> Ended {
         // RFC 9329 §4: the first octets of every stream, once.
         let mut out = self.shared.take_write_buffer();
         out.extend_from_slice(&STREAM_PREFIX);
@@ -164,7 +177,15 @@ impl Ue {
                 out = self.shared.take_write_buffer();
                 continue;
             }
-            let (result, returned) = stream.write_all(self.shared.fitting(out)).await;
+            let out_now = match tls {
+                None => self.shared.fitting(out),
+                Some(tls) => {
+                    let records = tls.seal(&out);
+                    self.shared.return_write_buffer(out);
+                    records
+                }
+            };
+            let (result, returned) = stream.write_all(out_now).await;
             if let Err(error) = result {
                 return Ended::Failed(cause(&error));
             }
@@ -202,7 +223,7 @@ impl Ue {
     /// The ring waits with a small buffer per connection. When it comes back full there is more, which is read at once
     /// into the buffer that all connections share: it stays in the cache, and ten thousand idle UEs need no more memory
     /// than their small buffers.
-    async fn read_all(self: Rc<Self>, stream: Rc<TcpStream>) {
+    async fn read_all(self: Rc<Self>, stream: Rc<TcpStream>, tls: Option<Rc<Tls>>) {
         let mut deframer = Deframer::originator();
         let mut carry = Vec::new();
         let mut buffer = Vec::with_capacity(READ_LEN_WAITING);
@@ -215,10 +236,11 @@ impl Ue {
                 Ok(len) => len,
                 Err(error) => break cause(&error),
             };
-            let taken = self.on_octets(&mut buffer[..len], &mut deframer, &mut carry);
+            let tls = tls.as_deref();
+            let taken = self.on_received(tls, &mut buffer[..len], &mut deframer, &mut carry);
             let taken = taken.and_then(|()| {
                 if len == buffer.capacity() {
-                    self.read_waiting(&stream, &mut deframer, &mut carry)
+                    self.read_waiting(&stream, tls, &mut deframer, &mut carry)
                 } else {
                     Ok(())
                 }
@@ -235,6 +257,7 @@ impl Ue {
     fn read_waiting(
         &self,
         stream: &TcpStream,
+        tls: Option<&Tls>,
         deframer: &mut Deframer,
         carry: &mut Vec<u8>,
     ) -> Result<(), String> {
@@ -246,7 +269,7 @@ impl Ue {
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(()),
                 Err(error) => return Err(cause(&error.into())),
             };
-            self.on_octets(&mut buffer[..len], deframer, carry)?;
+            self.on_received(tls, &mut buffer[..len], deframer, carry)?;
             if len < buffer.len() / 4 {
                 return Ok(());
             }
@@ -254,7 +277,21 @@ impl Ue {
         Ok(())
     }
 
-    /// Takes what one read brought.
+    /// Takes what one read brought from the socket.
+    fn on_received(
+        &self,
+        tls: Option<&Tls>,
+        octets: &mut [u8],
+        deframer: &mut Deframer,
+        carry: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let Some(tls) = tls else { return self.on_octets(octets, deframer, carry) };
+        let mut plain = Vec::with_capacity(octets.len());
+        tls.open(octets, &mut plain)?;
+        self.on_octets(&mut plain, deframer, carry)
+    }
+
+    /// Takes octets of the stream.
     fn on_octets(
         &self,
         octets: &mut [u8],

@@ -2,6 +2,7 @@
 
 use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
 use super::source::SourceSpread;
+use super::tls::TlsSettings;
 use crate::report::{Latencies, LatencySummary, Progress, failure_counts};
 use crate::ue::{EndCause, Identity, Initiator, UeConfig};
 use codec::crypto::KeyExchange;
@@ -25,6 +26,8 @@ pub struct FleetPlan {
     pub gateway: SocketAddr,
     /// Over UDP instead of TCP.
     pub udp: bool,
+    /// TLS around the stream, if any.
+    pub tls: Option<TlsSettings>,
     /// Number of UEs.
     pub ues: u32,
     /// Attaches begun per second; as fast as `in_flight` allows when absent.
@@ -91,6 +94,7 @@ impl Fleet {
     pub async fn attach(plan: FleetPlan, progress: &Progress) -> (Self, AttachOutcome) {
         let shared = Rc::new(Shared {
             gateway: plan.gateway,
+            tls: plan.tls,
             source: plan.source,
             replay_window: plan.config.replay_window,
             random: RefCell::new(plan.random),

@@ -2,6 +2,7 @@
 
 use super::inner::{Cut, Inner};
 use super::source::SourceSpread;
+use super::tls::TlsSettings;
 use super::tunnel::Tunnel;
 use crate::report::Latencies;
 use crate::ue::{Attached, EndCause, Event, Initiator};
@@ -30,6 +31,7 @@ pub enum UeState {
 /// What all UEs of a fleet share.
 pub(super) struct Shared {
     pub(super) gateway: SocketAddr,
+    pub(super) tls: Option<TlsSettings>,
     pub(super) source: SourceSpread,
     pub(super) replay_window: u32,
     pub(super) random: RefCell<Box<dyn Random>>,

@@ -14,6 +14,7 @@ mod inner;
 mod link;
 pub mod raw;
 mod source;
+mod tls;
 pub mod traffic;
 mod tunnel;
 
@@ -21,6 +22,7 @@ pub use fleet::{AttachOutcome, DetachOutcome, Fleet, FleetPlan, HoldOutcome};
 pub use inner::{Cut, Inner, Sealer};
 pub use link::{Ue, UeState};
 pub use source::SourceSpread;
+pub use tls::TlsSettings;
 
 use crate::error::Failure;
 use std::future::Future;

@@ -24,6 +24,7 @@ pub fn plan(gateway: SocketAddr, response_timeout: Duration) -> FleetPlan {
     FleetPlan {
         gateway,
         udp: false,
+        tls: None,
         ues: 1,
         rate: None,
         in_flight: 1,
