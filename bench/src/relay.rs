@@ -12,6 +12,7 @@ use gateway::io::datagram::{self, RUN_LEN_MAX};
 use gateway::io::sockets::listen_tcp;
 use gateway::io::wake::Wake;
 use gateway::relay::{self, Backend, Order, RelayCounters, RelayLimits, RelayParams};
+use gateway::tls::{StreamKind, StreamListener};
 use gateway::types::WorkerId;
 use loadgen::demo::topology::{self, Namespace, Topology};
 use loadgen::error::Failure;
@@ -134,7 +135,11 @@ impl Relay {
         let thread = relay::start(RelayParams {
             id: WorkerId(0),
             core: Some(core),
-            listeners: vec![listen_tcp(topology::GATEWAY.into())?],
+            listeners: vec![StreamListener {
+                socket: listen_tcp(topology::GATEWAY.into())?,
+                kind: StreamKind::Tcp,
+            }],
+            tls: None,
             backend: Backend { addr: backend, ike: None, sources: Vec::new() },
             limits: RelayLimits {
                 connections: 1000,

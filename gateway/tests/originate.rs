@@ -15,6 +15,9 @@ use socket2::SockRef;
 #[path = "support/process.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod support;
+#[path = "support/tls.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod tls;
 #[path = "support/wire.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod wire;
@@ -71,8 +74,17 @@ impl Lab {
 
     /// The next connection, behind its prefix.
     fn accept(&self) -> TcpStream {
+        let mut stream = self.accept_bare();
+        let mut prefix = [0; 6];
+        stream.read_exact(&mut prefix).expect("a prefix");
+        // RFC 9329 §4: the first octets of every stream.
+        assert_eq!(prefix, STREAM_PREFIX);
+        stream
+    }
+
+    fn accept_bare(&self) -> TcpStream {
         let deadline = Instant::now() + LONG;
-        let mut stream = loop {
+        let stream = loop {
             match self.gateway.accept() {
                 Ok((stream, _)) => break stream,
                 Err(error) => assert!(Instant::now() < deadline, "{error}\n{}", self.log()),
@@ -81,10 +93,6 @@ impl Lab {
         };
         stream.set_nonblocking(false).expect("blocking");
         stream.set_read_timeout(Some(LONG)).expect("a timeout");
-        let mut prefix = [0; 6];
-        stream.read_exact(&mut prefix).expect("a prefix");
-        // RFC 9329 §4: the first octets of every stream.
-        assert_eq!(prefix, STREAM_PREFIX);
         stream
     }
 
@@ -344,6 +352,92 @@ fn r9329_5_1_o2_where_udp_does_not_pass_the_clients_own_spi_goes_over_tcp_only()
     lab.send(500, &ike(8, 0, ExchangeType::IKE_SA_INIT, false, b"SAi1"));
     drop(lab.accept());
     assert!(since.elapsed() < Duration::from_millis(500));
+}
+
+/// Options for TLS that believe the fixtures' root.
+fn tls_options(name: &str) -> [String; 5] {
+    let root = tls::fixture("root.pem").display().to_string();
+    ["--tls", "--tls-ca", &root, "--tls-name", name].map(str::to_owned)
+}
+
+#[test]
+fn r9329_a_o1_prefix_and_frames_are_inside_tls() {
+    if !is_root() {
+        return;
+    }
+    let options = tls_options("gw.test");
+    let lab = Lab::new("relt", &options.each_ref().map(String::as_str));
+    let request = ike(3, 0, ExchangeType::IKE_SA_INIT, false, b"SAi1");
+    lab.send(500, &request);
+    let mut gateway = tls::accept(lab.accept_bare(), &tls::server());
+    let mut prefix = [0; 6];
+    gateway.read_exact(&mut prefix).expect("a prefix");
+    assert_eq!(prefix, STREAM_PREFIX);
+    assert_eq!(receive_frame(&mut gateway), marked(&request));
+    assert_eq!(gateway.conn.server_name(), Some("gw.test"));
+    let response = ike(3, 0, ExchangeType::IKE_SA_INIT, true, b"SAr1");
+    send_frame(&mut gateway, &marked(&response));
+    assert_eq!(lab.receive(500), response);
+    // Large ones, of many records, both ways.
+    let request = marked(&ike(3, 1, ExchangeType::IKE_AUTH, false, &[5; 40_000]));
+    lab.send(4500, &request);
+    assert_eq!(receive_frame(&mut gateway), request);
+    let response = marked(&ike(3, 1, ExchangeType::IKE_AUTH, true, &[6; 40_000]));
+    send_frame(&mut gateway, &response);
+    assert_eq!(lab.receive(4500), response);
+    for n in 1..200 {
+        lab.send(4500, &esp(0x1000, n, 1400));
+    }
+    for n in 1..200 {
+        assert_eq!(receive_frame(&mut gateway), esp(0x1000, n, 1400));
+    }
+}
+
+#[test]
+fn r9329_b_3_o1_a_new_connection_resumes_tls_and_begins_with_the_request_that_waits() {
+    if !is_root() {
+        return;
+    }
+    let options = tls_options("gw.test");
+    let lab = Lab::new("relu", &options.each_ref().map(String::as_str));
+    let server = tls::server();
+    let mut waiting = None;
+    for id in 0..5_u32 {
+        if waiting.is_none() {
+            lab.send(500, &ike(4, 0, ExchangeType::IKE_SA_INIT, false, b"SAi1"));
+        }
+        let mut gateway = tls::accept(lab.accept_bare(), &server);
+        let mut prefix = [0; 6];
+        gateway.read_exact(&mut prefix).expect("a prefix");
+        let kind = if id == 0 { rustls::HandshakeKind::Full } else { rustls::HandshakeKind::Resumed };
+        assert_eq!(gateway.conn.handshake_kind(), Some(kind), "connection {id}");
+        let (exchange, body) = match id {
+            0 => (ExchangeType::IKE_SA_INIT, &b"SAi1"[..]),
+            _ => (ExchangeType::INFORMATIONAL, &b"D"[..]),
+        };
+        let request = waiting.take().unwrap_or_else(|| marked(&ike(4, id, exchange, false, body)));
+        assert_eq!(receive_frame(&mut gateway), request, "octet for octet");
+        send_frame(&mut gateway, &marked(&ike(4, id, exchange, true, b"response")));
+        lab.receive(if id == 0 { 500 } else { 4500 });
+        let next = marked(&ike(4, id + 1, ExchangeType::INFORMATIONAL, false, b"D"));
+        lab.send(4500, &next);
+        assert_eq!(receive_frame(&mut gateway), next);
+        waiting = Some(next);
+        reset(gateway.sock);
+    }
+}
+
+#[test]
+fn a_gateway_with_another_name_gets_nothing() {
+    if !is_root() {
+        return;
+    }
+    let options = tls_options("other.test");
+    let lab = Lab::new("relv", &options.each_ref().map(String::as_str));
+    lab.send(500, &ike(5, 0, ExchangeType::IKE_SA_INIT, false, b"SAi1"));
+    let mut gateway = tls::accept(lab.accept_bare(), &tls::server());
+    assert!(gateway.read(&mut [0; 1]).is_err());
+    eventually("it says why", || lab.log().contains("not valid for name"));
 }
 
 #[test]

@@ -11,6 +11,9 @@ use nix::sys::signal::Signal;
 #[path = "support/process.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod support;
+#[path = "support/tls.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod tls;
 #[path = "support/wire.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod wire;
@@ -86,7 +89,7 @@ fn datagram(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 /// Opens an IKE SA as far as a relay can tell; the port the backend knows the UE by.
-fn attach(lab: &Lab, ue: &mut TcpStream, spi: u8) -> SocketAddr {
+fn attach(lab: &Lab, ue: &mut (impl Read + Write), spi: u8) -> SocketAddr {
     let mut port = None;
     for (id, exchange) in [(0, ExchangeType::IKE_SA_INIT), (1, ExchangeType::IKE_AUTH)] {
         let request = ike(spi, id, exchange, false, b"request");
@@ -100,6 +103,54 @@ fn attach(lab: &Lab, ue: &mut TcpStream, spi: u8) -> SocketAddr {
         assert_eq!(receive_frame(ue), marked(&response));
     }
     port.expect("two exchanges")
+}
+
+#[test]
+fn r9329_a_3_a_relay_takes_tls_shared_and_ftt_ports() {
+    if !is_root() {
+        return;
+    }
+    let (chain, key) = (tls::fixture("gw-ec.pem"), tls::fixture("gw-ec.key"));
+    let listen =
+        "tls = [\"127.0.0.1:443\"]\nshared = [\"127.0.0.1:444\"]\nftt = [\"127.0.0.1:445\"]\n[relay]";
+    let config = CONFIG.replace("[relay]", listen)
+        + &format!("[tls]\nchain = \"{}\"\nkey = \"{}\"\n", chain.display(), key.display());
+    let lab = Lab::new("relt", &config);
+    let client = tls::client();
+    for (spi, port) in (1..).zip([443, 444, 445]) {
+        let tcp = lab.namespace.connect(port).expect("listens");
+        tcp.set_read_timeout(Some(LONG)).expect("a timeout");
+        let mut ue = tls::connect(tcp, &client);
+        if port != 445 {
+            ue.write_all(&STREAM_PREFIX).expect("sent");
+        }
+        let source = attach(&lab, &mut ue, spi);
+        let packets: Vec<Vec<u8>> = (1..80).map(|n| esp(0x1000, n, 1400)).collect();
+        packets.iter().for_each(|packet| send_frame(&mut ue, packet));
+        assert!(packets.iter().all(|packet| datagram(&lab.backend).0 == *packet));
+        for packet in &packets {
+            lab.backend.send_to(packet, source).expect("sent");
+        }
+        assert!(packets.iter().all(|packet| receive_frame(&mut ue) == *packet));
+        assert_eq!(lab.sessions()[0]["transport"], "tls");
+        let resumed = if port == 443 { rustls::HandshakeKind::Full } else { rustls::HandshakeKind::Resumed };
+        assert_eq!(ue.conn.handshake_kind(), Some(resumed));
+        ue.conn.send_close_notify();
+        ue.flush().expect("sent");
+        assert!(matches!(ue.read(&mut [0; 1]), Ok(0)), "close_notify, then FIN");
+        eventually("it is closed", || lab.sessions().as_array().is_some_and(Vec::is_empty));
+    }
+    let mut plain = lab.namespace.connect(444).expect("listens");
+    plain.write_all(&STREAM_PREFIX).expect("sent");
+    plain.set_read_timeout(Some(LONG)).expect("a timeout");
+    attach(&lab, &mut plain, 9);
+    assert_eq!(lab.sessions()[0]["transport"], "tcp");
+    let mut wrong = lab.namespace.connect(443).expect("listens");
+    wrong.write_all(&STREAM_PREFIX).expect("sent");
+    wrong.set_read_timeout(Some(LONG)).expect("a timeout");
+    // An alert, if anything.
+    let _ = wrong.read_to_end(&mut Vec::new());
+    assert_eq!(lab.stats()["drops"]["tls_handshake"], 1);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct FrameStream {
     /// What stands between the socket and the frames; none on a plain connection.
     front: Option<Box<Front>>,
     deframer: Deframer,
+    /// A client's handshake has begun.
+    begun: bool,
     /// The frame that straddles two reads; empty while none does.
     carry: Vec<u8>,
     /// Octets the socket has not taken, from `sent` on; they begin anywhere in a frame, or a record, and end with one.
@@ -54,7 +56,7 @@ pub struct Queued {
 impl FrameStream {
     /// A connection whose peer speaks as `deframer` expects.
     pub fn new(tcp: TcpStream, deframer: Deframer) -> Self {
-        Self { tcp, front: None, deframer, carry: Vec::new(), backlog: Vec::new(), sent: 0 }
+        Self { tcp, front: None, deframer, begun: false, carry: Vec::new(), backlog: Vec::new(), sent: 0 }
     }
 
     /// A connection whose frames are behind `front`, if there is one.
@@ -70,6 +72,11 @@ impl FrameStream {
     /// Whether frames too short for IKE and for ESP are keepalives, as on a port for FTT.
     pub fn has_short_keepalives(&self) -> bool {
         self.front.as_ref().is_some_and(|front| front.has_short_keepalives())
+    }
+
+    /// Whether a client's handshake has begun.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether frames may be queued: TLS, if there is any, has finished its handshake.
@@ -150,6 +157,7 @@ impl FrameStream {
 
     /// Begins the handshake of a client.
     pub fn begin(&mut self) {
+        self.begun = true;
         let _ = self.take_in(&mut [], &mut Vec::new());
     }
 

@@ -181,8 +181,13 @@ impl Adapter {
     /// Asks epoll for what the connection's socket is to tell.
     pub(super) fn watch_writable(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize).and_then(Option::as_deref_mut) else { return };
-        let (Way::Connected(stream, _) | Way::Connecting(stream, _)) = &link.way else { return };
-        let wants = stream.backlog_octets() > 0;
+        let (stream, stands) = match &link.way {
+            Way::Connected(stream, _) => (stream, true),
+            // A connection that does not stand yet is writable when it does.
+            Way::Connecting(stream, _) => (stream, stream.has_begun()),
+            _ => return,
+        };
+        let wants = !stands || stream.backlog_octets() > 0;
         if wants == link.wants_write {
             return;
         }

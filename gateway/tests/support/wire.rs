@@ -37,12 +37,12 @@ pub fn marked(message: &[u8]) -> Vec<u8> {
     [&NON_ESP_MARKER, message].concat()
 }
 
-pub fn send_frame(stream: &mut TcpStream, body: &[u8]) {
+pub fn send_frame(stream: &mut impl Write, body: &[u8]) {
     let length = (body.len() + 2) as u16;
     stream.write_all(&[&length.to_be_bytes(), body].concat()).expect("sent");
 }
 
-pub fn receive_frame(stream: &mut TcpStream) -> Vec<u8> {
+pub fn receive_frame(stream: &mut impl Read) -> Vec<u8> {
     let mut length = [0; 2];
     stream.read_exact(&mut length).expect("a frame");
     let mut body = vec![0; usize::from(u16::from_be_bytes(length)) - 2];

@@ -129,7 +129,7 @@ fn measure(
             topology.ue.enter(cores.load)?;
             let process = GatewayProcess::by_pid(gateway.pid());
             let queue = topology.inner_queue().map(|packets| packets - packets / QUEUE_SPARE);
-            engine::run(drive(args, gateway.psk(), tls, process, cores, queue, plain, progress))?
+            engine::run(drive(args, (gateway.psk(), tls), process, cores, queue, plain, progress))?
         });
         let report = ues.join().unwrap_or_else(|_| Err(Failure::Check("the UE engine panicked".into())));
         stop.store(true, Ordering::Relaxed);
@@ -142,8 +142,7 @@ fn measure(
 
 async fn drive(
     args: &DemoArgs,
-    psk: &str,
-    tls: Option<TlsSettings>,
+    (psk, tls): (&str, Option<TlsSettings>),
     process: Option<GatewayProcess>,
     cores: Cores,
     queue: Option<u32>,
