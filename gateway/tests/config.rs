@@ -227,11 +227,6 @@ fn mistakes_are_reported_where_they_stand() {
         ),
         (
             "tcp = [\"127.0.0.1:4500\"]",
-            "tcp = [\"127.0.0.1:4500\"]\nike_tcp = [\"127.0.0.1:500\"]",
-            "swugate.toml:5: ike_tcp = [\"127.0.0.1:500\"]: not in this version; leave the list empty",
-        ),
-        (
-            "tcp = [\"127.0.0.1:4500\"]",
             "shared = [\"127.0.0.1:4500\"]\ntcp = [\"127.0.0.1:4500\"]",
             "swugate.toml:5: tcp = \"127.0.0.1:4500\": each address once",
         ),
