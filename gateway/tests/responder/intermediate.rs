@@ -245,3 +245,155 @@ fn r9370_2_2_4_an_unknown_or_old_link_is_not_fatal() {
     let response = world.exchange(1, &request);
     ue.on_rekey_begun(&response);
 }
+
+/// A gateway that rekeys its IKE SAs soon and never checks liveness.
+fn hasty(ike: &[&str]) -> ResponderConfig {
+    let mut lab = profile("lab", psk());
+    lab.ike = ike.iter().map(|text| text.parse().expect("a proposal")).collect();
+    lab.dpd = Duration::ZERO;
+    lab.rekey_ike = Duration::from_secs(100);
+    ResponderConfig { profiles: vec![Arc::new(lab)], ..config() }
+}
+
+/// The one request that the gateway has sent on connection 1.
+fn asked(world: &mut World, ue: &Ue) -> Decoded {
+    let sent = world.take_sent(1).concat();
+    let decoded = ue.open(&sent).expect("authentic");
+    assert!(!decoded.header.flags.is_response());
+    decoded
+}
+
+fn tell(world: &mut World, response: &[u8]) {
+    world.tell(1, response);
+}
+
+#[test]
+fn r9370_2_2_4_the_gateway_rekeys_with_every_key_exchange_that_made_the_ike_sa() {
+    for (ike, exchanges) in [(HYBRID, 1), (TWO, 2)] {
+        let mut world = World::new(hasty(&[ike]));
+        let mut ue = attach(&mut world, hybrid_ue(ike));
+        world.advance(Duration::from_secs(100));
+        let request = asked(&mut world, &ue);
+        assert_eq!(request.header.exchange, ExchangeType::CREATE_CHILD_SA);
+        let (response, mut rekey) = ue.accept_ike_begun(&request, b"link 0");
+        assert_eq!(rekey.methods.len(), exchanges);
+        tell(&mut world, &response);
+        let mut made = None;
+        for step in 1..=exchanges {
+            let request = asked(&mut world, &ue);
+            let link = format!("link {step}");
+            let (response, sa) = ue.accept_follow_up(&mut rekey, &request, link.as_bytes());
+            tell(&mut world, &response);
+            made = sa;
+        }
+        ue.adopt(made.expect("complete"));
+        // The old IKE SA is deleted by the hand that began the rekey.
+        let request = asked(&mut world, &ue);
+        let response = ue.respond(&request, |_| {});
+        tell(&mut world, &response);
+        assert_eq!(world.counters().exchanges.ike_rekeyed_here, 1);
+        let request = ue.create_child(Some(ue.children[0].spi_in), false);
+        let response = world.exchange(1, &request);
+        assert_eq!(ue.on_create_child(&response).error(), None, "on the new keys");
+        let install = world.installs().pop().expect("a rekeyed child");
+        assert_eq!(install.keys_in.encr(), ue.children[1].keys.initiator.encr());
+        let replaced = ue.children.remove(0).spi_in;
+        let request = ue.informational(|builder| {
+            builder.delete_esp(&[replaced]);
+        });
+        world.exchange(1, &request);
+        // And again, from the new IKE SA.
+        world.advance(Duration::from_secs(100));
+        let request = asked(&mut world, &ue);
+        assert_eq!(request.header.exchange, ExchangeType::CREATE_CHILD_SA);
+    }
+}
+
+#[test]
+fn r9370_2_2_4_a_ue_without_ike_intermediate_is_offered_single_key_exchanges_only() {
+    let mut world = World::new(hasty(&[HYBRID, PLAIN]));
+    let mut ue = attach(&mut world, UeConfig { ike: vec![PLAIN], ..UeConfig::new(1) });
+    world.advance(Duration::from_secs(100));
+    let request = asked(&mut world, &ue);
+    let (response, sa, _) = ue.accept_ike(&request);
+    tell(&mut world, &response);
+    ue.adopt(sa);
+    assert_eq!(world.counters().exchanges.ike_rekeyed_here, 1);
+}
+
+#[test]
+fn r9370_2_2_4_while_its_key_exchanges_run_nothing_else_is_rekeyed() {
+    let mut world = World::new(hasty(&[TWO]));
+    let mut ue = attach(&mut world, hybrid_ue(TWO));
+    world.advance(Duration::from_secs(100));
+    let request = asked(&mut world, &ue);
+    let (response, mut rekey) = ue.accept_ike_begun(&request, b"one");
+    tell(&mut world, &response);
+    let pending = asked(&mut world, &ue);
+    let request = ue.rekey_ike();
+    let response = world.deliver(1, &request).concat();
+    assert_eq!(ue.on_rekey_ike(&response).error(), Some(NotifyType::TEMPORARY_FAILURE));
+    let request = ue.create_child(None, false);
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_create_child(&response).error(), Some(NotifyType::TEMPORARY_FAILURE));
+    let (response, _) = ue.accept_follow_up(&mut rekey, &pending, b"two");
+    tell(&mut world, &response);
+    let pending = asked(&mut world, &ue);
+    let (response, sa) = ue.accept_follow_up(&mut rekey, &pending, b"");
+    tell(&mut world, &response);
+    ue.adopt(sa.expect("complete"));
+    assert_eq!(world.counters().exchanges.ike_rekeyed_here, 1);
+}
+
+#[test]
+fn r9370_2_2_4_a_peer_that_has_forgotten_is_asked_from_the_start_later() {
+    let mut world = World::new(hasty(&[HYBRID]));
+    let mut ue = attach(&mut world, hybrid_ue(HYBRID));
+    world.advance(Duration::from_secs(100));
+    let request = asked(&mut world, &ue);
+    let (response, _) = ue.accept_ike_begun(&request, b"one");
+    tell(&mut world, &response);
+    let request = asked(&mut world, &ue);
+    let response = ue.respond(&request, |builder| {
+        builder.notify(NotifyType::STATE_NOT_FOUND, &[]);
+    });
+    tell(&mut world, &response);
+    assert_eq!(world.counters().exchanges.rekeys_put_off, 1);
+    world.advance(Duration::from_secs(10));
+    let request = asked(&mut world, &ue);
+    assert_eq!(request.header.exchange, ExchangeType::CREATE_CHILD_SA);
+    assert_eq!(world.session_count(), 1);
+}
+
+#[test]
+fn r9370_2_2_4_an_answer_that_lacks_what_was_agreed_ends_the_ike_sa() {
+    // No link, no KE, a KE of another method, a value that is none.
+    for case in 0..4 {
+        let mut world = World::new(hasty(&[HYBRID]));
+        let mut ue = attach(&mut world, hybrid_ue(HYBRID));
+        world.advance(Duration::from_secs(100));
+        let request = asked(&mut world, &ue);
+        let link: &[u8] = if case == 0 { b"" } else { b"one" };
+        let (response, _) = ue.accept_ike_begun(&request, link);
+        tell(&mut world, &response);
+        if case > 0 {
+            let request = asked(&mut world, &ue);
+            let response = ue.respond(&request, |builder| match case {
+                1 => {}
+                2 => write_ke(builder, KeGroup::CURVE25519, 32),
+                _ => write_ke(builder, KeGroup::ML_KEM_768, 31),
+            });
+            tell(&mut world, &response);
+        }
+        let request = asked(&mut world, &ue);
+        assert!(request.body(codec::ike::PayloadType::DELETE).is_some(), "case {case}");
+        assert_eq!(world.counters().drops.bad_answer, 1, "case {case}");
+        let response = ue.respond(&request, |_| {});
+        tell(&mut world, &response);
+        assert_eq!(world.session_count(), 0);
+    }
+}
+
+fn write_ke(builder: &mut codec::ike::MessageBuilder, group: KeGroup, len: usize) {
+    builder.ke(&KeView { group, data: &vec![9; len] });
+}

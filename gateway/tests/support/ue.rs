@@ -789,6 +789,83 @@ impl Ue {
         (response, sa, nonce_i.min(&nonce_r[..]).to_vec())
     }
 
+    /// The response to a rekey of the IKE SA that the gateway started and that takes several exchanges, and what is
+    /// to come.
+    pub fn accept_ike_begun(&mut self, request: &Decoded, link: &[u8]) -> (Vec<u8>, FollowUp) {
+        let nonce_r = self.nonce();
+        let mut spi_r = IkeSpi::ZERO;
+        self.random.fill(&mut spi_r.0);
+        let offer = SaView::decode(request.body(PayloadType::SA).expect("SA")).expect("an SA");
+        let ke = KeView::decode(request.body(PayloadType::KE).expect("KE")).expect("a KE");
+        let chosen = select_ike(&self.ike_offer(), &offer, ke.group).expect("acceptable");
+        let suite = chosen.suite;
+        let (public, shared) =
+            KeyExchange::answer(suite.group, ke.data, &mut self.random).expect("a good value");
+        let response = self.respond(request, |builder| {
+            builder.payload(PayloadType::SA, |out| chosen.encode(&spi_r.0, out)).nonce(&nonce_r);
+            builder.ke(&KeView { group: suite.group, data: &public });
+            builder.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, link);
+        });
+        let follow_up = FollowUp {
+            link: link.to_vec(),
+            methods: chosen.additional.methods().collect(),
+            own: None,
+            shared,
+            additional: Vec::new(),
+            suite,
+            spi_i: chosen.peer_spi.expect("a rekey names the new SPI"),
+            spi_r,
+            nonces: (request.body(PayloadType::NONCE).expect("Ni").to_vec(), nonce_r),
+        };
+        (response, follow_up)
+    }
+
+    /// The response to an IKE_FOLLOWUP_KE of the gateway; the new IKE SA with the last one.
+    pub fn accept_follow_up(
+        &mut self,
+        rekey: &mut FollowUp,
+        request: &Decoded,
+        link: &[u8],
+    ) -> (Vec<u8>, Option<UeSa>) {
+        assert_eq!(request.header.exchange, ExchangeType::IKE_FOLLOWUP_KE);
+        let named = request.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE).expect("the link");
+        assert_eq!(named.data, rekey.link);
+        let ke = KeView::decode(request.body(PayloadType::KE).expect("KE")).expect("a KE");
+        assert_eq!(ke.group, rekey.methods.remove(0), "in their order");
+        let (public, shared) =
+            KeyExchange::answer(ke.group, ke.data, &mut self.random).expect("a good value");
+        rekey.additional.push(shared);
+        rekey.link = link.to_vec();
+        let more = !rekey.methods.is_empty();
+        let group = ke.group;
+        let response = self.respond(request, |builder| {
+            builder.ke(&KeView { group, data: &public });
+            if more {
+                builder.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, link);
+            }
+        });
+        if more {
+            return (response, None);
+        }
+        let (suite, spi_i, spi_r) = (rekey.suite, rekey.spi_i, rekey.spi_r);
+        let nonces = SaNonces { initiator: &rekey.nonces.0, responder: &rekey.nonces.1 };
+        let old = self.sa.as_ref().expect("established");
+        let secrets = (&rekey.shared, &rekey.additional[..]);
+        let keys = IkeKeys::rekey_with(&suite, old.suite.prf, &old.sk_d, nonces, secrets, spi_i, spi_r);
+        let sa = UeSa {
+            initiator: false,
+            room: self.config.room,
+            spi_i,
+            spi_r,
+            suite,
+            sk_d: keys.sk_d.clone(),
+            key_in: keys.initiator_key(&suite),
+            key_out: keys.responder_key(&suite),
+            next_out: 0,
+        };
+        (response, Some(sa))
+    }
+
     /// Goes over to an IKE SA.
     pub fn adopt(&mut self, sa: UeSa) {
         self.old = self.sa.replace(sa);
@@ -871,6 +948,22 @@ impl Ue {
         });
         self.old = Some(old);
         decoded
+    }
+
+    /// The payloads of a request that we sealed ourselves, which is opened in place.
+    pub fn open_own(&self, request: &mut [u8]) -> Vec<(PayloadType, Vec<u8>)> {
+        let sa = self.sa.as_ref().expect("established");
+        let opened = open_sk(request, &sa.key_out).expect("just sealed");
+        let payloads = opened.payloads(request).map(|raw| {
+            let raw = raw.expect("a well-formed payload");
+            (raw.kind, raw.body.to_vec())
+        });
+        payloads.collect()
+    }
+
+    /// What AUTH covers as our IKE_SA_INIT, when the test has sent another one than we made.
+    pub fn set_init_request(&mut self, request: Vec<u8>) {
+        self.init.as_mut().expect("asked before").request = request;
     }
 
     /// Any request on the current IKE SA.

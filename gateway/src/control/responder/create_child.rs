@@ -31,13 +31,15 @@ impl Core {
         let ours = session.ike.window.outstanding().map(|request| request.kind);
         if sa.proposals().next().is_some_and(|proposal| proposal.protocol == ProtocolId::IKE) {
             // RFC 7296 §2.25.2: nor is one replaced whose Child SAs we are about to change.
-            let busy = ours.is_some_and(OwnRequest::is_about_a_child) || session.rekey_is_open();
+            let busy = ours.is_some_and(OwnRequest::is_about_a_child)
+                || session.rekey_is_open()
+                || session.is_following_up();
             return match busy {
                 true => self.refuse_for_now(builder),
                 false => self.on_ike_rekey(at, session, &sa, payloads, builder),
             };
         }
-        if ours == Some(OwnRequest::RekeyIke) {
+        if ours == Some(OwnRequest::RekeyIke) || session.is_following_up() {
             return self.refuse_for_now(builder);
         }
         let rekeyed = match payloads.notify(NotifyType::REKEY_SA) {

@@ -33,6 +33,7 @@ mod lingering;
 mod mobike;
 mod nat;
 mod own_child;
+mod own_followup;
 mod own_ike;
 mod own_request;
 mod ppk;

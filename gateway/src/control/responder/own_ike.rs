@@ -4,7 +4,9 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use codec::crypto::{Additional, IkeKeys, IkeProposal, KeyExchange, SaNonces, select_ike};
+use codec::crypto::{
+    Additional, IkeKeys, IkeProposal, IkeSuite, KeyExchange, SaNonces, SharedSecret, select_ike,
+};
 use codec::ike::payload::{KeView, NotifyView, Proposal};
 use codec::ike::{ExchangeType, IkeSpi, KeGroup, MessageId, NotifyType, ProtocolId};
 
@@ -33,6 +35,17 @@ struct Rival {
     nonce: Box<[u8]>,
 }
 
+/// What the peer's answer to an offer has settled.
+pub(super) struct Settled {
+    pub(super) suite: IkeSuite,
+    pub(super) additional: Additional,
+    pub(super) spi_i: IkeSpi,
+    pub(super) spi_r: IkeSpi,
+    nonce_i: [u8; 32],
+    nonce_r: Vec<u8>,
+    shared: SharedSecret,
+}
+
 impl IkeOffer {
     /// The SPI on offer.
     pub(super) fn spi(&self) -> IkeSpi {
@@ -57,9 +70,14 @@ impl Core {
         let exchange = KeyExchange::generate(group, &mut *self.random).ok()?;
         let offer = IkeOffer { spi_i: self.new_ike_spi(), nonce: self.new_nonce(), exchange, rival: None };
         self.spis.insert(offer.spi_i, SpiOwner::Offered(session.id));
-        let single = |proposal: &&IkeProposal| proposal.allows_additional(&Additional::NONE);
-        let transforms: Vec<_> =
-            profile.ike.iter().filter(single).map(IkeProposal::plain_transforms).collect();
+        // RFC 9370 §2.2.4: further key exchanges follow, with a peer that can run them.
+        let several = session.intermediate;
+        let fits = |proposal: &&IkeProposal| several || proposal.allows_additional(&Additional::NONE);
+        let transforms = |proposal: &IkeProposal| match several {
+            true => proposal.transforms(),
+            false => proposal.plain_transforms(),
+        };
+        let transforms: Vec<_> = profile.ike.iter().filter(fits).map(transforms).collect();
         let spi = &offer.spi_i.0;
         let proposals: Vec<_> = transforms
             .iter()
@@ -97,15 +115,21 @@ impl Core {
         if let Some(error) = payloads.notifies.iter().find(|notify| notify.kind.is_error()) {
             return self.on_ike_refused(at, session, which, error);
         }
-        let replaced = session.sa(which).local_spi();
         let lower: Option<Box<[u8]>> = payloads.nonce.map(|nonce| nonce.data.min(&offer.nonce[..]).into());
         let rival = offer.rival.as_ref().map(|rival| (rival.spi, rival.nonce.clone()));
-        let (Some(made), Some(lower)) = (self.finish_ike(at, session, which, offer, payloads), lower) else {
-            // The peer has an IKE SA that we cannot have: the two ends no longer agree.
-            self.counters.drops.bad_answer += 1;
-            session.wanted.delete_ike = true;
-            return;
+        let settled = settle_ike(session, offer, payloads);
+        let (Some(settled), Some(lower)) = (settled, lower) else {
+            return self.refuse_ike_answer(session);
         };
+        if settled.additional != Additional::NONE {
+            // The peer's own rekey has gone through meanwhile: ours is given up while it binds nobody.
+            if rival.is_none() && which == Which::Current {
+                self.begin_own_followup(session, settled, payloads);
+            }
+            return;
+        }
+        let replaced = session.sa(which).local_spi();
+        let made = self.make_ike(at, session, which, &settled, &[]);
         let own = made.local_spi();
         // RFC 7296 §2.8.2: of two successors the one made with the lowest of the four nonces goes, by the hand
         // that made it; the other hand deletes what both replace.
@@ -117,32 +141,39 @@ impl Core {
             self.set_aside(at.now, session, made);
             return self.delete_other(at.now, session, own);
         }
-        self.take_over(at.now, session, made);
-        self.counters.exchanges.ike_rekeyed_here += 1;
-        self.delete_other(at.now, session, replaced);
+        self.put_in_use(at.now, session, made, replaced);
     }
 
-    fn finish_ike(
+    /// An IKE SA that we began takes over from `replaced`, which is deleted.
+    pub(super) fn put_in_use(&mut self, now: Instant, session: &mut Session, made: IkeSa, replaced: IkeSpi) {
+        self.take_over(now, session, made);
+        self.counters.exchanges.ike_rekeyed_here += 1;
+        self.delete_other(now, session, replaced);
+    }
+
+    /// The peer has an IKE SA that we cannot have: the two ends no longer agree.
+    pub(super) fn refuse_ike_answer(&mut self, session: &mut Session) {
+        self.counters.drops.bad_answer += 1;
+        session.wanted.delete_ike = true;
+    }
+
+    /// Makes the successor of `which`, with the secrets of additional key exchanges if there were any.
+    pub(super) fn make_ike(
         &mut self,
         at: &Arrived,
         session: &Session,
         which: Which,
-        offer: IkeOffer,
-        payloads: &Payloads<'_>,
-    ) -> Option<IkeSa> {
-        let (sa, ke, nonce) = (payloads.sa?, payloads.ke?, payloads.nonce?);
-        let group = offer.exchange.group();
-        let chosen = select_ike(&session.profile.ike, &sa, group)
-            .filter(|chosen| chosen.additional == Additional::NONE && sa.is_answer())
-            .filter(|chosen| chosen.suite.group == group && ke.group == group)?;
-        let spi_r = chosen.peer_spi.filter(|spi| !spi.is_zero())?;
-        let shared = offer.exchange.agree(ke.data).ok()?;
-        let (suite, spi_i, old) = (chosen.suite, offer.spi_i, session.sa(which));
-        let nonces = SaNonces { initiator: &offer.nonce, responder: nonce.data };
-        let keys = IkeKeys::rekey(&suite, old.suite.prf, &old.sk_d, nonces, &shared, spi_i, spi_r);
+        settled: &Settled,
+        additional: &[SharedSecret],
+    ) -> IkeSa {
+        let (suite, spi_i, spi_r, old) = (settled.suite, settled.spi_i, settled.spi_r, session.sa(which));
+        let nonces = SaNonces { initiator: &settled.nonce_i, responder: &settled.nonce_r };
+        let secrets = (&settled.shared, additional);
+        let keys = IkeKeys::rekey_with(&suite, old.suite.prf, &old.sk_d, nonces, secrets, spi_i, spi_r);
         self.log_ike_keys(spi_i, spi_r, &suite, &keys);
+        self.note_legacy(&suite);
         self.spis.insert(spi_i, SpiOwner::Other(session.id));
-        Some(IkeSa {
+        IkeSa {
             spi_i,
             spi_r,
             initiator: true,
@@ -155,7 +186,7 @@ impl Core {
             established: at.now,
             rekey_at: self.rekey_time(at.now, session.profile.rekey_ike),
             retries: 0,
-        })
+        }
     }
 
     /// The peer has deleted the successor that it made itself, so ours stays, whose answer is still awaited on the
@@ -177,7 +208,13 @@ impl Core {
         session.rekeys = session.rekeys.saturating_sub(1);
     }
 
-    fn on_ike_refused(&mut self, at: &Arrived, session: &mut Session, which: Which, error: &NotifyView<'_>) {
+    pub(super) fn on_ike_refused(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        which: Which,
+        error: &NotifyView<'_>,
+    ) {
         // One that the peer has replaced meanwhile needs no successor of ours.
         if which != Which::Current {
             return;
@@ -185,7 +222,10 @@ impl Core {
         let expires = session.ike_expires();
         let ike = &mut session.ike;
         match error.kind {
-            NotifyType::TEMPORARY_FAILURE => self.put_off(at.now, session, OwnRequest::RekeyIke),
+            // RFC 9370 §2.2.4: a peer that has forgotten what our request goes on with wants it from the start.
+            NotifyType::TEMPORARY_FAILURE | NotifyType::STATE_NOT_FOUND => {
+                self.put_off(at.now, session, OwnRequest::RekeyIke)
+            }
             NotifyType::INVALID_KE_PAYLOAD if ike.retries < GROUP_CHANGES_MAX => {
                 ike.retries += 1;
                 ike.rekey_at = at.now;
@@ -198,4 +238,22 @@ impl Core {
             }
         }
     }
+}
+
+/// Reads the answer to an offer; `None` when it agrees to what was not offered.
+fn settle_ike(session: &Session, offer: IkeOffer, payloads: &Payloads<'_>) -> Option<Settled> {
+    let (sa, ke, nonce) = (payloads.sa?, payloads.ke?, payloads.nonce?);
+    let group = offer.exchange.group();
+    let chosen = select_ike(&session.profile.ike, &sa, group)
+        .filter(|chosen| chosen.additional == Additional::NONE || session.intermediate)
+        .filter(|chosen| sa.is_answer() && chosen.suite.group == group && ke.group == group)?;
+    Some(Settled {
+        suite: chosen.suite,
+        additional: chosen.additional,
+        spi_i: offer.spi_i,
+        spi_r: chosen.peer_spi.filter(|spi| !spi.is_zero())?,
+        nonce_i: offer.nonce,
+        nonce_r: nonce.data.to_vec(),
+        shared: offer.exchange.agree(ke.data).ok()?,
+    })
 }

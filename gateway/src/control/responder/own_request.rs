@@ -27,6 +27,7 @@ impl OwnRequest {
                 ExchangeType::INFORMATIONAL
             }
             Self::RekeyChild(_) | Self::CreateChild | Self::RekeyIke => ExchangeType::CREATE_CHILD_SA,
+            Self::FollowUpIke => ExchangeType::IKE_FOLLOWUP_KE,
         }
     }
 
@@ -99,6 +100,7 @@ impl Core {
             OwnRequest::RekeyChild(spi) => return self.offer_child(session, message_id, Some(spi)),
             OwnRequest::CreateChild => return self.offer_child(session, message_id, None),
             OwnRequest::RekeyIke => return self.offer_ike(session, message_id),
+            OwnRequest::FollowUpIke => return self.next_followup(session, message_id),
         };
         Some((message, None))
     }
@@ -145,6 +147,7 @@ impl Core {
         match request.offer {
             Some(Offer::Child(offer)) => self.on_child_answer(at, session, offer, payloads),
             Some(Offer::Ike(offer)) => self.on_ike_answer(at, session, which, offer, payloads),
+            Some(Offer::FollowUp(followup)) => self.on_followup_answer(at, session, followup, payloads),
             Some(Offer::Address(candidate)) => self.on_routable(session, &candidate, payloads),
             None => {
                 if let OwnRequest::DeleteChild(spi) = request.kind
@@ -190,6 +193,9 @@ impl Core {
             Some(Offer::Ike(offer)) => {
                 self.spis.remove(&offer.spi());
             }
+            Some(Offer::FollowUp(followup)) => {
+                self.spis.remove(&followup.spi());
+            }
             Some(Offer::Address(_)) | None => {}
         }
     }
@@ -203,7 +209,9 @@ impl Core {
                     child.rekey_at = self.retry_time(now, &mut child.retries);
                 }
             }
-            OwnRequest::RekeyIke => session.ike.rekey_at = self.retry_time(now, &mut session.ike.retries),
+            OwnRequest::RekeyIke | OwnRequest::FollowUpIke => {
+                session.ike.rekey_at = self.retry_time(now, &mut session.ike.retries);
+            }
             _ => {}
         }
     }
@@ -244,6 +252,10 @@ fn next_kind(now: Instant, session: &mut Session) -> Option<OwnRequest> {
     // Which IKE SA stays is about to be known: nothing is started on one that may go.
     if session.rekey_is_open() {
         return None;
+    }
+    // The peer waits for it, and for a short time only.
+    if session.wanted.followup.is_some() {
+        return Some(OwnRequest::FollowUpIke);
     }
     if session.wanted.redirect.is_some() {
         return Some(OwnRequest::Redirect);

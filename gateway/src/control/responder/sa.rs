@@ -14,6 +14,7 @@ use super::followup::FollowUp;
 use super::fragment::Reassembly;
 use super::identity::Identity;
 use super::mobike::Candidate;
+use super::own_followup::OwnFollowUp;
 use super::redirect::Follows;
 use super::ticket::Ticket;
 use super::window::{OwnRequest, Window};
@@ -261,6 +262,8 @@ pub(super) struct Wanted {
     pub(super) delete_ike: bool,
     /// A Child SA to be made anew, in place of one that the peer does not know.
     pub(super) child: Option<Box<Selectors>>,
+    /// A rekey of the IKE SA whose next key exchange is due.
+    pub(super) followup: Option<Box<OwnFollowUp>>,
     /// Where the peer is to go.
     pub(super) redirect: Option<Box<Gateway>>,
     /// A new address of the peer to be tried.
@@ -314,9 +317,9 @@ impl Session {
         children.chain(self.ike_rekey_due()).min()
     }
 
-    /// When we replace the IKE SA. One made with additional key exchanges is left to the peer: we start none.
+    /// When we replace the IKE SA, unless the peer is at it.
     pub(super) fn ike_rekey_due(&self) -> Option<Instant> {
-        (self.additional == Additional::NONE && self.followup.is_none()).then_some(self.ike.rekey_at)
+        self.followup.is_none().then_some(self.ike.rekey_at)
     }
 
     /// Whether a rekey of the IKE SA that crossed the peer's still waits for its response: which of the two
@@ -393,6 +396,14 @@ impl Core {
         let pause = RETRY_FIRST * (1 << *retries);
         *retries = (*retries + 1).min(RETRY_DOUBLINGS_MAX);
         now + pause + pause.mul_f64(self.chance())
+    }
+
+    /// Counts what an IKE SA has that an operator should know is still in use.
+    pub(super) fn note_legacy(&mut self, suite: &IkeSuite) {
+        let exchanges = &mut self.counters.exchanges;
+        exchanges.legacy_groups += u64::from(suite.has_legacy_group());
+        exchanges.legacy_sha1_ike += u64::from(suite.has_sha1());
+        exchanges.legacy_3des_ike += u64::from(suite.has_triple_des());
     }
 
     /// A number from 0 to 1.

@@ -125,6 +125,9 @@ impl Responder {
         if let Some(request) = session.ike.window.take_outstanding() {
             core.withdraw_offer(&session, &request);
         }
+        if let Some(followup) = session.wanted.followup.take() {
+            core.spis.remove(&followup.spi());
+        }
         for child in &session.children {
             core.esp_spis.remove(&child.spi_in);
         }

@@ -8,6 +8,7 @@ use codec::ike::MessageId;
 
 use super::mobike::Candidate;
 use super::own_child::ChildOffer;
+use super::own_followup::OwnFollowUp;
 use super::own_ike::IkeOffer;
 use super::own_request::Destination;
 use crate::types::Path;
@@ -56,6 +57,8 @@ pub(super) enum OwnRequest {
     CreateChild,
     /// Replace the IKE SA.
     RekeyIke,
+    /// Run the next key exchange of that.
+    FollowUpIke,
 }
 
 /// What becomes of the session when the peer answers as it should.
@@ -64,6 +67,8 @@ pub(super) enum Offer {
     Child(ChildOffer),
     /// Of an IKE SA.
     Ike(IkeOffer),
+    /// Of an IKE SA that takes several exchanges.
+    FollowUp(Box<OwnFollowUp>),
     /// To send to a new address of the peer, which is no SA.
     Address(Box<Candidate>),
 }
