@@ -18,7 +18,7 @@ fn inner() -> Vec<u8> {
     packet
 }
 
-fn suites() -> [EspSuite; 8] {
+fn suites() -> [EspSuite; 9] {
     use EspCipher::*;
     use EspInteg::*;
     [
@@ -28,6 +28,7 @@ fn suites() -> [EspSuite; 8] {
         (Aes128Cbc, Some(HmacSha1_96), false),
         (Aes192Cbc, Some(HmacSha2_384_192), false),
         (Aes256Cbc, Some(HmacSha2_256_128), true),
+        (TripleDesCbc, Some(HmacSha1_96), true),
         (Aes256Cbc, Some(HmacSha2_512_256), false),
         (Aes128Cbc, Some(HmacSha2_256_128), false),
     ]

@@ -18,7 +18,7 @@ fn suites() -> Vec<EspSuite> {
     use EspCipher::*;
     use EspInteg::*;
     let aead = [Aes128Gcm16, Aes256Gcm16, ChaCha20Poly1305].map(|cipher| (cipher, None)).into_iter();
-    let cbc = [Aes128Cbc, Aes192Cbc, Aes256Cbc].into_iter().flat_map(|cipher| {
+    let cbc = [Aes128Cbc, Aes192Cbc, Aes256Cbc, TripleDesCbc].into_iter().flat_map(|cipher| {
         [HmacSha1_96, HmacSha2_256_128, HmacSha2_384_192, HmacSha2_512_256].map(|integ| (cipher, Some(integ)))
     });
     aead.chain(cbc)
@@ -173,15 +173,16 @@ fn r4303_2_2_1_the_high_half_is_under_the_icv() {
 #[test]
 fn packets_too_short_for_their_suite_are_refused_at_every_length() {
     for suite in suites() {
+        let block = if suite.cipher == EspCipher::TripleDesCbc { 8 } else { 16 };
         let smallest =
-            8 + if suite.cipher.is_aead() { 8 + 4 + 16 } else { 32 + suite.integ.unwrap().icv_len() };
+            8 + if suite.cipher.is_aead() { 8 + 4 + 16 } else { 2 * block + suite.integ.unwrap().icv_len() };
         let mut receiver = inbound(suite);
         for len in 0..smallest {
             assert_eq!(receiver.open(&mut vec![1; len]), Err(EspError::TooShort), "{suite}: {len}");
         }
         assert_ne!(receiver.open(&mut vec![1; smallest]), Err(EspError::TooShort), "{suite}");
         if !suite.cipher.is_aead() {
-            for len in smallest + 1..smallest + 16 {
+            for len in smallest + 1..smallest + block {
                 assert_eq!(receiver.open(&mut vec![1; len]), Err(EspError::TooShort), "{suite}: {len}");
             }
         }

@@ -11,7 +11,7 @@ fn suites() -> Vec<EspSuite> {
     use EspCipher::*;
     use EspInteg::*;
     let mut pairs: Vec<_> = [Aes128Gcm16, Aes256Gcm16, ChaCha20Poly1305].map(|cipher| (cipher, None)).into();
-    for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc] {
+    for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc, TripleDesCbc] {
         pairs.extend(
             [HmacSha1_96, HmacSha2_256_128, HmacSha2_384_192, HmacSha2_512_256]
                 .map(|integ| (cipher, Some(integ))),

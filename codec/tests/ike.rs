@@ -71,7 +71,7 @@ fn sk_key(suite: &IkeSuite) -> SkKey {
         EspCipher::Aes128Gcm16 => 20,
         EspCipher::Aes256Gcm16 | EspCipher::ChaCha20Poly1305 => 36,
         EspCipher::Aes128Cbc => 16,
-        EspCipher::Aes192Cbc => 24,
+        EspCipher::Aes192Cbc | EspCipher::TripleDesCbc => 24,
         EspCipher::Aes256Cbc => 32,
     };
     let integ_len = suite.integ.map_or(0, EspInteg::key_len);

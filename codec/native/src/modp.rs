@@ -1,4 +1,4 @@
-//! Diffie-Hellman over the MODP groups of RFC 3526.
+//! Diffie-Hellman over the MODP groups of RFC 3526, and of RFC 2409 for peers that know no others.
 
 use std::ptr::{self, NonNull};
 
@@ -9,9 +9,37 @@ use aws_lc_sys::{
 };
 use zeroize::Zeroizing;
 
-/// A MODP group that is still in use (RFC 8247 §2.4: 14 is mandatory).
+/// 2^768 - 2^704 - 1 + 2^64 * ([2^638 pi] + 149686) (RFC 2409 §6.1).
+const PRIME_768: [u8; 96] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc9, 0x0f, 0xda, 0xa2, 0x21, 0x68, 0xc2, 0x34, 0xc4,
+    0xc6, 0x62, 0x8b, 0x80, 0xdc, 0x1c, 0xd1, 0x29, 0x02, 0x4e, 0x08, 0x8a, 0x67, 0xcc, 0x74, 0x02, 0x0b,
+    0xbe, 0xa6, 0x3b, 0x13, 0x9b, 0x22, 0x51, 0x4a, 0x08, 0x79, 0x8e, 0x34, 0x04, 0xdd, 0xef, 0x95, 0x19,
+    0xb3, 0xcd, 0x3a, 0x43, 0x1b, 0x30, 0x2b, 0x0a, 0x6d, 0xf2, 0x5f, 0x14, 0x37, 0x4f, 0xe1, 0x35, 0x6d,
+    0x6d, 0x51, 0xc2, 0x45, 0xe4, 0x85, 0xb5, 0x76, 0x62, 0x5e, 0x7e, 0xc6, 0xf4, 0x4c, 0x42, 0xe9, 0xa6,
+    0x3a, 0x36, 0x20, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+];
+
+/// 2^1024 - 2^960 - 1 + 2^64 * ([2^894 pi] + 129093) (RFC 2409 §6.2).
+const PRIME_1024: [u8; 128] = [
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc9, 0x0f, 0xda, 0xa2, 0x21, 0x68, 0xc2, 0x34, 0xc4,
+    0xc6, 0x62, 0x8b, 0x80, 0xdc, 0x1c, 0xd1, 0x29, 0x02, 0x4e, 0x08, 0x8a, 0x67, 0xcc, 0x74, 0x02, 0x0b,
+    0xbe, 0xa6, 0x3b, 0x13, 0x9b, 0x22, 0x51, 0x4a, 0x08, 0x79, 0x8e, 0x34, 0x04, 0xdd, 0xef, 0x95, 0x19,
+    0xb3, 0xcd, 0x3a, 0x43, 0x1b, 0x30, 0x2b, 0x0a, 0x6d, 0xf2, 0x5f, 0x14, 0x37, 0x4f, 0xe1, 0x35, 0x6d,
+    0x6d, 0x51, 0xc2, 0x45, 0xe4, 0x85, 0xb5, 0x76, 0x62, 0x5e, 0x7e, 0xc6, 0xf4, 0x4c, 0x42, 0xe9, 0xa6,
+    0x37, 0xed, 0x6b, 0x0b, 0xff, 0x5c, 0xb6, 0xf4, 0x06, 0xb7, 0xed, 0xee, 0x38, 0x6b, 0xfb, 0x5a, 0x89,
+    0x9f, 0xa5, 0xae, 0x9f, 0x24, 0x11, 0x7c, 0x4b, 0x1f, 0xe6, 0x49, 0x28, 0x66, 0x51, 0xec, 0xe6, 0x53,
+    0x81, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+];
+
+/// A MODP group. RFC 8247 §2.4: 14 is mandatory, 1 must not be used, 2 and 5 should not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ModpGroup {
+    /// Group 1, 768 bits (RFC 2409 §6.1).
+    Modp768,
+    /// Group 2, 1024 bits (RFC 2409 §6.2).
+    Modp1024,
+    /// Group 5, 1536 bits (RFC 3526 §2).
+    Modp1536,
     /// Group 14, 2048 bits (RFC 3526 §3).
     Modp2048,
     /// Group 15, 3072 bits (RFC 3526 §4).
@@ -35,6 +63,9 @@ impl ModpGroup {
     /// Octets of a public value and of the shared secret.
     pub fn public_len(self) -> usize {
         match self {
+            Self::Modp768 => 96,
+            Self::Modp1024 => 128,
+            Self::Modp1536 => 192,
             Self::Modp2048 => 256,
             Self::Modp3072 => 384,
             Self::Modp4096 => 512,
@@ -44,6 +75,7 @@ impl ModpGroup {
     /// Octets of random secret exponent: at least twice the group's strength (RFC 3526 §8).
     pub fn exponent_len(self) -> usize {
         match self {
+            Self::Modp768 | Self::Modp1024 | Self::Modp1536 => 32,
             Self::Modp2048 => 40,
             Self::Modp3072 => 56,
             Self::Modp4096 => 64,
@@ -51,14 +83,16 @@ impl ModpGroup {
     }
 
     fn prime(self) -> Result<Bignum, ModpError> {
-        // SAFETY: with a null argument each call returns a fresh number of the caller's, or null.
-        Bignum::from_owned(unsafe {
-            match self {
-                Self::Modp2048 => aws_lc_sys::BN_get_rfc3526_prime_2048(ptr::null_mut()),
-                Self::Modp3072 => aws_lc_sys::BN_get_rfc3526_prime_3072(ptr::null_mut()),
-                Self::Modp4096 => aws_lc_sys::BN_get_rfc3526_prime_4096(ptr::null_mut()),
-            }
-        })
+        let known = match self {
+            Self::Modp768 => return Bignum::from_octets(&PRIME_768),
+            Self::Modp1024 => return Bignum::from_octets(&PRIME_1024),
+            Self::Modp1536 => aws_lc_sys::BN_get_rfc3526_prime_1536,
+            Self::Modp2048 => aws_lc_sys::BN_get_rfc3526_prime_2048,
+            Self::Modp3072 => aws_lc_sys::BN_get_rfc3526_prime_3072,
+            Self::Modp4096 => aws_lc_sys::BN_get_rfc3526_prime_4096,
+        };
+        // SAFETY: with a null argument each of these returns a fresh number of the caller's, or null.
+        Bignum::from_owned(unsafe { known(ptr::null_mut()) })
     }
 }
 
@@ -236,7 +270,14 @@ impl Drop for Montgomery {
 mod tests {
     use super::*;
 
-    const ALL: [ModpGroup; 3] = [ModpGroup::Modp2048, ModpGroup::Modp3072, ModpGroup::Modp4096];
+    const ALL: [ModpGroup; 6] = [
+        ModpGroup::Modp768,
+        ModpGroup::Modp1024,
+        ModpGroup::Modp1536,
+        ModpGroup::Modp2048,
+        ModpGroup::Modp3072,
+        ModpGroup::Modp4096,
+    ];
 
     fn prime_octets(group: ModpGroup) -> Vec<u8> {
         let mut octets = vec![0; group.public_len()];
@@ -306,6 +347,24 @@ mod tests {
             let zero = vec![0; group.exponent_len()];
             assert_eq!(ModpSecret::new(group, &zero).err(), Some(ModpError::BadExponent));
             assert_eq!(ModpSecret::new(group, &[1; 8]).err(), Some(ModpError::BadExponent));
+        }
+    }
+
+    /// The prime is safe, and the generator 2 has order (p - 1) / 2, so 2^((p - 1) / 2) = 1 (RFC 2409 §6).
+    #[test]
+    fn r2409_6_the_generator_has_the_order_of_the_large_subgroup() {
+        for group in [ModpGroup::Modp768, ModpGroup::Modp1024] {
+            let prime = prime_octets(group);
+            let mut half = vec![0; prime.len()];
+            let mut carry = 0;
+            for (out, octet) in half.iter_mut().zip(&prime) {
+                *out = carry << 7 | octet >> 1;
+                carry = octet & 1;
+            }
+            let secret = ModpSecret { group, exponent: Bignum::from_octets(&half).unwrap() };
+            let power = secret.public().unwrap();
+            let (last, rest) = power.split_last().unwrap();
+            assert!(*last == 1 && rest.iter().all(|octet| *octet == 0), "{group:?}");
         }
     }
 }

@@ -73,6 +73,7 @@ impl Negotiable for EspCipher {
             Self::Aes128Cbc => (EncrId::AES_CBC, Some(128)),
             Self::Aes192Cbc => (EncrId::AES_CBC, Some(192)),
             Self::Aes256Cbc => (EncrId::AES_CBC, Some(256)),
+            Self::TripleDesCbc => (EncrId::TRIPLE_DES, None),
         };
         Transform { kind: TransformType::ENCR, id: id.0, key_bits }
     }

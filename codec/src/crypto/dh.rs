@@ -1,4 +1,4 @@
-//! Key exchange: MODP groups 14 to 16 (RFC 3526), NIST curves 19 to 21 (RFC 5903), X25519 (RFC 8031);
+//! Key exchange: MODP groups 14 to 16 (RFC 3526), 1, 2 and 5 (RFC 2409, RFC 3526) where an operator names them, NIST curves 19 to 21 (RFC 5903), X25519 (RFC 8031);
 //! ML-KEM is in [`super::kem`].
 
 use aws_lc_rs::agreement::{self, Algorithm, UnparsedPublicKey};
@@ -27,6 +27,9 @@ const DRAWS_MAX: usize = 16;
 
 /// First octet of an uncompressed point (SEC 1 §2.3.3); IKE leaves it out (RFC 5903 §7).
 const UNCOMPRESSED: u8 = 4;
+
+/// Groups for peers that know no others (RFC 8247 §2.4): never offered or taken unless an operator names them.
+pub const LEGACY_GROUPS: [KeGroup; 3] = [KeGroup::MODP_1536, KeGroup::MODP_1024, KeGroup::MODP_768];
 
 /// g^ir, the result of a key exchange.
 pub type SharedSecret = Secret;
@@ -166,6 +169,9 @@ impl KeyExchange {
 
 fn modp_group(group: KeGroup) -> Option<ModpGroup> {
     match group {
+        KeGroup::MODP_768 => Some(ModpGroup::Modp768),
+        KeGroup::MODP_1024 => Some(ModpGroup::Modp1024),
+        KeGroup::MODP_1536 => Some(ModpGroup::Modp1536),
         KeGroup::MODP_2048 => Some(ModpGroup::Modp2048),
         KeGroup::MODP_3072 => Some(ModpGroup::Modp3072),
         KeGroup::MODP_4096 => Some(ModpGroup::Modp4096),
@@ -235,9 +241,12 @@ mod tests {
 
     #[test]
     fn r7296_2_both_ends_agree_in_every_group() {
-        for group in SUPPORTED_GROUPS {
+        for group in SUPPORTED_GROUPS.into_iter().chain(LEGACY_GROUPS) {
             let (a, b) = pair(group, 1);
             let public_len = match group {
+                KeGroup::MODP_768 => 96,
+                KeGroup::MODP_1024 => 128,
+                KeGroup::MODP_1536 => 192,
                 KeGroup::MODP_2048 => 256,
                 KeGroup::MODP_3072 => 384,
                 KeGroup::MODP_4096 => 512,
@@ -251,7 +260,8 @@ mod tests {
             assert_ne!(a_public, b_public);
             let shared = a.agree(&b_public).expect("a valid value");
             assert!(shared == b.agree(&a_public).expect("a valid value"), "{group}");
-            let coordinates = if group == KeGroup::CURVE25519 || public_len >= 256 { 1 } else { 2 };
+            let curve = (KeGroup::ECP_256.0..=KeGroup::ECP_521.0).contains(&group.0);
+            let coordinates = if curve { 2 } else { 1 };
             assert_eq!(shared.as_bytes().len(), public_len / coordinates, "{group}");
         }
     }
@@ -327,7 +337,7 @@ mod tests {
 
     #[test]
     fn r6989_2_invalid_public_values_are_refused() {
-        for group in SUPPORTED_GROUPS {
+        for group in SUPPORTED_GROUPS.into_iter().chain(LEGACY_GROUPS) {
             let refuse = |peer: &[u8], why: &str| {
                 let ours = pair(group, 2).0;
                 assert_eq!(ours.agree(peer).err(), Some(KeError::BadPublic), "{group}: {why}");
@@ -379,7 +389,8 @@ mod tests {
 
     #[test]
     fn r8247_2_4_weak_groups_are_not_there() {
-        for group in [KeGroup::NONE, KeGroup(1), KeGroup::MODP_1024, KeGroup::MODP_1536, KeGroup(22)] {
+        // Those with small subgroups; 1, 2 and 5 are there for operators who name them.
+        for group in [KeGroup::NONE, KeGroup(22), KeGroup(23), KeGroup(24)] {
             let made = KeyExchange::generate(group, &mut SeededRandom::new(1));
             assert_eq!(made.err(), Some(KeError::UnsupportedGroup(group)));
         }

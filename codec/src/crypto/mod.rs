@@ -1,5 +1,5 @@
 //! Cryptography of IKE SAs: what to offer and take, key exchange, key derivation, the Encrypted payload and
-//! authentication. Primitives come from aws-lc; nothing here implements one.
+//! authentication. Primitives come from aws-lc, 3DES from the crate `des`; nothing here implements one.
 //!
 //! Secrets live in [`Secret`]: wiped on drop, compared in constant time, never printed.
 
@@ -15,10 +15,11 @@ mod secret;
 mod select;
 mod signature;
 mod sk;
+mod triple_des;
 
 pub use algorithm::Prf;
 pub use auth::{int_auth, psk_auth, signed_octets, verify_psk_auth};
-pub use dh::{KeError, KeyExchange, SUPPORTED_GROUPS, SharedSecret};
+pub use dh::{KeError, KeyExchange, LEGACY_GROUPS, SUPPORTED_GROUPS, SharedSecret};
 pub use kem::SUPPORTED_KEMS;
 pub use keymat::{ChildKeymat, IkeKeys, SaNonces, child_keymat};
 pub use proposal::{ADDITIONAL_MAX, Additional, EspProposal, IkeProposal, IkeSuite, ProposalError};
@@ -31,3 +32,4 @@ pub use signature::{
 pub use sk::{Opened, OpenedFragment, SkError, SkKey, open_sk, open_skf};
 
 pub(crate) use sk::{seal_fragments, seal_message};
+pub(crate) use triple_des::{BLOCK_LEN as TRIPLE_DES_BLOCK_LEN, KEY_LEN as TRIPLE_DES_KEY_LEN, TripleDes};

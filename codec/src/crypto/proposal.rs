@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::algorithm::{Negotiable, Prf};
+use super::dh::LEGACY_GROUPS;
 use crate::esp::{EspCipher, EspInteg, EspSuite};
 use crate::ike::payload::Transform;
 use crate::ike::{EsnId, KeGroup, TransformType};
@@ -72,6 +73,23 @@ impl IkeSuite {
         transforms.extend(self.integ.map(Negotiable::transform));
         transforms.extend([self.prf.transform(), self.group.transform()]);
         transforms
+    }
+}
+
+impl IkeSuite {
+    /// Whether its group is one of [`LEGACY_GROUPS`].
+    pub fn has_legacy_group(&self) -> bool {
+        LEGACY_GROUPS.contains(&self.group)
+    }
+
+    /// Whether 3DES protects its messages (RFC 8247 §2.1).
+    pub fn has_triple_des(&self) -> bool {
+        self.cipher == EspCipher::TripleDesCbc
+    }
+
+    /// Whether SHA-1 is its PRF or protects its messages (RFC 8247 §2.2, §2.3).
+    pub fn has_sha1(&self) -> bool {
+        self.prf == Prf::HmacSha1 || self.integ == Some(EspInteg::HmacSha1_96)
     }
 }
 
@@ -266,10 +284,12 @@ const GROUP_KEYWORDS_TEXT: &str = "modp2048, modp3072, modp4096, ecp256, ecp384,
 const IKE_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
     sha1, sha256, sha384, sha512, prfsha1, prfsha256, prfsha384, prfsha512, \
     modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, mlkem512, mlkem768, mlkem1024, \
-    ke1_… to ke7_… followed by one of these groups or none";
+    ke1_… to ke7_… followed by one of these groups or none; \
+    for peers that have nothing better 3des, modp768, modp1024, modp1536";
 const ESP_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
     sha1, sha256, sha384, sha512, \
-    modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, esn, noesn";
+    modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, esn, noesn; \
+    for peers that have nothing better 3des, modp768, modp1024, modp1536";
 
 /// One keyword's meaning.
 enum Keyword {
@@ -295,6 +315,7 @@ fn keyword(word: &str) -> Option<Keyword> {
     }
     Some(match word {
         "aes128" => Keyword::Cipher(EspCipher::Aes128Cbc),
+        "3des" => Keyword::Cipher(EspCipher::TripleDesCbc),
         "aes192" => Keyword::Cipher(EspCipher::Aes192Cbc),
         "aes256" => Keyword::Cipher(EspCipher::Aes256Cbc),
         "aes128gcm16" | "aes128gcm128" | "aes128gcm" => Keyword::Cipher(EspCipher::Aes128Gcm16),
@@ -317,6 +338,9 @@ fn keyword(word: &str) -> Option<Keyword> {
 /// A key exchange method by its keyword.
 fn group(word: &str) -> Option<KeGroup> {
     Some(match word {
+        "modp768" => KeGroup::MODP_768,
+        "modp1024" => KeGroup::MODP_1024,
+        "modp1536" => KeGroup::MODP_1536,
         "modp2048" => KeGroup::MODP_2048,
         "modp3072" => KeGroup::MODP_3072,
         "modp4096" => KeGroup::MODP_4096,
@@ -333,6 +357,9 @@ fn group(word: &str) -> Option<KeGroup> {
 
 fn group_keyword(group: KeGroup) -> &'static str {
     match group {
+        KeGroup::MODP_768 => "modp768",
+        KeGroup::MODP_1024 => "modp1024",
+        KeGroup::MODP_1536 => "modp1536",
         KeGroup::MODP_2048 => "modp2048",
         KeGroup::MODP_3072 => "modp3072",
         KeGroup::MODP_4096 => "modp4096",
@@ -468,7 +495,7 @@ mod tests {
     fn errors_name_the_keyword_and_what_is_allowed() {
         let ike = |text: &str| text.parse::<IkeProposal>().expect_err("invalid").to_string();
         assert!(
-            ike("aes128-sha256-modp1024").starts_with("\"modp1024\" is not allowed here; allowed: aes128,")
+            ike("aes128-sha256-modp1025").starts_with("\"modp1025\" is not allowed here; allowed: aes128,")
         );
         assert!(ike("aes128-sha256-modp2048-esn").starts_with("\"esn\" is not allowed"));
         assert!(ike("aes128gcm16-x25519").contains("prfsha256"));
@@ -495,7 +522,7 @@ mod tests {
         chosen.0[0] = KeGroup::ML_KEM_768;
         assert!(proposal.allows_additional(&chosen));
         assert_eq!(chosen.to_string(), "-ke1_mlkem768");
-        for bad in ["ke0_mlkem768", "ke8_mlkem768", "ke1_", "ke_mlkem768", "ke1_modp1024"] {
+        for bad in ["ke0_mlkem768", "ke8_mlkem768", "ke1_", "ke_mlkem768", "ke1_modp1025"] {
             let text = format!("aes256gcm16-prfsha384-x25519-{bad}");
             assert!(text.parse::<IkeProposal>().is_err(), "{bad}");
         }

@@ -17,8 +17,9 @@ use codec_native::hmac::HmacKey;
 
 use super::proposal::IkeSuite;
 use super::secret::Secret;
+use super::triple_des::{BLOCK_LEN as TRIPLE_DES_BLOCK_LEN, TripleDes};
 use crate::Random;
-use crate::esp::{AEAD_IV_LEN, EspInteg, SALT_LEN};
+use crate::esp::{AEAD_IV_LEN, EspCipher, EspInteg, SALT_LEN};
 use crate::ike::payload::{FragmentView, GENERIC_HEADER_LEN, PayloadIter};
 use crate::ike::{
     DecodeError, HEADER_LEN, LENGTH_AT, MESSAGE_LEN_MAX, Message, MessageTooLong, NEXT_PAYLOAD_AT,
@@ -59,6 +60,7 @@ pub struct SkKey {
 enum Cipher {
     Aead { algorithm: AeadAlgorithm, key: Secret },
     CbcHmac { key: Secret, integ: EspInteg, integ_key: Secret },
+    TripleDesHmac { key: Secret, integ: EspInteg, integ_key: Secret },
 }
 
 /// The content of an Encrypted payload.
@@ -136,6 +138,11 @@ impl SkKey {
         assert!(sk_e.as_bytes().len() == lens.encr && sk_a.as_bytes().len() == lens.integ, "{SUITE_FITS}");
         let cipher = match (suite.cipher.aead(), suite.integ) {
             (Some(algorithm), _) => Cipher::Aead { algorithm, key: sk_e.clone() },
+            (None, integ) if suite.cipher == EspCipher::TripleDesCbc => Cipher::TripleDesHmac {
+                key: sk_e.clone(),
+                integ: integ.expect(SUITE_FITS),
+                integ_key: sk_a.clone(),
+            },
             (None, integ) => Cipher::CbcHmac {
                 key: sk_e.clone(),
                 integ: integ.expect(SUITE_FITS),
@@ -180,7 +187,7 @@ impl SkKey {
             // RFC 5282 §3.1: any value that never repeats under the key.
             Cipher::Aead { .. } => out[iv_at..].copy_from_slice(&self.sealed_count.to_be_bytes()),
             // RFC 7296 §3.14: an IV for CBC is unpredictable.
-            Cipher::CbcHmac { .. } => random.fill(&mut out[iv_at..]),
+            Cipher::CbcHmac { .. } | Cipher::TripleDesHmac { .. } => random.fill(&mut out[iv_at..]),
         }
         out.extend_from_slice(plain);
         out.resize(out.len() + pad_len, 0);
@@ -246,6 +253,9 @@ impl Cipher {
         match self {
             Self::Aead { .. } => Lens { iv: AEAD_IV_LEN, block: 1, icv: TAG_LEN },
             Self::CbcHmac { integ, .. } => Lens { iv: BLOCK_LEN, block: BLOCK_LEN, icv: integ.icv_len() },
+            Self::TripleDesHmac { integ, .. } => {
+                Lens { iv: TRIPLE_DES_BLOCK_LEN, block: TRIPLE_DES_BLOCK_LEN, icv: integ.icv_len() }
+            }
         }
     }
 
@@ -264,6 +274,14 @@ impl Cipher {
                 let mut iv = *head.last_chunk::<BLOCK_LEN>().expect("the IV was just written");
                 let key = CbcEncryptKey::new(key.as_bytes()).expect(SUITE_FITS);
                 key.encrypt_in_place(&mut iv, text).expect("padded to whole blocks");
+                let tag = HmacKey::new(integ.hmac(), integ_key.as_bytes()).tag(&[out]);
+                out.extend_from_slice(&tag[..integ.icv_len()]);
+            }
+            Self::TripleDesHmac { key, integ, integ_key } => {
+                let (head, text) = out.split_at_mut(iv_at + TRIPLE_DES_BLOCK_LEN);
+                let iv = head.last_chunk().expect("the IV was just written");
+                let key = TripleDes::new(key.as_bytes()).expect(SUITE_FITS);
+                key.encrypt(iv, text).expect("padded to whole blocks");
                 let tag = HmacKey::new(integ.hmac(), integ_key.as_bytes()).tag(&[out]);
                 out.extend_from_slice(&tag[..integ.icv_len()]);
             }
@@ -298,6 +316,16 @@ impl Cipher {
                 let key = CbcDecryptKey::new(key.as_bytes()).expect(SUITE_FITS);
                 key.decrypt_in_place(iv, text).map_err(|_| SkError::TooShort)?;
             }
+            Self::TripleDesHmac { key, integ, integ_key } => {
+                let tag = HmacKey::new(integ.hmac(), integ_key.as_bytes()).tag(&[head]);
+                if !constant_time_eq(&tag[..integ.icv_len()], icv) {
+                    return Err(SkError::BadIcv);
+                }
+                let (head, text) = head.split_at_mut(text.start);
+                let iv = head.last_chunk().ok_or(SkError::TooShort)?;
+                let key = TripleDes::new(key.as_bytes()).expect(SUITE_FITS);
+                key.decrypt(iv, text).map_err(|_| SkError::TooShort)?;
+            }
         }
         // RFC 7296 §3.14: padding of any length and content is accepted.
         let pad_len = usize::from(message[text.end - 1]);
@@ -320,7 +348,6 @@ mod tests {
     use super::*;
     use crate::SeededRandom;
     use crate::crypto::Prf;
-    use crate::esp::EspCipher;
     use crate::ike::{ExchangeType, Flags, IkeSpi, KeGroup, MessageBuilder, MessageId, NotifyType};
 
     fn suites() -> Vec<IkeSuite> {
@@ -330,7 +357,7 @@ mod tests {
             |cipher, integ| IkeSuite { cipher, integ, prf: Prf::HmacSha2_256, group: KeGroup::CURVE25519 };
         let mut suites: Vec<_> =
             [Aes128Gcm16, Aes256Gcm16, ChaCha20Poly1305].map(|cipher| suite(cipher, None)).into();
-        for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc] {
+        for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc, TripleDesCbc] {
             for integ in [HmacSha1_96, HmacSha2_256_128, HmacSha2_384_192, HmacSha2_512_256] {
                 suites.push(suite(cipher, Some(integ)));
             }

@@ -136,7 +136,7 @@ impl OpenBatch {
             let keys = entry.keys.get(&self.made);
             *slot = match keys {
                 OpenContext::CbcHmac(cbc) => Place::to_open(cbc, entry.high, entry.packet_len),
-                OpenContext::Aead(_) => None,
+                OpenContext::Aead(_) | OpenContext::TripleDes(_) => None,
             };
             // What is in the line-up gets its outcome below.
             self.outcomes.push(match slot {

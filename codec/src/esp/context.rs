@@ -14,6 +14,7 @@ use super::EspError;
 use super::aead::Aead;
 use super::cbc::{CbcHmac, CbcSeal};
 use super::suite::EspKeys;
+use super::triple_des::{TripleDesHmac, TripleDesSeal};
 
 /// Contexts that SAs of a process keep unless [`keep_contexts`] says otherwise: both directions of 4,096 SAs,
 /// about 10 MB.
@@ -80,19 +81,22 @@ impl<'a, Context> Lent<'a, Context> {
 pub(super) enum OpenContext {
     Aead(Aead),
     CbcHmac(CbcHmac<CbcDecryptKey>),
+    TripleDes(TripleDesHmac),
 }
 
 /// Seals packets of one SA.
 pub(super) enum SealContext {
     Aead(Aead),
     CbcHmac(CbcSeal),
+    TripleDes(TripleDesSeal),
 }
 
 impl OpenContext {
     pub(super) fn new(keys: &EspKeys) -> Self {
-        match Aead::new(keys) {
-            Some(aead) => Self::Aead(aead),
-            None => Self::CbcHmac(CbcHmac::to_open(keys)),
+        match (Aead::new(keys), TripleDesHmac::new(keys)) {
+            (Some(aead), _) => Self::Aead(aead),
+            (None, Some(cipher)) => Self::TripleDes(cipher),
+            (None, None) => Self::CbcHmac(CbcHmac::to_open(keys)),
         }
     }
 
@@ -102,6 +106,7 @@ impl OpenContext {
         match self {
             Self::Aead(aead) => aead.open(packet, high),
             Self::CbcHmac(cipher) => cipher.open(packet, high),
+            Self::TripleDes(cipher) => cipher.open(packet, high),
         }
     }
 }
@@ -109,9 +114,11 @@ impl OpenContext {
 impl SealContext {
     /// `iv_key` is there exactly for CBC.
     pub(super) fn new(keys: &EspKeys, iv_key: Option<&[u8; BLOCK_LEN]>) -> Self {
-        match Aead::new(keys) {
-            Some(aead) => Self::Aead(aead),
-            None => Self::CbcHmac(CbcSeal::new(keys, iv_key.expect("CBC has an IV key"))),
+        let iv_key = || iv_key.expect("CBC has an IV key");
+        match (Aead::new(keys), TripleDesHmac::new(keys)) {
+            (Some(aead), _) => Self::Aead(aead),
+            (None, Some(cipher)) => Self::TripleDes(TripleDesSeal::new(cipher, iv_key())),
+            (None, None) => Self::CbcHmac(CbcSeal::new(keys, iv_key())),
         }
     }
 
@@ -128,6 +135,7 @@ impl SealContext {
         match self {
             Self::Aead(aead) => aead.seal(packet, sequence, high, inner, trailer),
             Self::CbcHmac(cbc) => cbc.seal(packet, sequence, high, inner, trailer),
+            Self::TripleDes(cipher) => cipher.seal(packet, sequence, high, inner, trailer),
         }
     }
 
@@ -140,6 +148,7 @@ impl SealContext {
                 cbc.encrypt(packet);
                 cbc.sign(packet, high);
             }
+            Self::TripleDes(cipher) => cipher.seal_in_place(packet, sequence, high),
         }
     }
 }

@@ -25,6 +25,7 @@ mod measure;
 mod outbound;
 mod replay;
 mod suite;
+mod triple_des;
 
 use core::fmt;
 

@@ -8,6 +8,7 @@ use codec_native::hmac::HmacAlgorithm;
 use zeroize::Zeroizing;
 
 use super::{HEADER_LEN, TRAILER_LEN};
+use crate::crypto::{TRIPLE_DES_BLOCK_LEN, TRIPLE_DES_KEY_LEN};
 
 /// Octets of the salt at the end of an AEAD's keying material (RFC 4106 §8.1, RFC 7634 §2).
 pub(crate) const SALT_LEN: usize = 4;
@@ -35,6 +36,8 @@ pub enum EspCipher {
     Aes192Cbc,
     /// AES-CBC, 256-bit key (RFC 3602).
     Aes256Cbc,
+    /// 3DES-CBC (RFC 2451), for peers that have nothing better.
+    TripleDesCbc,
 }
 
 /// An integrity algorithm of ESP, beside a cipher that does not authenticate.
@@ -68,7 +71,7 @@ impl EspCipher {
             Self::Aes128Gcm16 => Some(AeadAlgorithm::Aes128Gcm),
             Self::Aes256Gcm16 => Some(AeadAlgorithm::Aes256Gcm),
             Self::ChaCha20Poly1305 => Some(AeadAlgorithm::ChaCha20Poly1305),
-            Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc => None,
+            Self::Aes128Cbc | Self::Aes192Cbc | Self::Aes256Cbc | Self::TripleDesCbc => None,
         }
     }
 
@@ -77,11 +80,21 @@ impl EspCipher {
         self.aead().is_some()
     }
 
+    /// Octets of a block, or `None` for an AEAD.
+    pub(crate) fn block_len(self) -> Option<usize> {
+        match self {
+            Self::TripleDesCbc => Some(TRIPLE_DES_BLOCK_LEN),
+            _ if self.is_aead() => None,
+            _ => Some(BLOCK_LEN),
+        }
+    }
+
     /// Octets of the key, without salt.
     fn key_len(self) -> usize {
         match self {
             Self::Aes128Gcm16 | Self::Aes128Cbc => 16,
             Self::Aes192Cbc => 24,
+            Self::TripleDesCbc => TRIPLE_DES_KEY_LEN,
             Self::Aes256Gcm16 | Self::ChaCha20Poly1305 | Self::Aes256Cbc => 32,
         }
     }
@@ -94,6 +107,7 @@ impl EspCipher {
             Self::Aes128Cbc => "aes128",
             Self::Aes192Cbc => "aes192",
             Self::Aes256Cbc => "aes256",
+            Self::TripleDesCbc => "3des",
         }
     }
 }
@@ -156,7 +170,7 @@ impl EspSuite {
 
     /// Octets of the IV that a packet carries.
     pub(super) fn iv_len(&self) -> usize {
-        if self.cipher.is_aead() { AEAD_IV_LEN } else { BLOCK_LEN }
+        self.cipher.block_len().unwrap_or(AEAD_IV_LEN)
     }
 
     /// Octets of the ICV.
@@ -166,7 +180,7 @@ impl EspSuite {
 
     /// The encrypted part is a multiple of this.
     pub(super) fn align(&self) -> usize {
-        if self.cipher.is_aead() { ALIGN } else { BLOCK_LEN }
+        self.cipher.block_len().unwrap_or(ALIGN)
     }
 
     /// Octets of inner packet, padding and trailer together.
@@ -239,7 +253,7 @@ pub(super) mod tests {
             for cipher in [Aes128Gcm16, Aes256Gcm16, ChaCha20Poly1305] {
                 suites.push(EspSuite { cipher, integ: None, esn });
             }
-            for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc] {
+            for cipher in [Aes128Cbc, Aes192Cbc, Aes256Cbc, TripleDesCbc] {
                 for integ in [HmacSha1_96, HmacSha2_256_128, HmacSha2_384_192, HmacSha2_512_256] {
                     suites.push(EspSuite { cipher, integ: Some(integ), esn });
                 }

@@ -215,6 +215,7 @@ registry! {
     /// Transform Type 4, and 6 to 12 (RFC 9370): key exchange method.
     KeGroup(u16) {
         NONE = 0 "NONE",
+        MODP_768 = 1 "MODP_768",
         MODP_1024 = 2 "MODP_1024",
         MODP_1536 = 5 "MODP_1536",
         MODP_2048 = 14 "MODP_2048",

@@ -171,6 +171,7 @@ fn ike_names(suite: &IkeSuite) -> Option<(&'static str, &'static str)> {
         EspCipher::Aes128Cbc => "AES-CBC-128 [RFC3602]",
         EspCipher::Aes192Cbc => "AES-CBC-192 [RFC3602]",
         EspCipher::Aes256Cbc => "AES-CBC-256 [RFC3602]",
+        EspCipher::TripleDesCbc => "3DES [RFC2451]",
         // One unknown name makes Wireshark refuse the whole table.
         EspCipher::ChaCha20Poly1305 => return None,
     };
@@ -189,6 +190,7 @@ fn esp_names(suite: &EspSuite) -> Option<(&'static str, &'static str)> {
     let encr = match suite.cipher {
         EspCipher::Aes128Gcm16 | EspCipher::Aes256Gcm16 => "AES-GCM with 16 octet ICV [RFC4106]",
         EspCipher::Aes128Cbc | EspCipher::Aes192Cbc | EspCipher::Aes256Cbc => "AES-CBC [RFC3602]",
+        EspCipher::TripleDesCbc => "TripleDES-CBC [RFC2451]",
         EspCipher::ChaCha20Poly1305 => return None,
     };
     let integ = match suite.integ {

@@ -174,6 +174,7 @@ impl Responder {
         let id = SessionId(self.next_session);
         self.next_session += 1;
         self.core.spis.insert(half.spi_r, SpiOwner::Current(id));
+        self.core.note_legacy(&half.suite);
         let rekey_at = self.core.rekey_time(at.now, peer.profile.rekey_ike);
         // A peer that came over UDP and went on over TCP 500 is still where it was.
         let over_udp = half.path.transport == Transport::Udp && at.path.transport == Transport::IkeTcp;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use codec::crypto::{ChosenEsp, GroupPolicy, KeError, KeyExchange, SaNonces, child_keymat, select_esp};
-use codec::esp::{EspKeys, EspSpi, EspSuite};
+use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite};
 use codec::ike::payload::{KeView, SaView, TrafficSelector, TsView};
 use codec::ike::{KeGroup, MessageBuilder, NotifyType, PayloadType};
 
@@ -123,6 +123,10 @@ impl Core {
 
     /// Adds a child to the session and queues its installation.
     pub(super) fn install(&mut self, now: Instant, session: &mut Session, new: NewChild) {
+        let sha1 = new.suite.integ == Some(EspInteg::HmacSha1_96);
+        self.counters.exchanges.legacy_sha1_esp += u64::from(sha1);
+        let triple_des = new.suite.cipher == EspCipher::TripleDesCbc;
+        self.counters.exchanges.legacy_3des_esp += u64::from(triple_des);
         let full = session.full_selectors();
         let child = ChildSa {
             spi_in: new.spi_in,

@@ -88,6 +88,16 @@ counters! {
         tickets_given,
         /// Sessions established with a post-quantum pre-shared key (RFC 8784).
         ppk_used,
+        /// IKE SAs with group 1, 2 or 5 (RFC 8247 §2.4).
+        legacy_groups,
+        /// IKE SAs with SHA-1 as PRF or for integrity (RFC 8247 §2.2, §2.3).
+        legacy_sha1_ike,
+        /// IKE SAs with 3DES (RFC 8247 §2.1).
+        legacy_3des_ike,
+        /// Child SAs with 3DES (RFC 8221 §5).
+        legacy_3des_esp,
+        /// Child SAs with HMAC-SHA1 (RFC 8221 §6).
+        legacy_sha1_esp,
         /// IKE_SA_INIT requests answered with another gateway (RFC 5685 §3).
         redirected_inits,
         /// UEs sent to another gateway once they had authenticated (RFC 5685 §6).

@@ -78,6 +78,7 @@ impl Core {
         spi_i: IkeSpi,
         spi_r: IkeSpi,
     ) -> IkeSa {
+        self.note_legacy(&suite);
         let rekey_at = self.rekey_time(now, session.profile.rekey_ike);
         let DerivedKeys { ike, key_in, key_out } = DerivedKeys::new(keys, &suite);
         IkeSa {
