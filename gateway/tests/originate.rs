@@ -43,9 +43,14 @@ struct Lab {
 
 impl Lab {
     fn new(name: &str, options: &[&str]) -> Self {
+        Self::at(name, 4600, options)
+    }
+
+    /// With the gateway at a TCP port.
+    fn at(name: &str, port: u16, options: &[&str]) -> Self {
         let namespace = Namespace::new(name);
         let dir = tempfile::tempdir().expect("a directory");
-        let gateway = namespace.inside(|| TcpListener::bind((GATEWAY, 4600))).expect("bound");
+        let gateway = namespace.inside(|| TcpListener::bind((GATEWAY, port))).expect("bound");
         gateway.set_nonblocking(true).expect("non-blocking");
         let udp = |port: u16| {
             let socket = namespace.inside(|| UdpSocket::bind((CLIENT, port))).expect("bound");
@@ -55,7 +60,7 @@ impl Lab {
         let (ike, nat) = (udp(500), udp(4500));
         let adapter = Command::new("ip")
             .args(["netns", "exec", &namespace.0, SWUGATE, "originate", "--listen", ADAPTER])
-            .args(["--gateway", &format!("{GATEWAY}:4600"), "--log", "debug"])
+            .args(["--gateway", &format!("{GATEWAY}:{port}"), "--log", "debug"])
             .args(options)
             .stderr(Stdio::from(File::create(dir.path().join("log")).expect("a log")))
             .spawn()
@@ -212,7 +217,7 @@ fn r9329_4_o1_carries_ike_and_esp_of_a_udp_client_over_one_connection() {
 }
 
 #[test]
-fn r9329_6_2_o1_a_new_connection_begins_with_the_request_that_waits() {
+fn r9329_6_2_o1_and_6_1_o1_a_new_connection_begins_with_the_prefix_and_the_request_that_waits() {
     if !is_root() {
         return;
     }
@@ -286,7 +291,7 @@ fn a_gateway_that_is_away_is_tried_again_and_nothing_is_lost_that_matters() {
 }
 
 #[test]
-fn r9329_5_1_o1_udp_is_tried_first_and_used_where_it_passes() {
+fn r9329_5_1_o1_and_2_o2_udp_is_tried_first_and_used_where_it_passes() {
     if !is_root() {
         return;
     }
@@ -438,6 +443,75 @@ fn a_gateway_with_another_name_gets_nothing() {
     let mut gateway = tls::accept(lab.accept_bare(), &tls::server());
     assert!(gateway.read(&mut [0; 1]).is_err());
     eventually("it says why", || lab.log().contains("not valid for name"));
+}
+
+#[test]
+fn r9329_2_o1_port_4500_and_any_other() {
+    if !is_root() {
+        return;
+    }
+    for (name, port) in [("rell", 4500), ("relm", 443), ("reln", 60_000)] {
+        let lab = Lab::at(name, port, &[]);
+        let mut gateway = lab.attach(9);
+        lab.send(4500, &esp(0x1000, 1, 100));
+        assert_eq!(receive_frame(&mut gateway), esp(0x1000, 1, 100));
+    }
+}
+
+#[test]
+fn r9329_5_o1_and_1_2_o1_what_began_on_tcp_stays_there_and_only_the_originator_connects() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new("relo", &["--udp-first", "1"]);
+    let udp = [500, 4500].map(|port| {
+        let socket = lab.namespace.inside(|| UdpSocket::bind((GATEWAY, port))).expect("bound");
+        socket.set_read_timeout(Some(QUIET)).expect("a timeout");
+        socket
+    });
+    let mut gateway = lab.attach(10);
+    let mut buffer = [0; 4096];
+    // The probes, which nobody answered.
+    udp.iter().for_each(|socket| while socket.recv(&mut buffer).is_ok() {});
+    // The gateway replaces the IKE SA, and is the initiator of the new one from now on.
+    let rekey = marked(&ike(10, 0, ExchangeType::CREATE_CHILD_SA, false, b"SA, Ni, KEi"));
+    send_frame(&mut gateway, &rekey);
+    assert_eq!(lab.receive(4500), rekey);
+    let answer = marked(&ike(10, 0, ExchangeType::CREATE_CHILD_SA, true, b"SA, Nr, KEr"));
+    lab.send(4500, &answer);
+    assert_eq!(receive_frame(&mut gateway), answer);
+    let header = |id: u32, response| IkeHeader {
+        spi_i: IkeSpi([0x77; 8]),
+        spi_r: IkeSpi([0x88; 8]),
+        next_payload: codec::ike::PayloadType::ENCRYPTED,
+        version: codec::ike::Version::IKEV2,
+        exchange: ExchangeType::INFORMATIONAL,
+        flags: Flags::new(response, response),
+        message_id: codec::ike::MessageId(id),
+        length: 28,
+    };
+    let message = |id, response| {
+        let mut message = Vec::new();
+        header(id, response).encode(&mut message);
+        marked(&message)
+    };
+    lab.send(4500, &message(0, false));
+    assert_eq!(receive_frame(&mut gateway), message(0, false));
+    send_frame(&mut gateway, &message(0, true));
+    assert_eq!(lab.receive(4500), message(0, true));
+    // Without a connection everything waits or is lost; nothing goes over UDP, and it is the adapter that connects.
+    for id in 1..4 {
+        reset(gateway);
+        lab.send(4500, &esp(0x1000, id, 100));
+        lab.send(4500, &message(id, false));
+        gateway = lab.accept();
+        while receive_frame(&mut gateway) != message(id, false) {}
+        send_frame(&mut gateway, &message(id, true));
+        while lab.receive(4500) != message(id, true) {}
+    }
+    for socket in &udp {
+        assert!(socket.recv(&mut buffer).is_err(), "over UDP: {:x?}", &buffer[..40]);
+    }
 }
 
 #[test]

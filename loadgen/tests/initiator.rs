@@ -3,9 +3,11 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod script;
 
+use aws_lc_rs::digest;
 use codec::SeededRandom;
 use codec::esp::{EspSpi, InboundSa, OutboundSa};
-use codec::ike::{ExchangeType, KeGroup, NotifyType, PayloadType};
+use codec::ike::payload::Payload;
+use codec::ike::{ExchangeType, IkeHeader, KeGroup, Message, NotifyType, PayloadType};
 use loadgen::ue::{ChildSa, Credentials, EndCause, Event, Identity, Initiator, UeConfig};
 use script::{Faults, INNER, Script};
 use std::net::SocketAddr;
@@ -170,7 +172,7 @@ fn r7296_1_3_group_that_was_not_offered_ends_the_attach() {
 }
 
 #[test]
-fn refusals_end_the_attach_at_once_under_their_own_name() {
+fn r9329_6_4_o1_refusals_end_the_attach_at_once_under_their_own_name() {
     let refuse_init = Faults { refuse_init: Some(NotifyType::NO_PROPOSAL_CHOSEN), ..Faults::default() };
     let refuse_auth = Faults { refuse_auth: Some(NotifyType::AUTHENTICATION_FAILED), ..Faults::default() };
     for (faults, name) in [(refuse_init, "NO_PROPOSAL_CHOSEN"), (refuse_auth, "AUTHENTICATION_FAILED")] {
@@ -179,6 +181,90 @@ fn refusals_end_the_attach_at_once_under_their_own_name() {
         bench.run();
         assert_eq!(bench.end.unwrap().to_string(), name);
     }
+}
+
+#[test]
+fn r9329_6_5_o1_nat_detection_is_computed_with_the_tcp_ports_and_changes_nothing() {
+    let mut bench = Bench::new(IKE, ESP, Faults::default());
+    bench.connect();
+    let request = bench.output().remove(0);
+    let header = IkeHeader::decode(&request).unwrap();
+    let digest_of = |kind: NotifyType| {
+        let message = Message::decode(&request).unwrap();
+        let notifies = message.payloads().filter_map(|raw| match raw.unwrap().decode().unwrap() {
+            Payload::Notify(notify) if notify.kind == kind => Some(notify.data.to_vec()),
+            _ => None,
+        });
+        notifies.collect::<Vec<_>>()
+    };
+    for (kind, ip, port) in [
+        (NotifyType::NAT_DETECTION_SOURCE_IP, [10, 0, 0, 1], 40_000u16),
+        (NotifyType::NAT_DETECTION_DESTINATION_IP, [10, 0, 0, 2], 4500),
+    ] {
+        let octets = [&header.spi_i.0[..], &[0; 8], &ip, &port.to_be_bytes()].concat();
+        let wanted = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &octets);
+        assert_eq!(digest_of(kind), [wanted.as_ref()]);
+    }
+    // The scripted gateway announces nothing, and a NAT between the two would not change the stream.
+    let answer = bench.script.answer(&request).unwrap();
+    bench.deliver(&answer);
+    bench.run();
+    assert!(bench.ue.is_established());
+}
+
+#[test]
+fn r9329_7_5_o1_no_fragments_are_sent_and_none_are_announced_without_mobike() {
+    let mut bench = Bench::new(IKE, ESP, Faults::default());
+    bench.connect();
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        for request in bench.output() {
+            let answer = bench.script.answer(&request);
+            sent.push(request);
+            answer.into_iter().for_each(|answer| bench.deliver(&answer));
+        }
+    }
+    bench.ue.rekey_ike(bench.now, &mut bench.random);
+    sent.extend(bench.output());
+    assert!(bench.ue.is_established() && sent.len() == 3);
+    for message in &sent {
+        assert_ne!(IkeHeader::decode(message).unwrap().next_payload, PayloadType::ENCRYPTED_FRAGMENT);
+    }
+    let first = Message::decode(&sent[0]).unwrap();
+    let announced = first.payloads().any(|raw| match raw.unwrap().decode().unwrap() {
+        Payload::Notify(notify) => notify.kind == NotifyType::IKEV2_FRAGMENTATION_SUPPORTED,
+        _ => false,
+    });
+    assert!(!announced, "a UE that stays on TCP has no use for them");
+}
+
+#[test]
+fn r9329_1_2_o1_after_a_rekey_of_the_ike_sa_it_is_still_the_ue_that_connects_again() {
+    let mut bench = Bench::attached(IKE, ESP);
+    bench.ue.rekey_ike(bench.now, &mut bench.random);
+    bench.run();
+    bench.ue.handle_disconnected("reset");
+    assert!(bench.output().is_empty(), "it waits for its own connection");
+    assert!(bench.ue.is_established());
+    bench.connect();
+    let asked = bench.output();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(IkeHeader::decode(&asked[0]).unwrap().exchange, ExchangeType::INFORMATIONAL);
+}
+
+#[test]
+fn r9329_6_1_o6_a_forged_message_of_the_ike_sa_is_told_apart_from_others() {
+    let mut bench = Bench::attached(IKE, ESP);
+    let request = bench.script.request(ExchangeType::INFORMATIONAL, |_| {});
+    let mut forged = request.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    bench.deliver(&forged);
+    assert!(bench.ue.take_forged() && !bench.ue.take_forged());
+    let mut foreign = request.clone();
+    foreign[0] ^= 1;
+    bench.deliver(&foreign);
+    bench.deliver(&request);
+    assert!(!bench.ue.take_forged());
 }
 
 #[test]

@@ -208,7 +208,7 @@ impl Client {
     }
 }
 
-fn newest_child(ue: &mut Ue) -> (OutboundSa, InboundSa) {
+pub fn newest_child(ue: &mut Ue) -> (OutboundSa, InboundSa) {
     let child = ue.children.last_mut().expect("a Child SA");
     let keys = std::mem::replace(&mut child.keys, spent(&child.suite));
     (

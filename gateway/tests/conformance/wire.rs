@@ -110,7 +110,7 @@ fn r9329_3_1_and_6_8_1_messages_stay_as_short_as_over_udp_and_df_is_not_copied()
 }
 
 /// The option of `kind` among TCP options.
-fn option(mut options: &[u8], kind: u8) -> Option<&[u8]> {
+pub fn option(mut options: &[u8], kind: u8) -> Option<&[u8]> {
     loop {
         match options {
             [0, ..] | [] => return None,

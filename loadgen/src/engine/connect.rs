@@ -1,5 +1,7 @@
 //! Opening a UE's TCP connection.
 
+use super::raw::ring::fix_flow_label;
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -24,10 +26,13 @@ pub(super) fn connect(
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
+    if gateway.is_ipv6() {
+        fix_flow_label(&socket)?;
+    }
     socket.set_nonblocking(true)?;
     match socket.connect(&gateway.into()) {
         Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
         Err(error) => return Err(error),
     }
     // io_uring waits for readiness of blocking sockets only; non-blocking ones return EAGAIN to the caller.

@@ -1,6 +1,7 @@
 //! The TCP connections of a UE, one after the other: what is written, what is read, how they end.
 
 use super::connect::{cause, connect};
+use super::corruption::Corruption;
 use super::inner::{Cut, Sealer, WRITE_LEN_MAX};
 use super::link::{Shared, Ue, UeState};
 use super::tls::Tls;
@@ -117,6 +118,7 @@ impl Ue {
         {
             let mut core = self.core.borrow_mut();
             core.broken = None;
+            core.corruption = Corruption::default();
             core.connected = true;
             core.started_at.get_or_insert_with(Instant::now);
         }
@@ -314,6 +316,9 @@ impl Ue {
             }
         }
         self.on_read_end();
+        if let Some(cause) = self.core.borrow().corruption.verdict() {
+            return Err(cause.into());
+        }
         if ike {
             self.drive(|_, _, _| ());
         } else if self.core.borrow().inner.as_ref().is_some_and(|inner| inner.has_output()) {
@@ -343,12 +348,16 @@ impl Ue {
             FrameKind::Ike => {
                 let random = &mut **self.shared.random.borrow_mut();
                 core.initiator.handle_message(Instant::now(), &mut body[NON_ESP_MARKER.len()..], random);
+                match core.initiator.take_forged() {
+                    true => core.corruption.forged(),
+                    false => core.corruption.good(),
+                }
                 // A Child SA may be used by the very next frame.
                 core.take_events(&self.shared, random);
                 true
             }
             FrameKind::Esp(spi) => {
-                match core.tunnel.open(spi, body) {
+                match core.corruption.judge(core.tunnel.open(spi, body)) {
                     Arrived::Inner(range) => {
                         core.heard_esp = true;
                         if let Some(inner) = &mut core.inner {
@@ -356,12 +365,18 @@ impl Ue {
                         }
                     }
                     Arrived::Nothing => core.heard_esp = true,
-                    Arrived::Dropped => self.shared.esp_dropped.set(self.shared.esp_dropped.get() + 1),
+                    Arrived::Unknown | Arrived::Forged | Arrived::Dropped => {
+                        self.shared.esp_dropped.set(self.shared.esp_dropped.get() + 1)
+                    }
                 }
                 false
             }
-            // RFC 9329 §3, §6.6: empty frames and keepalives mean nothing; the rest is not for us.
-            FrameKind::Empty | FrameKind::Keepalive | FrameKind::Unparseable(_) => false,
+            // RFC 9329 §3, §6.6: empty frames and keepalives mean nothing.
+            FrameKind::Empty | FrameKind::Keepalive => false,
+            FrameKind::Unparseable(_) => {
+                core.corruption.bad();
+                false
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One UE: its IKE state and its tunnel.
 
+use super::corruption::Corruption;
 use super::inner::{Cut, Inner};
 use super::source::SourceSpread;
 use super::tls::TlsSettings;
@@ -75,6 +76,8 @@ pub(super) struct Core {
     pub(super) connected: bool,
     /// The connection is broken: its writer must end.
     pub(super) broken: Option<String>,
+    /// What speaks against it.
+    pub(super) corruption: Corruption,
     /// The connection is to be cut.
     pub(super) cut: bool,
     /// How the present connection would be cut; the next one the other way.
@@ -97,6 +100,7 @@ impl Ue {
             attach_latency: None,
             connected: false,
             broken: None,
+            corruption: Corruption::default(),
             cut: false,
             cut_kind: Cut::Close,
             cut_at: None,

@@ -8,6 +8,7 @@
 
 mod connect;
 mod connection;
+mod corruption;
 mod datagram;
 mod fleet;
 mod inner;

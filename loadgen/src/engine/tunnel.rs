@@ -2,7 +2,7 @@
 
 use crate::ue::ChildSa;
 use codec::Random;
-use codec::esp::{EspSpi, InboundSa, OutboundSa};
+use codec::esp::{EspError, EspSpi, InboundSa, OutboundSa};
 use std::ops::Range;
 
 /// Inbound SAs of one UE: the current one and, during a rekey, the one before.
@@ -21,7 +21,11 @@ pub(super) enum Arrived {
     Inner(Range<usize>),
     /// Authentic, but nothing to deliver.
     Nothing,
-    /// Not for a known SA, replayed or not authentic.
+    /// For no SA that is known.
+    Unknown,
+    /// For a known SA and not authentic.
+    Forged,
+    /// Replayed, or nothing that can be delivered.
     Dropped,
 }
 
@@ -48,11 +52,12 @@ impl Tunnel {
     /// Opens an ESP packet in place.
     pub(super) fn open(&mut self, spi: EspSpi, packet: &mut [u8]) -> Arrived {
         let Some(sa) = self.inbound.iter_mut().rev().find(|sa| sa.spi() == spi) else {
-            return Arrived::Dropped;
+            return Arrived::Unknown;
         };
         match sa.open(packet) {
             Ok(opened) if opened.payload.is_empty() => Arrived::Nothing,
             Ok(opened) => Arrived::Inner(opened.payload),
+            Err(EspError::BadIcv) => Arrived::Forged,
             Err(_) => Arrived::Dropped,
         }
     }

@@ -91,7 +91,10 @@ impl Initiator {
             return;
         }
         // Not authentic: as if it had not come (RFC 7296 §2.21).
-        let Ok(opened) = auth.sa.open(message) else { return };
+        let Ok(opened) = auth.sa.open(message) else {
+            self.forged = true;
+            return;
+        };
         let State::Auth(auth) = std::mem::replace(&mut self.state, State::Ended) else { return };
         match auth.finish(&self.config, opened.payloads(message)) {
             Ok((attached, child, mut sa)) => {

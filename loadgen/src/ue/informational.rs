@@ -70,7 +70,10 @@ impl Initiator {
             _ => return,
         };
         // RFC 7296 §2.21: what does not verify has no effect.
-        let Ok(opened) = sa.open(message) else { return };
+        let Ok(opened) = sa.open(message) else {
+            self.forged = true;
+            return;
+        };
         up.heard_at = now;
         let payloads = opened.payloads(message);
         if is_old {

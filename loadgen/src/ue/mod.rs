@@ -139,12 +139,26 @@ pub struct Initiator {
     state: State,
     events: VecDeque<Event>,
     transmits: VecDeque<Bytes>,
+    /// A message of a known IKE SA was not authentic.
+    forged: bool,
 }
 
 impl Initiator {
     /// Creates a UE that is not yet connected.
     pub fn new(config: Arc<UeConfig>, idi: Identity) -> Self {
-        Self { config, idi, state: State::Idle, events: VecDeque::new(), transmits: VecDeque::new() }
+        Self {
+            config,
+            idi,
+            state: State::Idle,
+            events: VecDeque::new(),
+            transmits: VecDeque::new(),
+            forged: false,
+        }
+    }
+
+    /// Whether a message since the last call was of a known IKE SA and not authentic.
+    pub fn take_forged(&mut self) -> bool {
+        std::mem::take(&mut self.forged)
     }
 
     /// Returns whether the IKE SA is up.

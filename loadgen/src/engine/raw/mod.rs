@@ -4,7 +4,7 @@
 //! is its IKE state and its SAs (`ue`), with no task, no buffer and no timer of its own. Traffic at rate belongs to the
 //! other engine: here a trickle of voice shows that the held UEs live.
 
-mod ring;
+pub(super) mod ring;
 mod rings;
 mod trickle;
 mod ue;

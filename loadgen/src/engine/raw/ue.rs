@@ -1,5 +1,6 @@
 //! One UE of the raw engine: its IKE state, its SAs, where its stream stands. No I/O.
 
+use super::super::corruption::Corruption;
 use super::super::tunnel::{Arrived, Tunnel};
 use crate::report::Latencies;
 use crate::ue::{EndCause, Event, Initiator};
@@ -80,6 +81,7 @@ pub(super) struct RawUe {
     deframer: Deframer,
     /// Octets of a frame that has not arrived whole.
     carry: Vec<u8>,
+    corruption: Corruption,
     /// The first inner IPv4 address.
     inner: Option<IpAddr>,
     started_at: Instant,
@@ -95,6 +97,7 @@ impl RawUe {
             tunnel: Tunnel::default(),
             deframer: Deframer::originator(),
             carry: Vec::new(),
+            corruption: Corruption::default(),
             inner: None,
             started_at: Instant::now(),
             heard_esp: false,
@@ -113,6 +116,7 @@ impl RawUe {
         self.link = Link::Up { greeted: false, sending: false };
         self.deframer = Deframer::originator();
         self.carry = Vec::new();
+        self.corruption = Corruption::default();
         self.initiator.handle_connected(Instant::now(), local, remote, &mut *common.random);
         self.take_events(common);
     }
@@ -147,7 +151,9 @@ impl RawUe {
         let mut at = 0;
         loop {
             match self.deframer.next(octets, &mut at, &mut self.carry) {
-                Ok(Next::Pending) => return Ok(()),
+                Ok(Next::Pending) => {
+                    return self.corruption.verdict().map_or(Ok(()), |cause| Err(cause.into()));
+                }
                 Ok(Next::InPlace(range)) => self.on_body(&mut octets[range], common),
                 Ok(Next::Carried) => {
                     // The next frame usually arrives whole: an idle UE keeps no buffer.
@@ -164,18 +170,23 @@ impl RawUe {
             FrameKind::Ike => {
                 let message = &mut body[NON_ESP_MARKER.len()..];
                 self.initiator.handle_message(Instant::now(), message, &mut *common.random);
+                match self.initiator.take_forged() {
+                    true => self.corruption.forged(),
+                    false => self.corruption.good(),
+                }
                 // A Child SA may be used by the very next frame.
                 self.take_events(common);
             }
-            FrameKind::Esp(spi) => match self.tunnel.open(spi, body) {
+            FrameKind::Esp(spi) => match self.corruption.judge(self.tunnel.open(spi, body)) {
                 Arrived::Inner(_) | Arrived::Nothing => {
                     self.heard_esp = true;
                     common.tally.esp_received += 1;
                 }
-                Arrived::Dropped => common.tally.esp_dropped += 1,
+                Arrived::Unknown | Arrived::Forged | Arrived::Dropped => common.tally.esp_dropped += 1,
             },
-            // RFC 9329 §3, §6.6: empty frames and keepalives mean nothing; the rest is not for us.
-            FrameKind::Empty | FrameKind::Keepalive | FrameKind::Unparseable(_) => {}
+            // RFC 9329 §3, §6.6: empty frames and keepalives mean nothing.
+            FrameKind::Empty | FrameKind::Keepalive => {}
+            FrameKind::Unparseable(_) => self.corruption.bad(),
         }
     }
 

@@ -6,8 +6,10 @@
 #![allow(unsafe_code)]
 
 mod buffers;
+mod option;
 
 pub(super) use buffers::Incoming;
+pub(in crate::engine) use option::fix_flow_label;
 
 use buffers::ReceiveBuffers;
 use io_uring::squeue::Entry;
