@@ -90,11 +90,7 @@ fn what_is_missing_or_wrong_is_said_with_the_exit_code_of_the_contract() {
     for (args, code, said) in [
         (&["attach", "--gateway", "127.0.0.1:1"][..], 2, "--psk"),
         (&["attach", "--gateway", "nowhere", "--psk", "x"], 2, "--gateway"),
-        (
-            &["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--transport", "tls"],
-            2,
-            "not in this version",
-        ),
+        (&["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--transport", "tls"], 2, "--tls-ca"),
         (&["attach", "--gateway", "127.0.0.1:1", "--psk", "x", "--ike", "rot13"], 2, "rot13"),
         (&["traffic", "--gateway", "127.0.0.1:1", "--psk", "x", "--direction", "down"], 2, "--far"),
         (&["sink", "--listen", "192.0.2.1:9"], 3, "192.0.2.1"),

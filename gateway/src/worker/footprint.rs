@@ -9,6 +9,7 @@ use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite};
 
 use super::conn::{Conn, ConnTable};
 use super::sad::Sad;
+use crate::tls::{Front, StreamKind, TlsClient, TlsServer};
 use crate::types::{ChildInstall, Path, SessionId, Transport, TsRange, WorkerId};
 
 /// UEs of one measurement: a little above what doubles a table, where tables are emptiest.
@@ -67,8 +68,59 @@ fn an_idle_ue_costs_a_worker_little() {
     }
 }
 
+/// TLS connections of the measurement below.
+const TLS_CONNECTIONS: i64 = 50;
+
+/// Octets of one in the middle of its handshake, as `limits.tls_handshakes` says, and once it is done.
+const OCTETS_PER_HANDSHAKE_MAX: i64 = 8 * 1024;
+const OCTETS_PER_TLS_MAX: i64 = 4 * 1024;
+
+#[test]
+fn a_tls_connection_costs_what_the_limits_say() {
+    const ROOT: &[u8] = include_bytes!("../../tests/fixtures/pki/root.pem");
+    const CHAIN: &[u8] = include_bytes!("../../tests/fixtures/pki/gw-ec.pem");
+    const KEY: &[u8] = include_bytes!("../../tests/fixtures/pki/gw-ec.key");
+    let server = TlsServer::from_pem(CHAIN, KEY).expect("the fixture");
+    let client = TlsClient::new(ROOT, "gw.test").expect("the fixture");
+    let mut nothing = Vec::new();
+    let mut near: Vec<_> = (0..TLS_CONNECTIONS).map(|_| client.session().expect("a client")).collect();
+    let mut hellos: Vec<Vec<u8>> = Vec::new();
+    for session in &mut near {
+        session.receive(&mut [], &mut nothing).expect("a hello");
+        hellos.push(session.take_output());
+    }
+    let mut far = Vec::new();
+    let begun = measure(|| {
+        for hello in &mut hellos {
+            let mut front = Box::new(Front::new(StreamKind::Tls, Some(&server)).expect("a front"));
+            front.receive(hello, &mut nothing).expect("begun");
+            far.push(front);
+        }
+    });
+    let mut answers: Vec<Vec<u8>> =
+        far.iter_mut().map(|front| front.session().expect("begun").take_output()).collect();
+    for (session, answer) in near.iter_mut().zip(&mut answers) {
+        session.receive(answer, &mut nothing).expect("answered");
+    }
+    let mut finished: Vec<Vec<u8>> = near.iter_mut().map(|session| session.take_output()).collect();
+    let done = measure(|| {
+        for (front, finished) in far.iter_mut().zip(&mut finished) {
+            front.receive(finished, &mut nothing).expect("done");
+            drop(front.session().expect("done").take_output());
+        }
+    });
+    let handshake = begun.bytes_current / TLS_CONNECTIONS;
+    let answer = answers.iter().map(|answer| answer.capacity() as i64).sum::<i64>() / TLS_CONNECTIONS;
+    let idle = handshake - answer + done.bytes_current / TLS_CONNECTIONS;
+    println!("TLS: {handshake} octets in the handshake, {idle} when it is done");
+    assert!(handshake <= OCTETS_PER_HANDSHAKE_MAX, "{handshake} octets");
+    assert!(idle <= OCTETS_PER_TLS_MAX, "{idle} octets");
+}
+
 #[test]
 fn a_table_for_millions_costs_nothing_before_they_come() {
+    // What the process allocates once, with whichever table is its first.
+    drop(ConnTable::new(WorkerId(0), 1, 1));
     let taken = measure(|| drop(ConnTable::new(WorkerId(0), 4_000_000, 4_000_000)));
     assert_eq!(taken.bytes_total, 0);
 }

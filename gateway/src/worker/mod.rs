@@ -374,7 +374,10 @@ impl Worker {
     /// How the loop may sleep.
     fn sleep(&self) -> Sleep {
         let limit = if self.late.is_empty() { TICK } else { LATE_RETRY };
-        if self.device_ready || self.has_turns() || self.ring.can_feed() || self.handshakes.any_waits() {
+        if self.handshakes.any_waits() {
+            // A packet does not stand behind hundreds of ClientHellos in the kernel.
+            Sleep::Sweep
+        } else if self.device_ready || self.has_turns() || self.ring.can_feed() {
             Sleep::No
         } else if self.gather.is_busy() {
             Sleep::Gathering(limit)

@@ -14,12 +14,16 @@ mod lab;
 mod originator;
 mod pcap;
 mod stream;
+mod tls;
 mod wire;
 mod workers;
 
 #[path = "../support/process.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod process;
+#[path = "../support/tls.rs"]
+#[allow(dead_code, reason = "other test programs use the rest")]
+mod tls_ends;
 #[path = "../support/ue.rs"]
 #[allow(dead_code, reason = "other test programs use the rest")]
 mod ue;

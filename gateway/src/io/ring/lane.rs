@@ -25,6 +25,10 @@ const STARVED_SHARE: usize = 64 << 10;
 const GATHER_US: u32 = 50;
 const GATHER_COMPLETIONS: usize = 64;
 
+/// Completions asked for by a turn that does not sleep but must see all there are: of those whose work the kernel has
+/// put off it makes twenty otherwise, in the order they came.
+const SWEEP_COMPLETIONS: usize = 8192;
+
 /// How long the end of a lane waits for the kernel.
 const END_MAX: Duration = Duration::from_millis(100);
 
@@ -33,6 +37,8 @@ const END_MAX: Duration = Duration::from_millis(100);
 pub enum Sleep {
     /// Not at all: it takes what is there.
     No,
+    /// Not at all either, but it takes everything, however much there is.
+    Sweep,
     /// Until there is one, at most so long.
     AtMost(Duration),
     /// As [`Sleep::AtMost`], but for 50 us even when there is one already: under load, more of them
@@ -117,6 +123,7 @@ impl Lane {
         }
         let (want, gather_us, limit) = match sleep {
             Sleep::No => (0, 0, Duration::ZERO),
+            Sleep::Sweep => (SWEEP_COMPLETIONS, 0, Duration::ZERO),
             Sleep::AtMost(limit) => (1, 0, limit),
             Sleep::Gathering(limit) if self.gathers => (GATHER_COMPLETIONS, GATHER_US, limit),
             Sleep::Gathering(limit) => (1, 0, limit),
