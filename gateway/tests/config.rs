@@ -297,7 +297,7 @@ fn mistakes_are_reported_where_they_stand() {
             "swugate.toml:10: esp = \"des-md5\": \"des\" is not allowed here; \
              allowed: aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
              sha1, sha256, sha384, sha512, modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, \
-             curve25519, x25519, esn, noesn; \
+             curve25519, x25519, ke1_… to ke7_… followed by one of these groups, an ML-KEM or none, esn, noesn; \
              for peers that have nothing better 3des, modp768, modp1024, modp1536",
         ),
         (

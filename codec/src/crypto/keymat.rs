@@ -195,8 +195,27 @@ pub fn child_keymat(
     nonces: SaNonces<'_>,
     suite: &EspSuite,
 ) -> ChildKeymat {
+    child_keymat_with(prf, sk_d, (shared, &[]), nonces, suite)
+}
+
+/// [`child_keymat`] with the secrets of additional key exchanges:
+/// KEYMAT = prf+(SK_d, SK(0) | Ni | Nr | SK(1) | … | SK(n)).
+///
+/// Source: RFC 9370 §2.2.4.
+///
+/// # Panics
+/// As [`child_keymat`].
+pub fn child_keymat_with(
+    prf: Prf,
+    sk_d: &Secret,
+    (shared, additional): (Option<&SharedSecret>, &[SharedSecret]),
+    nonces: SaNonces<'_>,
+    suite: &EspSuite,
+) -> ChildKeymat {
     let shared = shared.map_or(&[][..], Secret::as_bytes);
-    let seed = Secret::new([shared, nonces.initiator, nonces.responder].concat());
+    let mut parts = vec![shared, nonces.initiator, nonces.responder];
+    parts.extend(additional.iter().map(Secret::as_bytes));
+    let seed = Secret::new(parts.concat());
     let keymat = prf.plus(sk_d.as_bytes(), seed.as_bytes(), 2 * suite.keymat_len());
     let (initiator, responder) = keymat.as_bytes().split_at(suite.keymat_len());
     let keys = |keymat| EspKeys::new(suite, keymat).expect("a negotiated suite, and its keymat_len octets");

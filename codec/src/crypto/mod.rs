@@ -21,11 +21,13 @@ pub use algorithm::Prf;
 pub use auth::{int_auth, psk_auth, signed_octets, verify_psk_auth};
 pub use dh::{KeError, KeyExchange, LEGACY_GROUPS, SUPPORTED_GROUPS, SharedSecret};
 pub use kem::SUPPORTED_KEMS;
-pub use keymat::{ChildKeymat, IkeKeys, SaNonces, child_keymat};
+pub use keymat::{ChildKeymat, IkeKeys, SaNonces, child_keymat, child_keymat_with};
 pub use proposal::{ADDITIONAL_MAX, Additional, EspProposal, IkeProposal, IkeSuite, ProposalError};
 pub use puzzle::Puzzle;
 pub use secret::Secret;
-pub use select::{ChosenEsp, ChosenIke, GroupPolicy, select_esp, select_ike, select_ike_plain};
+pub use select::{
+    ChosenEsp, ChosenIke, GroupPolicy, select_esp, select_esp_several, select_ike, select_ike_plain,
+};
 pub use signature::{
     AuthSignature, HashSet, KeyLoadError, PrivateKey, PublicKey, RsaScheme, SignatureError, SignaturePolicy,
 };

@@ -162,6 +162,11 @@ impl IkeProposal {
         self.additional.get(slot).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// All lists of [`Self::additional`].
+    pub(crate) fn additional_lists(&self) -> &[Vec<KeGroup>; ADDITIONAL_MAX] {
+        &self.additional
+    }
+
     /// Whether the proposal allows these additional key exchanges.
     pub fn allows_additional(&self, chosen: &Additional) -> bool {
         self.additional
@@ -200,16 +205,28 @@ impl IkeProposal {
 /// One entry of a profile's `esp` list: alternatives of each kind in order of preference.
 ///
 /// Text form: as [`IkeProposal`], without PRF, with `esn` or `noesn` or both; without either both are
-/// accepted and ESN is preferred. Groups make PFS a must in CREATE_CHILD_SA.
+/// accepted and ESN is preferred. Groups make PFS a must in CREATE_CHILD_SA, and additional key exchanges go with them
+/// (RFC 9370 §2.2.4); IKE_AUTH has neither.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EspProposal {
     ciphers: Vec<EspCipher>,
     integs: Vec<EspInteg>,
     groups: Vec<KeGroup>,
+    additional: [Vec<KeGroup>; ADDITIONAL_MAX],
     esn: Vec<EsnId>,
 }
 
 impl EspProposal {
+    /// Methods of additional key exchanges, as [`IkeProposal::additional`] has them.
+    pub(crate) fn additional(&self) -> &[Vec<KeGroup>; ADDITIONAL_MAX] {
+        &self.additional
+    }
+
+    /// Whether a Child SA of CREATE_CHILD_SA may do without additional key exchanges.
+    pub fn allows_plain(&self) -> bool {
+        self.additional.iter().all(|list| list.is_empty() || list.contains(&KeGroup::NONE))
+    }
+
     /// Ciphers in order of preference; never empty.
     pub fn ciphers(&self) -> &[EspCipher] {
         &self.ciphers
@@ -230,7 +247,16 @@ impl EspProposal {
         &self.esn
     }
 
-    /// All transforms, for an offer; `groups` are left out of IKE_AUTH (RFC 7296 §1.2).
+    /// All transforms, those of additional key exchanges included, for an offer in CREATE_CHILD_SA.
+    pub fn all_transforms(&self) -> Vec<Transform> {
+        let mut transforms = self.transforms(&self.groups);
+        for (slot, list) in self.additional.iter().enumerate() {
+            transforms.extend(list.iter().map(|method| additional_transform(slot, *method)));
+        }
+        transforms
+    }
+
+    /// All transforms but those, for an offer; `groups` are left out of IKE_AUTH (RFC 7296 §1.2).
     pub fn transforms(&self, groups: &[KeGroup]) -> Vec<Transform> {
         let mut transforms = transforms(&self.ciphers);
         transforms.extend(self::transforms(&self.integs));
@@ -288,7 +314,8 @@ const IKE_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm1
     for peers that have nothing better 3des, modp768, modp1024, modp1536";
 const ESP_KEYWORDS_TEXT: &str = "aes128, aes192, aes256, aes128gcm16, aes256gcm16, chacha20poly1305, \
     sha1, sha256, sha384, sha512, \
-    modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, esn, noesn; \
+    modp2048, modp3072, modp4096, ecp256, ecp384, ecp521, curve25519, x25519, \
+    ke1_… to ke7_… followed by one of these groups, an ML-KEM or none, esn, noesn; \
     for peers that have nothing better 3des, modp768, modp1024, modp1536";
 
 /// One keyword's meaning.
@@ -455,16 +482,15 @@ impl FromStr for EspProposal {
     type Err = ProposalError;
 
     fn from_str(text: &str) -> Result<Self, ProposalError> {
-        let parsed = Parsed::parse(
-            text,
-            |keyword| !matches!(keyword, Keyword::Prf(_) | Keyword::Additional(..)),
-            ESP_KEYWORDS_TEXT,
-        )?;
-        let Parsed { ciphers, integs, groups, mut esn, .. } = parsed;
+        let parsed = Parsed::parse(text, |keyword| !matches!(keyword, Keyword::Prf(_)), ESP_KEYWORDS_TEXT)?;
+        let Parsed { ciphers, integs, groups, additional, mut esn, .. } = parsed;
+        if groups.is_empty() && additional.iter().any(|list| !list.is_empty()) {
+            return Err(ProposalError::NoGroup);
+        }
         if esn.is_empty() {
             esn = vec![EsnId::ESN, EsnId::NO_ESN];
         }
-        Ok(Self { ciphers, integs, groups, esn })
+        Ok(Self { ciphers, integs, groups, additional, esn })
     }
 }
 
@@ -526,7 +552,9 @@ mod tests {
             let text = format!("aes256gcm16-prfsha384-x25519-{bad}");
             assert!(text.parse::<IkeProposal>().is_err(), "{bad}");
         }
-        assert!("aes256gcm16-ke1_mlkem768".parse::<EspProposal>().is_err());
+        assert!("aes256gcm16-ke1_mlkem768".parse::<EspProposal>().is_err(), "without a first key exchange");
+        let esp: EspProposal = "aes256gcm16-x25519-ke1_mlkem768".parse().expect("valid keywords");
+        assert!(!esp.allows_plain() && esp.additional()[0] == [KeGroup::ML_KEM_768]);
     }
 
     #[test]

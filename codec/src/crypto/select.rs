@@ -50,6 +50,8 @@ pub struct ChosenEsp {
     pub suite: EspSuite,
     /// Group of the exchange that gives PFS, or `None` to go without.
     pub group: Option<KeGroup>,
+    /// Additional key exchanges to be run; none but from [`select_esp_several`].
+    pub additional: Additional,
     /// Index of the configured proposal that allowed them.
     pub configured: usize,
     /// SPI of packets to the peer.
@@ -123,7 +125,7 @@ fn match_ike(at: usize, ours: &IkeProposal, theirs: Offer<'_>, ke: KeGroup) -> O
     let suite = IkeSuite { cipher, integ, prf, group };
     let mut answer = suite.transforms();
     theirs.echo_integ_none(cipher, &mut answer);
-    let additional = theirs.additional(ours, group, &mut answer)?;
+    let additional = theirs.additional(ours.additional_lists(), group, &mut answer)?;
     Some(ChosenIke { number: theirs.0.number, suite, configured: at, additional, peer_spi, answer })
 }
 
@@ -140,15 +142,41 @@ pub fn select_esp(
     offered: &SaView<'_>,
     groups: GroupPolicy<'_>,
 ) -> Option<ChosenEsp> {
+    choose_esp(configured, offered, groups, false)
+}
+
+/// [`select_esp`] in CREATE_CHILD_SA with a peer that can run additional key exchanges (RFC 9370 §2.2.4).
+pub fn select_esp_several(
+    configured: &[EspProposal],
+    offered: &SaView<'_>,
+    groups: GroupPolicy<'_>,
+) -> Option<ChosenEsp> {
+    choose_esp(configured, offered, groups, true)
+}
+
+fn choose_esp(
+    configured: &[EspProposal],
+    offered: &SaView<'_>,
+    groups: GroupPolicy<'_>,
+    several: bool,
+) -> Option<ChosenEsp> {
     configured.iter().enumerate().find_map(|(at, ours)| {
-        offered.proposals().find_map(|theirs| match_esp(at, ours, Offer(theirs), groups))
+        offered.proposals().find_map(|theirs| match_esp(at, ours, Offer(theirs), groups, several))
     })
 }
 
-fn match_esp(at: usize, ours: &EspProposal, theirs: Offer<'_>, groups: GroupPolicy<'_>) -> Option<ChosenEsp> {
+fn match_esp(
+    at: usize,
+    ours: &EspProposal,
+    theirs: Offer<'_>,
+    groups: GroupPolicy<'_>,
+    several: bool,
+) -> Option<ChosenEsp> {
     const KINDS: [TransformType; 4] =
         [TransformType::ENCR, TransformType::INTEG, TransformType::KE, TransformType::ESN];
-    if theirs.0.protocol != ProtocolId::ESP || !theirs.has_only(&KINDS) {
+    // RFC 7296 §3.3.6: a transform type that is not understood spoils the proposal.
+    let known = |kind| KINDS.contains(&kind) || several && is_additional(kind);
+    if theirs.0.protocol != ProtocolId::ESP || !theirs.0.transforms().all(|transform| known(transform.kind)) {
         return None;
     }
     let peer_spi = EspSpi(u32::from_be_bytes(theirs.0.spi.try_into().ok()?));
@@ -172,8 +200,14 @@ fn match_esp(at: usize, ours: &EspProposal, theirs: Offer<'_>, groups: GroupPoli
         answer.push(KE_NONE);
     }
     answer.extend(esn_offered.then(|| esn.transform()));
+    let additional = match (groups, group) {
+        (GroupPolicy::Ignore, _) => Additional::NONE,
+        (_, Some(group)) if several => theirs.additional(ours.additional(), group, &mut answer)?,
+        _ if ours.allows_plain() => Additional::NONE,
+        _ => return None,
+    };
     let suite = EspSuite { cipher, integ, esn: esn == EsnId::ESN };
-    Some(ChosenEsp { number: theirs.0.number, suite, group, configured: at, peer_spi, answer })
+    Some(ChosenEsp { number: theirs.0.number, suite, group, additional, configured: at, peer_spi, answer })
 }
 
 /// One proposal of the peer, asked about its transforms.
@@ -183,11 +217,6 @@ struct Offer<'a>(ProposalView<'a>);
 impl Offer<'_> {
     fn has(&self, kind: TransformType) -> bool {
         self.0.transforms().any(|transform| transform.kind == kind)
-    }
-
-    /// RFC 7296 §3.3.6: a transform type that is not understood spoils the proposal.
-    fn has_only(&self, kinds: &[TransformType]) -> bool {
-        self.0.transforms().all(|transform| kinds.contains(&transform.kind))
     }
 
     /// Whether the very transform is there: same Key Length, no other attribute.
@@ -219,14 +248,13 @@ impl Offer<'_> {
     /// it, and no method twice (RFC 9370 §2.2.1).
     fn additional(
         &self,
-        ours: &IkeProposal,
+        ours: &[Vec<KeGroup>; ADDITIONAL_MAX],
         group: KeGroup,
         answer: &mut Vec<Transform>,
     ) -> Option<Additional> {
         let mut chosen = Additional::NONE;
-        for slot in 0..ADDITIONAL_MAX {
+        for (slot, own) in ours.iter().enumerate() {
             let none = additional_transform(slot, KeGroup::NONE);
-            let own = ours.additional(slot);
             let optional = own.is_empty() || own.contains(&KeGroup::NONE);
             if !self.has(none.kind) {
                 if !optional {

@@ -397,3 +397,126 @@ fn r9370_2_2_4_an_answer_that_lacks_what_was_agreed_ends_the_ike_sa() {
 fn write_ke(builder: &mut codec::ike::MessageBuilder, group: KeGroup, len: usize) {
     builder.ke(&KeView { group, data: &vec![9; len] });
 }
+
+const HYBRID_ESP: &str = "aes256gcm16-x25519-ke1_mlkem768";
+const TWO_ESP: &str = "aes256gcm16-x25519-ke1_mlkem768-ke2_ecp384";
+
+/// A gateway whose Child SAs take several key exchanges, and which rekeys them soon.
+fn hybrid_children(esp: &str) -> ResponderConfig {
+    let mut lab = profile("lab", psk());
+    lab.ike = vec![HYBRID.parse().expect("a proposal")];
+    lab.esp = vec![esp.parse().expect("a proposal")];
+    lab.dpd = Duration::ZERO;
+    lab.rekey_child = Duration::from_secs(100);
+    ResponderConfig { profiles: vec![Arc::new(lab)], ..config() }
+}
+
+fn children_of(world: &World) -> usize {
+    world.responder.session(world.now, world.session()).expect("it").children.len()
+}
+
+#[test]
+fn r9370_2_2_4_a_ue_rekeys_and_adds_children_with_additional_key_exchanges() {
+    for (esp, exchanges) in [(HYBRID_ESP, 1), (TWO_ESP, 2)] {
+        let mut world = World::new(hybrid_children(esp));
+        // In IKE_AUTH there is none of it.
+        let mut ue = attach(&mut world, UeConfig { esp: vec![esp], ..hybrid_ue(HYBRID) });
+        world.installs();
+        for rekeyed in [Some(ue.children[0].spi_in), None] {
+            let request = ue.create_child(rekeyed, true);
+            let response = world.deliver(1, &request).concat();
+            let mut child = ue.on_child_begun(&response);
+            assert_eq!(child.methods.len(), exchanges);
+            while !child.methods.is_empty() {
+                assert!(world.installs().is_empty(), "not before the last exchange");
+                let request = ue.follow_up_child(&mut child);
+                let response = world.deliver(1, &request).concat();
+                assert_eq!(ue.on_follow_up_child(&mut child, &response).error(), None);
+            }
+            let install = world.installs().remove(0);
+            let made = ue.children.last().expect("made");
+            assert_eq!((install.spi_in, install.spi_out), (made.spi_out, made.spi_in));
+            assert_eq!(install.keys_in.encr(), made.keys.initiator.encr());
+            assert_eq!(install.keys_out.encr(), made.keys.responder.encr());
+            assert_eq!(install.replaces.is_some(), rekeyed.is_some());
+        }
+        let counted = world.counters().exchanges;
+        assert_eq!((counted.children_rekeyed, counted.children_created), (1, 1));
+        assert_eq!(children_of(&world), 3);
+    }
+}
+
+#[test]
+fn r9370_2_2_4_the_gateway_rekeys_children_with_additional_key_exchanges() {
+    for (esp, exchanges) in [(HYBRID_ESP, 1), (TWO_ESP, 2)] {
+        let mut world = World::new(hybrid_children(esp));
+        let mut ue = attach(&mut world, UeConfig { esp: vec![esp], ..hybrid_ue(HYBRID) });
+        world.installs();
+        world.advance(Duration::from_secs(100));
+        let request = asked(&mut world, &ue);
+        let (response, mut child) = ue.accept_child_begun(&request, b"link 0");
+        tell(&mut world, &response);
+        for step in 1..=exchanges {
+            assert!(world.installs().is_empty(), "not before the last exchange");
+            let request = asked(&mut world, &ue);
+            let response = ue.accept_child_follow_up(&mut child, &request, format!("link {step}").as_bytes());
+            tell(&mut world, &response);
+        }
+        let install = world.installs().remove(0);
+        let made = ue.children.last().expect("made");
+        assert_eq!((install.spi_in, install.spi_out), (made.spi_out, made.spi_in));
+        assert_eq!(install.keys_in.encr(), made.keys.initiator.encr());
+        assert_eq!(install.keys_out.encr(), made.keys.responder.encr());
+        // The hand that began it deletes what was replaced.
+        let request = asked(&mut world, &ue);
+        assert_eq!(request.deleted(), [ue.children[0].spi_out]);
+        assert_eq!(world.counters().exchanges.children_rekeyed_here, 1);
+    }
+}
+
+#[test]
+fn r9370_2_2_4_a_child_that_stays_incomplete_is_forgotten() {
+    let mut world = World::new(hybrid_children(HYBRID_ESP));
+    let mut ue = attach(&mut world, UeConfig { esp: vec![HYBRID_ESP], ..hybrid_ue(HYBRID) });
+    let request = ue.create_child(Some(ue.children[0].spi_in), true);
+    let response = world.deliver(1, &request).concat();
+    let mut child = ue.on_child_begun(&response);
+    assert_eq!(world.counters().gauges.children, 2, "its SPI is taken");
+    world.advance(Duration::from_secs(21));
+    assert_eq!(world.counters().gauges.children, 1, "and free again");
+    let request = ue.follow_up_child(&mut child);
+    let response = world.deliver(1, &request).concat();
+    assert_eq!(ue.on_follow_up_child(&mut child, &response).error(), Some(NotifyType::STATE_NOT_FOUND));
+    // What waited for it goes on: the gateway's own rekey.
+    world.advance(Duration::from_secs(100));
+    assert_eq!(asked(&mut world, &ue).header.exchange, ExchangeType::CREATE_CHILD_SA);
+}
+
+#[test]
+fn r9370_2_2_4_a_refused_key_exchange_of_a_child_leaves_the_old_one_in_use() {
+    for (error, again) in [(NotifyType::STATE_NOT_FOUND, true), (NotifyType::NO_ADDITIONAL_SAS, false)] {
+        let mut world = World::new(hybrid_children(HYBRID_ESP));
+        let mut ue = attach(&mut world, UeConfig { esp: vec![HYBRID_ESP], ..hybrid_ue(HYBRID) });
+        world.advance(Duration::from_secs(100));
+        let request = asked(&mut world, &ue);
+        let (response, _) = ue.accept_child_begun(&request, b"link");
+        tell(&mut world, &response);
+        let request = asked(&mut world, &ue);
+        let response = ue.respond(&request, |builder| {
+            builder.notify(error, &[]);
+        });
+        tell(&mut world, &response);
+        assert_eq!((children_of(&world), world.counters().gauges.children), (1, 1));
+        world.advance(Duration::from_secs(10));
+        assert_eq!(!world.take_sent(1).is_empty(), again, "{error}");
+    }
+}
+
+#[test]
+fn r9370_2_2_4_children_without_what_the_profile_demands_are_refused() {
+    let mut world = World::new(hybrid_children(HYBRID_ESP));
+    let mut ue = attach(&mut world, UeConfig { esp: vec!["aes256gcm16-x25519"], ..hybrid_ue(HYBRID) });
+    let request = ue.create_child(Some(ue.children[0].spi_in), true);
+    let response = world.deliver(1, &request).concat();
+    assert_eq!(ue.on_create_child(&response).error(), Some(NotifyType::NO_PROPOSAL_CHOSEN));
+}

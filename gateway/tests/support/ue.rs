@@ -4,9 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use codec::crypto::{
-    ChildKeymat, EspProposal, GroupPolicy, IkeKeys, IkeProposal, IkeSuite, KeyExchange, PrivateKey,
-    PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat, int_auth, open_sk,
-    open_skf, psk_auth, select_esp, select_ike, signed_octets, verify_psk_auth,
+    ChildKeymat, ChosenEsp, EspProposal, GroupPolicy, IkeKeys, IkeProposal, IkeSuite, KeyExchange,
+    PrivateKey, PublicKey, RsaScheme, SaNonces, Secret, SignaturePolicy, SkKey, child_keymat,
+    child_keymat_with, int_auth, open_sk, open_skf, psk_auth, select_esp, select_esp_several, select_ike,
+    signed_octets, verify_psk_auth,
 };
 use codec::esp::{EspSpi, EspSuite};
 use codec::ike::payload::{
@@ -203,6 +204,22 @@ pub struct FollowUp {
     spi_i: IkeSpi,
     spi_r: IkeSpi,
     nonces: (Vec<u8>, Vec<u8>),
+}
+
+/// A Child SA of CREATE_CHILD_SA that takes several exchanges.
+pub struct ChildFollowUp {
+    pub link: Vec<u8>,
+    pub methods: Vec<KeGroup>,
+    own: Option<KeyExchange>,
+    shared: Secret,
+    additional: Vec<Secret>,
+    chosen: ChosenEsp,
+    spi_in: EspSpi,
+    nonces: (Vec<u8>, Vec<u8>),
+    /// Selectors of the initiator of the exchange and of its responder.
+    selectors: (Vec<TrafficSelector>, Vec<TrafficSelector>),
+    /// Whether the UE asked.
+    ours: bool,
 }
 
 pub struct Ue {
@@ -632,7 +649,11 @@ impl Ue {
         let (spi, nonce) = (self.spi(), self.nonce());
         let groups: &[KeGroup] = if pfs { &[self.config.group] } else { &[] };
         let ke = pfs.then(|| KeyExchange::generate(self.config.group, &mut self.random).expect("a key"));
-        let transforms: Vec<_> = self.esp_offer().iter().map(|esp| esp.transforms(groups)).collect();
+        let transforms = |esp: &EspProposal| match pfs && !esp.allows_plain() {
+            true => esp.all_transforms(),
+            false => esp.transforms(groups),
+        };
+        let transforms: Vec<_> = self.esp_offer().iter().map(transforms).collect();
         let spi_octets = spi.0.to_be_bytes();
         let offers: Vec<_> = transforms
             .iter()
@@ -966,6 +987,115 @@ impl Ue {
         self.init.as_mut().expect("asked before").request = request;
     }
 
+    /// Takes the first answer to a Child SA that takes several exchanges.
+    pub fn on_child_begun(&mut self, response: &[u8]) -> ChildFollowUp {
+        let decoded = self.open(response).expect("authentic");
+        assert_eq!(decoded.error(), None);
+        let pending = self.pending.take().expect("asked before");
+        let sa = SaView::decode(decoded.body(PayloadType::SA).expect("SA")).expect("an SA");
+        let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+        let policy = GroupPolicy::Negotiate { any: &[], ke: Some(ke.group) };
+        let chosen = select_esp_several(&self.esp_offer(), &sa, policy).expect("part of the offer");
+        let spi_in = EspSpi(u32::from_be_bytes(pending.spi.try_into().expect("four octets")));
+        let shared = pending.ke.expect("made one").agree(ke.data).expect("a good value");
+        let nonces = (pending.nonce, decoded.body(PayloadType::NONCE).expect("Nr").to_vec());
+        let link = decoded.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE).expect("a link").data.to_vec();
+        ChildFollowUp::new(link, chosen, spi_in, shared, nonces, &decoded, true)
+    }
+
+    /// The next IKE_FOLLOWUP_KE request for it.
+    pub fn follow_up_child(&mut self, child: &mut ChildFollowUp) -> Vec<u8> {
+        let own = KeyExchange::generate(child.methods.remove(0), &mut self.random).expect("a key");
+        let (public, group, link) = (own.public().to_vec(), own.group(), child.link.clone());
+        child.own = Some(own);
+        self.request(ExchangeType::IKE_FOLLOWUP_KE, |builder| {
+            builder.ke(&KeView { group, data: &public }).notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, &link);
+        })
+    }
+
+    /// Takes its answer; with the last one the Child SA is the last of ours.
+    pub fn on_follow_up_child(&mut self, child: &mut ChildFollowUp, response: &[u8]) -> Decoded {
+        let decoded = self.open(response).expect("authentic");
+        if decoded.error().is_some() {
+            return decoded;
+        }
+        let ke = KeView::decode(decoded.body(PayloadType::KE).expect("KEr")).expect("a KE");
+        let own = child.own.take().expect("asked before");
+        child.additional.push(own.agree(ke.data).expect("a good value"));
+        match decoded.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE) {
+            Some(link) => child.link = link.data.to_vec(),
+            None => self.add_child(child),
+        }
+        decoded
+    }
+
+    /// The first response to a Child SA of the gateway that takes several exchanges.
+    pub fn accept_child_begun(&mut self, request: &Decoded, link: &[u8]) -> (Vec<u8>, ChildFollowUp) {
+        let (spi_in, nonce_r) = (self.spi(), self.nonce());
+        let offer = SaView::decode(request.body(PayloadType::SA).expect("SA")).expect("an SA");
+        let ke = KeView::decode(request.body(PayloadType::KE).expect("KE")).expect("a KE");
+        let policy = GroupPolicy::Negotiate { any: &[], ke: Some(ke.group) };
+        let chosen = select_esp_several(&self.esp_offer(), &offer, policy).expect("acceptable");
+        let (public, shared) =
+            KeyExchange::answer(ke.group, ke.data, &mut self.random).expect("a good value");
+        let nonces = (request.body(PayloadType::NONCE).expect("Ni").to_vec(), nonce_r.clone());
+        let child = ChildFollowUp::new(link.to_vec(), chosen, spi_in, shared, nonces, request, false);
+        let group = ke.group;
+        let response = self.respond(request, |builder| {
+            builder.payload(PayloadType::SA, |out| child.chosen.encode(spi_in, out)).nonce(&nonce_r);
+            builder.ke(&KeView { group, data: &public });
+            builder.ts_i(&child.selectors.0).ts_r(&child.selectors.1);
+            builder.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, link);
+        });
+        (response, child)
+    }
+
+    /// The response to an IKE_FOLLOWUP_KE of the gateway for it; with the last one the Child SA is the last of ours.
+    pub fn accept_child_follow_up(
+        &mut self,
+        child: &mut ChildFollowUp,
+        request: &Decoded,
+        link: &[u8],
+    ) -> Vec<u8> {
+        let named = request.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE).expect("the link");
+        assert_eq!(named.data, child.link);
+        let ke = KeView::decode(request.body(PayloadType::KE).expect("KE")).expect("a KE");
+        assert_eq!(ke.group, child.methods.remove(0), "in their order");
+        let (public, shared) =
+            KeyExchange::answer(ke.group, ke.data, &mut self.random).expect("a good value");
+        child.additional.push(shared);
+        child.link = link.to_vec();
+        let (more, group) = (!child.methods.is_empty(), ke.group);
+        let response = self.respond(request, |builder| {
+            builder.ke(&KeView { group, data: &public });
+            if more {
+                builder.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, link);
+            }
+        });
+        if !more {
+            self.add_child(child);
+        }
+        response
+    }
+
+    fn add_child(&mut self, child: &ChildFollowUp) {
+        let ike = self.sa.as_ref().expect("established");
+        let nonces = SaNonces { initiator: &child.nonces.0, responder: &child.nonces.1 };
+        let secrets = (Some(&child.shared), &child.additional[..]);
+        let keys = child_keymat_with(ike.suite.prf, &ike.sk_d, secrets, nonces, &child.chosen.suite);
+        let (initiator, responder) = child.selectors.clone();
+        // Keys and selectors as the UE knows them: its own first.
+        let (keys, ts_i, ts_r) = match child.ours {
+            true => (keys, initiator, responder),
+            false => {
+                let keys = ChildKeymat { initiator: keys.responder, responder: keys.initiator };
+                (keys, responder, initiator)
+            }
+        };
+        let (spi_in, spi_out, suite) = (child.spi_in, child.chosen.peer_spi, child.chosen.suite);
+        self.children.push(UeChild { spi_in, spi_out, suite, keys, ts_i, ts_r });
+    }
+
     /// Any request on the current IKE SA.
     pub fn request(&mut self, exchange: ExchangeType, payloads: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
         let sa = self.sa.as_mut().expect("established");
@@ -1047,6 +1177,27 @@ impl Ue {
             (raw.kind, raw.body.to_vec())
         });
         Some(Decoded { header, payloads: payloads.collect() })
+    }
+}
+
+impl ChildFollowUp {
+    fn new(
+        link: Vec<u8>,
+        chosen: ChosenEsp,
+        spi_in: EspSpi,
+        shared: Secret,
+        nonces: (Vec<u8>, Vec<u8>),
+        message: &Decoded,
+        ours: bool,
+    ) -> Self {
+        let selectors = |kind| {
+            let body = message.body(kind).expect("selectors");
+            TsView::decode(body).expect("selectors").selectors().collect::<Vec<_>>()
+        };
+        let methods = chosen.additional.methods().collect();
+        let selectors = (selectors(PayloadType::TS_I), selectors(PayloadType::TS_R));
+        let additional = Vec::new();
+        Self { link, methods, own: None, shared, additional, chosen, spi_in, nonces, selectors, ours }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use codec::crypto::{ChosenEsp, GroupPolicy, KeError, KeyExchange, SaNonces, child_keymat, select_esp};
+use codec::crypto::{
+    Additional, ChosenEsp, GroupPolicy, KeError, KeyExchange, SaNonces, SharedSecret, child_keymat_with,
+    select_esp, select_esp_several,
+};
 use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite};
 use codec::ike::payload::{KeView, SaView, TrafficSelector, TsView};
 use codec::ike::{KeGroup, MessageBuilder, NotifyType, PayloadType};
@@ -40,9 +43,22 @@ pub(super) enum ChildError {
 pub(super) struct MadeChild {
     chosen: ChosenEsp,
     spi_in: EspSpi,
+    /// What waits for additional key exchanges, and the secret of the first; nothing is installed then.
+    pub(super) begun: Option<(Box<BegunChild>, SharedSecret)>,
     ke: Option<(KeGroup, Vec<u8>)>,
     ts_i: Vec<TrafficSelector>,
     ts_r: Vec<TrafficSelector>,
+}
+
+/// A Child SA that the peer asked for, without its keys.
+pub(super) struct BegunChild {
+    pub(super) spi_in: EspSpi,
+    spi_out: EspSpi,
+    suite: EspSuite,
+    pub(super) additional: Additional,
+    selectors: Selectors,
+    /// Our inbound SPI of the child it replaces.
+    pub(super) replaces: Option<EspSpi>,
 }
 
 /// A Child SA ready to be installed.
@@ -73,7 +89,10 @@ impl Core {
             None => GroupPolicy::Ignore,
             Some(ke) => GroupPolicy::Negotiate { any: &any, ke: ke.map(|ke| ke.group) },
         };
-        let chosen = select_esp(&profile.esp, &request.sa, policy).ok_or(ChildError::NoProposal)?;
+        // RFC 9370 §2.2.4: with a peer that can run further key exchanges, and not in IKE_AUTH.
+        let several = request.ke.is_some() && session.intermediate;
+        let select = if several { select_esp_several } else { select_esp };
+        let chosen = select(&profile.esp, &request.sa, policy).ok_or(ChildError::NoProposal)?;
         let peer_ke = request.ke.flatten();
         if let Some(group) = chosen.group
             && peer_ke.map(|ke| ke.group) != Some(group)
@@ -89,36 +108,63 @@ impl Core {
         }
         let (ke, shared) = match (chosen.group, peer_ke) {
             (Some(group), Some(peer)) => {
-                let own = KeyExchange::generate(group, &mut *self.random).map_err(ke_error)?;
-                let public = own.public().to_vec();
-                (Some((group, public)), Some(own.agree(peer.data).map_err(ke_error)?))
+                let (public, shared) =
+                    KeyExchange::answer(group, peer.data, &mut *self.random).map_err(ke_error)?;
+                (Some((group, public)), Some(shared))
             }
             _ => (None, None),
         };
-        let nonces = SaNonces { initiator: request.nonce_i, responder: request.nonce_r };
-        let ike = &session.ike;
-        let keymat = child_keymat(ike.suite.prf, &ike.sk_d, shared.as_ref(), nonces, &chosen.suite);
         let spi_in = self.new_esp_spi(session.worker);
-        self.log_child_keys(at, (spi_in, &keymat.initiator), (chosen.peer_spi, &keymat.responder));
         let ts_i = remote_ts.iter().map(ts::selector).collect();
         let ts_r = local_ts.iter().map(ts::selector).collect();
-        let replaces = request.replaces.and_then(|index| session.children.get_mut(index)).map(|old| {
+        let old = request.replaces.and_then(|index| session.children.get(index));
+        let child = BegunChild {
+            spi_in,
+            spi_out: chosen.peer_spi,
+            suite: chosen.suite,
+            additional: chosen.additional,
+            selectors: Selectors { local: local_ts, remote: remote_ts },
+            replaces: old.map(|old| old.spi_in),
+        };
+        let begun = match shared {
+            Some(shared) if chosen.additional != Additional::NONE => Some((Box::new(child), shared)),
+            shared => {
+                let nonces = SaNonces { initiator: request.nonce_i, responder: request.nonce_r };
+                self.complete_child(at, session, &child, nonces, (shared.as_ref(), &[]));
+                None
+            }
+        };
+        Ok(MadeChild { chosen, spi_in, begun, ke, ts_i, ts_r })
+    }
+
+    /// Derives the keys of a Child SA and queues its installation.
+    pub(super) fn complete_child(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        child: &BegunChild,
+        nonces: SaNonces<'_>,
+        secrets: (Option<&SharedSecret>, &[SharedSecret]),
+    ) {
+        let ike = &session.ike;
+        let keymat = child_keymat_with(ike.suite.prf, &ike.sk_d, secrets, nonces, &child.suite);
+        self.log_child_keys(at, (child.spi_in, &keymat.initiator), (child.spi_out, &keymat.responder));
+        let replaced = child.replaces.and_then(|spi| session.child_mut(spi)).map(|old| {
             // The peer deletes what it replaced (RFC 7296 §2.8); if it does not, we do.
             old.replace(at.now + self.config.limits.replaced_timeout);
             (old.spi_in, old.rekeys + 1)
         });
         let new = NewChild {
-            spi_in,
-            spi_out: chosen.peer_spi,
-            suite: chosen.suite,
-            rekeys: replaces.map_or(0, |(_, rekeys)| rekeys),
+            spi_in: child.spi_in,
+            spi_out: child.spi_out,
+            suite: child.suite,
+            rekeys: replaced.map_or(0, |(_, rekeys)| rekeys),
             keys_in: keymat.initiator,
             keys_out: keymat.responder,
-            selectors: Selectors { local: local_ts, remote: remote_ts },
-            standby_for: replaces.map(|(spi, _)| spi),
+            selectors: child.selectors.clone(),
+            standby_for: replaced.map(|(spi, _)| spi),
         };
         self.install(at.now, session, new);
-        Ok(MadeChild { chosen, spi_in, ke, ts_i, ts_r })
     }
 
     /// Adds a child to the session and queues its installation.

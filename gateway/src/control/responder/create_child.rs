@@ -5,6 +5,7 @@ use codec::ike::{MessageBuilder, NotifyType, ProtocolId};
 
 use super::child::{ChildError, ChildRequest};
 use super::exchange::After;
+use super::followup::{Begun, Successor};
 use super::inner::Payloads;
 use super::sa::{Session, Which};
 use super::window::OwnRequest;
@@ -112,16 +113,27 @@ impl Core {
             replaces: rekeyed,
         };
         match self.make_child(at, session, &request) {
+            Ok(mut child) if child.begun.is_some() => {
+                let Some((begun, shared)) = child.begun.take() else { return After::Stay };
+                // A rekey in several exchanges cannot cross one of ours: which one stays would be known too late.
+                let ours = session.ike.window.outstanding().map(|request| request.kind);
+                if begun.replaces.is_some_and(|spi| ours == Some(OwnRequest::RekeyChild(spi))) {
+                    self.esp_spis.remove(&begun.spi_in);
+                    return self.refuse_for_now(builder);
+                }
+                child.write(builder, Some(&nonce_r));
+                let pending = begun.additional.methods().collect();
+                let successor = Successor::Child(begun);
+                let begun = Begun { successor, nonce_i: nonce.data.to_vec(), nonce_r, shared };
+                self.begin_followup(at, session, begun, pending, builder);
+                After::Stay
+            }
             Ok(child) => {
                 if let Some(index) = rekeyed {
                     let spi_in = session.children[index].spi_in;
                     self.note_child_rival(session, spi_in, &child, nonce.data.min(&nonce_r[..]));
                 }
-                if rekeyed.is_some() {
-                    self.counters.exchanges.children_rekeyed += 1;
-                } else {
-                    self.counters.exchanges.children_created += 1;
-                }
+                self.count_child(rekeyed.is_some());
                 child.write(builder, Some(&nonce_r));
                 After::Installed
             }
@@ -135,6 +147,12 @@ impl Core {
                 After::Stay
             }
         }
+    }
+
+    /// Counts a Child SA that the peer made with CREATE_CHILD_SA.
+    pub(super) fn count_child(&mut self, rekeyed: bool) {
+        let exchanges = &mut self.counters.exchanges;
+        *(if rekeyed { &mut exchanges.children_rekeyed } else { &mut exchanges.children_created }) += 1;
     }
 
     /// Answers TEMPORARY_FAILURE.

@@ -1,5 +1,5 @@
-//! IKE_FOLLOWUP_KE: the additional key exchanges of an IKE SA's rekey by the peer (RFC 9370 §2.2.4). The new IKE SA
-//! comes about with the last of them.
+//! IKE_FOLLOWUP_KE: the additional key exchanges of an SA that the peer makes with CREATE_CHILD_SA, an IKE SA or a Child
+//! SA (RFC 9370 §2.2.4). The new SA comes about with the last of them.
 
 use std::time::{Duration, Instant};
 
@@ -7,6 +7,7 @@ use codec::crypto::{IkeKeys, IkeSuite, KeyExchange, SaNonces, SharedSecret};
 use codec::ike::payload::KeView;
 use codec::ike::{IkeSpi, KeGroup, MessageBuilder, NotifyType};
 
+use super::child::BegunChild;
 use super::exchange::After;
 use super::inner::Payloads;
 use super::sa::Session;
@@ -15,36 +16,37 @@ use super::{Arrived, Core};
 /// How long the peer may take from one exchange to the next.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Octets of the value by which the peer names the rekey it goes on with.
+/// Octets of the value by which the peer names the SA it goes on with.
 const LINK_LEN: usize = 8;
 
-/// A rekey that is not complete.
+/// An SA that is not complete.
 pub(super) struct FollowUp {
     link: [u8; LINK_LEN],
     /// Key exchanges that are still to come; never empty.
     pending: Vec<KeGroup>,
-    pub(super) suite: IkeSuite,
-    pub(super) spi_i: IkeSpi,
-    pub(super) spi_r: IkeSpi,
-    pub(super) nonce_i: Vec<u8>,
-    pub(super) nonce_r: [u8; 32],
-    shared: SharedSecret,
+    begun: Begun,
     additional: Vec<SharedSecret>,
-    expires: Instant,
+    pub(super) expires: Instant,
 }
 
-/// What the first exchange of a rekey has settled.
+/// What the first exchange has settled.
 pub(super) struct Begun {
-    pub(super) suite: IkeSuite,
-    pub(super) spi_i: IkeSpi,
-    pub(super) spi_r: IkeSpi,
+    pub(super) successor: Successor,
     pub(super) nonce_i: Vec<u8>,
     pub(super) nonce_r: [u8; 32],
     pub(super) shared: SharedSecret,
 }
 
+/// What comes about.
+pub(super) enum Successor {
+    /// An IKE SA in the place of the one in use.
+    Ike { suite: IkeSuite, spi_i: IkeSpi, spi_r: IkeSpi },
+    /// A Child SA.
+    Child(Box<BegunChild>),
+}
+
 impl Core {
-    /// Keeps a rekey until its additional key exchanges have been run, and tells the peer by what name.
+    /// Keeps an SA until its additional key exchanges have been run, and tells the peer by what name.
     pub(super) fn begin_followup(
         &mut self,
         at: &Arrived,
@@ -53,24 +55,23 @@ impl Core {
         pending: Vec<KeGroup>,
         builder: &mut MessageBuilder,
     ) {
-        let Begun { suite, spi_i, spi_r, nonce_i, nonce_r, shared } = begun;
         let link = self.new_link();
         builder.notify(NotifyType::ADDITIONAL_KEY_EXCHANGE, &link);
-        session.followup = Some(Box::new(FollowUp {
-            link,
-            pending,
-            suite,
-            spi_i,
-            spi_r,
-            nonce_i,
-            nonce_r,
-            shared,
-            additional: Vec::new(),
-            expires: at.now + PATIENCE,
-        }));
+        self.forget_followup(session);
+        let expires = at.now + PATIENCE;
+        let followup = FollowUp { link, pending, begun, additional: Vec::new(), expires };
+        session.followup = Some(Box::new(followup));
     }
 
-    /// Runs the next additional key exchange. With the last one the new IKE SA takes over.
+    /// Forgets an SA that did not become complete.
+    pub(super) fn forget_followup(&mut self, session: &mut Session) {
+        let Some(followup) = session.followup.take() else { return };
+        if let Successor::Child(child) = &followup.begun.successor {
+            self.esp_spis.remove(&child.spi_in);
+        }
+    }
+
+    /// Runs the next additional key exchange. With the last one the new SA is there.
     pub(super) fn on_followup(
         &mut self,
         at: &Arrived,
@@ -89,10 +90,14 @@ impl Core {
         };
         let method = followup.pending.remove(0);
         if ke.group != method {
+            session.followup = Some(followup);
+            self.forget_followup(session);
             return self.refuse_syntax(builder);
         }
         let Ok((public, shared)) = KeyExchange::answer(method, ke.data, &mut *self.random) else {
             self.counters.drops.bad_ke_value += 1;
+            session.followup = Some(followup);
+            self.forget_followup(session);
             return self.refuse_syntax(builder);
         };
         followup.additional.push(shared);
@@ -104,20 +109,24 @@ impl Core {
             session.followup = Some(followup);
             return After::Stay;
         }
-        let old = &session.ike;
-        let nonces = SaNonces { initiator: &followup.nonce_i, responder: &followup.nonce_r };
-        let keys = IkeKeys::rekey_with(
-            &followup.suite,
-            old.suite.prf,
-            &old.sk_d,
-            nonces,
-            (&followup.shared, &followup.additional),
-            followup.spi_i,
-            followup.spi_r,
-        );
-        let (suite, spi_i, spi_r) = (followup.suite, followup.spi_i, followup.spi_r);
-        self.log_ike_keys(spi_i, spi_r, &suite, &keys);
-        After::Rekeyed(Box::new(self.responder_sa(at.now, session, suite, keys, spi_i, spi_r)))
+        let Begun { successor, nonce_i, nonce_r, shared } = &followup.begun;
+        let nonces = SaNonces { initiator: nonce_i, responder: nonce_r };
+        let secrets = (shared, &followup.additional[..]);
+        match successor {
+            &Successor::Ike { suite, spi_i, spi_r } => {
+                let old = &session.ike;
+                let keys =
+                    IkeKeys::rekey_with(&suite, old.suite.prf, &old.sk_d, nonces, secrets, spi_i, spi_r);
+                self.log_ike_keys(spi_i, spi_r, &suite, &keys);
+                After::Rekeyed(Box::new(self.responder_sa(at.now, session, suite, keys, spi_i, spi_r)))
+            }
+            Successor::Child(child) => {
+                let rekeyed = child.replaces.is_some();
+                self.complete_child(at, session, child, nonces, (Some(shared), secrets.1));
+                self.count_child(rekeyed);
+                After::Installed
+            }
+        }
     }
 
     /// Whether a rekey waits for its next exchange.

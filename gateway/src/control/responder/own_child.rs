@@ -2,13 +2,17 @@
 //! replacements for those that the peer has lost (RFC 7296 §1.3.3, §2.8, §2.25.1).
 
 use bytes::Bytes;
-use codec::crypto::{EspProposal, GroupPolicy, KeyExchange, SaNonces, child_keymat, select_esp};
-use codec::esp::EspSpi;
+use codec::crypto::{
+    Additional, EspProposal, GroupPolicy, KeyExchange, SaNonces, SharedSecret, child_keymat_with, select_esp,
+    select_esp_several,
+};
+use codec::esp::{EspSpi, EspSuite};
 use codec::ike::payload::{KeView, NotifyView, Proposal, Transform};
 use codec::ike::{ExchangeType, KeGroup, MessageId, NotifyType, ProtocolId};
 
 use super::child::{MadeChild, NewChild};
 use super::inner::Payloads;
+use super::own_followup::{NoLink, OwnSuccessor};
 use super::sa::{Selectors, Session};
 use super::window::{Offer, Outstanding, OwnRequest};
 use super::{Arrived, Core, Event, ts};
@@ -34,8 +38,22 @@ pub(super) struct ChildOffer {
     deleted: Vec<EspSpi>,
 }
 
+/// What the peer's answer to an offer has settled.
+pub(super) struct SettledChild {
+    pub(super) replaces: Option<EspSpi>,
+    pub(super) spi_in: EspSpi,
+    spi_out: EspSpi,
+    suite: EspSuite,
+    selectors: Selectors,
+    nonce_i: [u8; 32],
+    nonce_r: Vec<u8>,
+    shared: Option<SharedSecret>,
+    /// SPIs unknown here that the peer deleted meanwhile.
+    deleted: Vec<EspSpi>,
+}
+
 /// A Child SA that the peer made while ours was on offer.
-struct Rival {
+pub(super) struct Rival {
     spi_in: EspSpi,
     /// The lower of its two nonces.
     nonce: Box<[u8]>,
@@ -80,7 +98,14 @@ impl Core {
         self.events.push_back(Event::Announce { session: session.id, worker, spi_in });
         let offer =
             ChildOffer { replaces, spi_in, nonce, exchange, selectors, rival: None, deleted: Vec::new() };
-        let transforms: Vec<_> = profile.esp.iter().map(|esp| esp.transforms(esp.groups())).collect();
+        // RFC 9370 §2.2.4: further key exchanges follow, with a peer that can run them.
+        let several = session.intermediate;
+        let fits = |esp: &&EspProposal| several || esp.allows_plain();
+        let transforms = |esp: &EspProposal| match several {
+            true => esp.all_transforms(),
+            false => esp.transforms(esp.groups()),
+        };
+        let transforms: Vec<_> = profile.esp.iter().filter(fits).map(transforms).collect();
         let (room, exchange) = (session.room(self), ExchangeType::CREATE_CHILD_SA);
         let message = self.seal_request(&mut session.ike, exchange, message_id, room, |builder| {
             if let Some(replaced) = offer.replaces {
@@ -155,7 +180,8 @@ impl Core {
         };
         let ke = payloads.ke;
         let policy = GroupPolicy::Negotiate { any: &[], ke: ke.map(|ke| ke.group) };
-        let chosen = select_esp(&session.profile.esp, &sa, policy).filter(|_| sa.is_answer());
+        let select = if session.intermediate { select_esp_several } else { select_esp };
+        let chosen = select(&session.profile.esp, &sa, policy).filter(|_| sa.is_answer());
         let chosen = chosen.ok_or(BadAnswer)?;
         let shared = match (chosen.group, offer.exchange, ke) {
             (None, _, _) => None,
@@ -172,31 +198,67 @@ impl Core {
         if selectors.local.is_empty() || selectors.remote.is_empty() {
             return Err(BadAnswer);
         }
-        let nonces = SaNonces { initiator: &offer.nonce, responder: nonce.data };
+        let settled = SettledChild {
+            replaces: offer.replaces,
+            spi_in: offer.spi_in,
+            spi_out: chosen.peer_spi,
+            suite: chosen.suite,
+            selectors,
+            nonce_i: offer.nonce,
+            nonce_r: nonce.data.to_vec(),
+            shared,
+            deleted: offer.deleted,
+        };
+        if chosen.additional == Additional::NONE {
+            self.complete_own_child(at, session, settled, &[], offer.rival);
+            return Ok(());
+        }
+        if offer.rival.is_some() {
+            // The peer's own rekey has gone through meanwhile: ours is given up while it binds nobody.
+            self.withdraw(session, settled.spi_in);
+            return Ok(());
+        }
+        let pending = chosen.additional.methods().collect();
+        let successor = OwnSuccessor::Child(Box::new(settled));
+        self.begin_own_followup(session, successor, pending, payloads).map_err(|NoLink| BadAnswer)
+    }
+
+    /// Derives the keys of a Child SA that we asked for and queues its installation.
+    pub(super) fn complete_own_child(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        settled: SettledChild,
+        additional: &[SharedSecret],
+        rival: Option<Rival>,
+    ) {
+        let SettledChild { replaces, spi_in, spi_out, suite, selectors, nonce_i, nonce_r, shared, deleted } =
+            settled;
+        let nonces = SaNonces { initiator: &nonce_i, responder: &nonce_r };
         let ike = &session.ike;
-        let keymat = child_keymat(ike.suite.prf, &ike.sk_d, shared.as_ref(), nonces, &chosen.suite);
-        self.log_child_keys(at, (offer.spi_in, &keymat.responder), (chosen.peer_spi, &keymat.initiator));
+        let secrets = (shared.as_ref(), additional);
+        let keymat = child_keymat_with(ike.suite.prf, &ike.sk_d, secrets, nonces, &suite);
+        self.log_child_keys(at, (spi_in, &keymat.responder), (spi_out, &keymat.initiator));
 
         // RFC 7296 §2.8.1: of two successors the one made with the lowest of the four nonces goes, by the hand
         // that made it; the other hand deletes what both replace.
-        let lower = nonce.data.min(&offer.nonce[..]);
-        let rival = offer.rival.filter(|rival| session.child_mut(rival.spi_in).is_some());
+        let lower = (&nonce_r[..]).min(&nonce_i[..]);
+        let rival = rival.filter(|rival| session.child_mut(rival.spi_in).is_some());
         let lost = rival.as_ref().filter(|rival| lower < &*rival.nonce).map(|rival| rival.spi_in);
         let replaced_by = at.now + self.config.limits.replaced_timeout;
-        let old = offer.replaces.and_then(|spi| session.child_mut(spi));
+        let old = replaces.and_then(|spi| session.child_mut(spi));
         let rekeys = old.as_ref().map_or(0, |old| old.rekeys + 1);
         if let Some(old) = old {
             old.replace(replaced_by);
             old.deleting |= lost.is_none();
         }
-        if offer.deleted.contains(&chosen.peer_spi) {
-            self.withdraw(session, offer.spi_in);
-            return Ok(());
+        if deleted.contains(&spi_out) {
+            return self.withdraw(session, spi_in);
         }
         let new = NewChild {
-            spi_in: offer.spi_in,
-            spi_out: chosen.peer_spi,
-            suite: chosen.suite,
+            spi_in,
+            spi_out,
+            suite,
             rekeys,
             keys_in: keymat.responder,
             keys_out: keymat.initiator,
@@ -207,12 +269,33 @@ impl Core {
         self.install(at.now, session, new);
         self.counters.exchanges.children_rekeyed_here += u64::from(lost.is_none());
         if lost.is_some()
-            && let Some(own) = session.child_mut(offer.spi_in)
+            && let Some(own) = session.child_mut(spi_in)
         {
             own.replace(replaced_by);
             own.deleting = true;
         }
-        Ok(())
+    }
+
+    /// A key exchange for the successor of a child was refused; it is tried again later, or stays as it is.
+    pub(super) fn on_child_followup_refused(
+        &mut self,
+        at: &Arrived,
+        session: &mut Session,
+        replaces: Option<EspSpi>,
+        error: &NotifyView<'_>,
+    ) {
+        let Some(child) = replaces.and_then(|spi| session.child_mut(spi)) else { return };
+        match error.kind {
+            // RFC 9370 §2.2.4: a peer that has forgotten what our request goes on with wants it from the start.
+            NotifyType::TEMPORARY_FAILURE | NotifyType::STATE_NOT_FOUND => {
+                let kind = OwnRequest::RekeyChild(child.spi_in);
+                self.put_off(at.now, session, kind);
+            }
+            _ => {
+                self.counters.exchanges.rekeys_refused += 1;
+                child.rekey_at = child.expires;
+            }
+        }
     }
 
     fn on_child_refused(

@@ -11,6 +11,7 @@ use codec::ike::payload::{KeView, NotifyView, Proposal};
 use codec::ike::{ExchangeType, IkeSpi, KeGroup, MessageId, NotifyType, ProtocolId};
 
 use super::inner::Payloads;
+use super::own_followup::{NoLink, OwnSuccessor};
 use super::sa::{IkeSa, Session, SpiOwner, Which};
 use super::window::{Offer, Outstanding, OwnRequest, Window};
 use super::{Arrived, Core};
@@ -119,12 +120,16 @@ impl Core {
         let rival = offer.rival.as_ref().map(|rival| (rival.spi, rival.nonce.clone()));
         let settled = settle_ike(session, offer, payloads);
         let (Some(settled), Some(lower)) = (settled, lower) else {
-            return self.refuse_ike_answer(session);
+            return self.refuse_rekey_answer(session);
         };
         if settled.additional != Additional::NONE {
             // The peer's own rekey has gone through meanwhile: ours is given up while it binds nobody.
             if rival.is_none() && which == Which::Current {
-                self.begin_own_followup(session, settled, payloads);
+                let pending = settled.additional.methods().collect();
+                let successor = OwnSuccessor::Ike(settled);
+                if let Err(NoLink) = self.begin_own_followup(session, successor, pending, payloads) {
+                    self.refuse_rekey_answer(session);
+                }
             }
             return;
         }
@@ -151,8 +156,8 @@ impl Core {
         self.delete_other(now, session, replaced);
     }
 
-    /// The peer has an IKE SA that we cannot have: the two ends no longer agree.
-    pub(super) fn refuse_ike_answer(&mut self, session: &mut Session) {
+    /// The peer has an SA that we cannot have: the two ends no longer agree.
+    pub(super) fn refuse_rekey_answer(&mut self, session: &mut Session) {
         self.counters.drops.bad_answer += 1;
         session.wanted.delete_ike = true;
     }

@@ -7,7 +7,7 @@ use codec::ike::{ExchangeType, IkeSpi, MessageId, NotifyType};
 
 use super::exchange::Outcome;
 use super::inner::Payloads;
-use super::sa::{Session, Which};
+use super::sa::{ChildSa, Session, Which};
 use super::window::{Offer, Outstanding, OwnRequest};
 use super::{Arrived, Core, Event, Responder, Transmit, Verdict, redirect};
 use crate::types::{ConnId, Path, SessionId};
@@ -27,7 +27,7 @@ impl OwnRequest {
                 ExchangeType::INFORMATIONAL
             }
             Self::RekeyChild(_) | Self::CreateChild | Self::RekeyIke => ExchangeType::CREATE_CHILD_SA,
-            Self::FollowUpIke => ExchangeType::IKE_FOLLOWUP_KE,
+            Self::FollowUp => ExchangeType::IKE_FOLLOWUP_KE,
         }
     }
 
@@ -100,7 +100,7 @@ impl Core {
             OwnRequest::RekeyChild(spi) => return self.offer_child(session, message_id, Some(spi)),
             OwnRequest::CreateChild => return self.offer_child(session, message_id, None),
             OwnRequest::RekeyIke => return self.offer_ike(session, message_id),
-            OwnRequest::FollowUpIke => return self.next_followup(session, message_id),
+            OwnRequest::FollowUp => return self.next_followup(session, message_id),
         };
         Some((message, None))
     }
@@ -193,9 +193,7 @@ impl Core {
             Some(Offer::Ike(offer)) => {
                 self.spis.remove(&offer.spi());
             }
-            Some(Offer::FollowUp(followup)) => {
-                self.spis.remove(&followup.spi());
-            }
+            Some(Offer::FollowUp(followup)) => self.abandon_followup(session, followup),
             Some(Offer::Address(_)) | None => {}
         }
     }
@@ -209,8 +207,17 @@ impl Core {
                     child.rekey_at = self.retry_time(now, &mut child.retries);
                 }
             }
-            OwnRequest::RekeyIke | OwnRequest::FollowUpIke => {
+            OwnRequest::RekeyIke => {
                 session.ike.rekey_at = self.retry_time(now, &mut session.ike.retries);
+            }
+            // Whatever it was that is due.
+            OwnRequest::FollowUp => {
+                if session.ike.rekey_at <= now {
+                    session.ike.rekey_at = self.retry_time(now, &mut session.ike.retries);
+                }
+                for child in session.children.iter_mut().filter(|child| child.rekey_at <= now) {
+                    child.rekey_at = self.retry_time(now, &mut child.retries);
+                }
             }
             _ => {}
         }
@@ -255,7 +262,7 @@ fn next_kind(now: Instant, session: &mut Session) -> Option<OwnRequest> {
     }
     // The peer waits for it, and for a short time only.
     if session.wanted.followup.is_some() {
-        return Some(OwnRequest::FollowUpIke);
+        return Some(OwnRequest::FollowUp);
     }
     if session.wanted.redirect.is_some() {
         return Some(OwnRequest::Redirect);
@@ -270,8 +277,8 @@ fn next_kind(now: Instant, session: &mut Session) -> Option<OwnRequest> {
         if session.ike_rekey_due().is_some_and(|due| due <= now) {
             return Some(OwnRequest::RekeyIke);
         }
-        if let Some(child) = session.children.iter().find(|child| child.is_in_use() && child.rekey_at <= now)
-        {
+        let due = |child: &&ChildSa| child.is_in_use() && child.rekey_at <= now;
+        if let Some(child) = session.children.iter().find(due).filter(|_| session.followup.is_none()) {
             return Some(OwnRequest::RekeyChild(child.spi_in));
         }
         if session.wanted.child.is_some() {

@@ -7,7 +7,7 @@ use codec::ike::payload::{KeView, SaView};
 use codec::ike::{IkeSpi, KeGroup, MessageBuilder, MessageId, NotifyType, PayloadType};
 
 use super::exchange::After;
-use super::followup::Begun;
+use super::followup::{Begun, Successor};
 use super::inner::Payloads;
 use super::sa::{DerivedKeys, IkeSa, Session};
 use super::window::{OwnRequest, Window};
@@ -55,8 +55,8 @@ impl Core {
         builder.payload(PayloadType::SA, |out| chosen.encode(&spi_r.0, out));
         builder.nonce(&nonce_r).ke(&KeView { group: suite.group, data: &public });
         if several {
-            let nonce_i = nonce.data.to_vec();
-            let begun = Begun { suite, spi_i, spi_r, nonce_i, nonce_r, shared };
+            let successor = Successor::Ike { suite, spi_i, spi_r };
+            let begun = Begun { successor, nonce_i: nonce.data.to_vec(), nonce_r, shared };
             self.begin_followup(at, session, begun, chosen.additional.methods().collect(), builder);
             return After::Stay;
         }

@@ -237,7 +237,7 @@ pub(super) struct Session {
     pub(super) rekeys: u32,
     /// Whether IKE_INTERMEDIATE was negotiated, and with it more than one key exchange.
     pub(super) intermediate: bool,
-    /// A rekey of the peer that takes several exchanges.
+    /// An SA that the peer makes in several exchanges.
     pub(super) followup: Option<Box<FollowUp>>,
     /// Additional key exchanges that its first IKE SA was made with (RFC 9370).
     pub(super) additional: Additional,
@@ -262,7 +262,7 @@ pub(super) struct Wanted {
     pub(super) delete_ike: bool,
     /// A Child SA to be made anew, in place of one that the peer does not know.
     pub(super) child: Option<Box<Selectors>>,
-    /// A rekey of the IKE SA whose next key exchange is due.
+    /// A rekey whose next key exchange is due.
     pub(super) followup: Option<Box<OwnFollowUp>>,
     /// Where the peer is to go.
     pub(super) redirect: Option<Box<Gateway>>,
@@ -304,13 +304,15 @@ impl Session {
         let children = self.children.iter().filter(|child| !child.deleting).map(|child| child.expires);
         let answer = self.ike.window.answered_at().map(|at| at + ANSWER_KEPT);
         let rekey = request.is_none().then(|| self.rekey_due()).flatten();
-        let rest = [request, answer, self.liveness_due(), rekey, self.leave_by, Some(self.ike_expires())];
+        let followup = self.followup.as_ref().map(|followup| followup.expires);
+        let rest =
+            [request, answer, self.liveness_due(), rekey, self.leave_by, followup, Some(self.ike_expires())];
         children.chain(others).chain(rest.into_iter().flatten()).min()
     }
 
     /// When the next rekey from our side is due. A peer without a connection is left alone until it is back.
     fn rekey_due(&self) -> Option<Instant> {
-        if self.conn.is_none() || self.rekey_is_open() {
+        if self.conn.is_none() || self.rekey_is_open() || self.followup.is_some() {
             return None;
         }
         let children = self.children.iter().filter(|child| child.is_in_use()).map(|child| child.rekey_at);

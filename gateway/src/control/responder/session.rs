@@ -95,6 +95,9 @@ impl Responder {
         if session.leave_by.take_if(|due| *due <= now).is_some() {
             self.core.start_closing(now, session);
         }
+        if session.followup.as_ref().is_some_and(|followup| followup.expires <= now) {
+            self.core.forget_followup(session);
+        }
         self.core.expire_fragments(now, &mut session.fragments);
         while let Some(old) = session.others.iter().find(|other| other.expires <= now) {
             let spi = old.sa.local_spi();
@@ -125,8 +128,9 @@ impl Responder {
         if let Some(request) = session.ike.window.take_outstanding() {
             core.withdraw_offer(&session, &request);
         }
+        core.forget_followup(&mut session);
         if let Some(followup) = session.wanted.followup.take() {
-            core.spis.remove(&followup.spi());
+            core.abandon_followup(&session, &followup);
         }
         for child in &session.children {
             core.esp_spis.remove(&child.spi_in);

@@ -57,8 +57,8 @@ pub(super) enum OwnRequest {
     CreateChild,
     /// Replace the IKE SA.
     RekeyIke,
-    /// Run the next key exchange of that.
-    FollowUpIke,
+    /// Run the next key exchange of one of these.
+    FollowUp,
 }
 
 /// What becomes of the session when the peer answers as it should.
@@ -67,7 +67,7 @@ pub(super) enum Offer {
     Child(ChildOffer),
     /// Of an IKE SA.
     Ike(IkeOffer),
-    /// Of an IKE SA that takes several exchanges.
+    /// Of an SA that takes several exchanges.
     FollowUp(Box<OwnFollowUp>),
     /// To send to a new address of the peer, which is no SA.
     Address(Box<Candidate>),
