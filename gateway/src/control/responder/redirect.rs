@@ -124,7 +124,7 @@ impl Core {
     ) {
         self.counters.exchanges.redirected_auths += 1;
         notify(builder, gateway, &[]);
-        session.leave_by = Some(now + self.redirect_wait());
+        session.leave_by = Some(Box::new(now + self.redirect_wait()));
     }
 
     /// Asks the UE of a session to go elsewhere, if it can be asked. It has `patience` at most to delete the session
@@ -136,7 +136,7 @@ impl Core {
         let Some(gateway) = self.next_gateway(&Follows::Yes) else { return false };
         self.counters.exchanges.redirected_sessions += 1;
         session.wanted.redirect = Some(Box::new(gateway));
-        session.leave_by = Some(now + self.redirect_wait().min(patience));
+        session.leave_by = Some(Box::new(now + self.redirect_wait().min(patience)));
         self.settle(now, session);
         true
     }

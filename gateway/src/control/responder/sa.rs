@@ -249,8 +249,8 @@ pub(super) struct Session {
     pub(super) authenticated: u64,
     /// Whether the peer can be sent to another gateway (RFC 5685 §3).
     pub(super) redirectable: bool,
-    /// When it is deleted because the peer, sent to another gateway, has not done so.
-    pub(super) leave_by: Option<Instant>,
+    /// When it is deleted because the peer, sent to another gateway, has not done so. Boxed: hardly a session has one.
+    pub(super) leave_by: Option<Box<Instant>>,
     /// Requests of ours that wait for the window.
     pub(super) wanted: Wanted,
 }
@@ -305,8 +305,9 @@ impl Session {
         let answer = self.ike.window.answered_at().map(|at| at + ANSWER_KEPT);
         let rekey = request.is_none().then(|| self.rekey_due()).flatten();
         let followup = self.followup.as_ref().map(|followup| followup.expires);
+        let leave_by = self.leave_by.as_deref().copied();
         let rest =
-            [request, answer, self.liveness_due(), rekey, self.leave_by, followup, Some(self.ike_expires())];
+            [request, answer, self.liveness_due(), rekey, leave_by, followup, Some(self.ike_expires())];
         children.chain(others).chain(rest.into_iter().flatten()).min()
     }
 

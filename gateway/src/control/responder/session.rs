@@ -92,7 +92,7 @@ impl Responder {
         if session.ike.window.answered_at().is_some_and(|at| at + ANSWER_KEPT <= now) {
             session.ike.window.forget_answer();
         }
-        if session.leave_by.take_if(|due| *due <= now).is_some() {
+        if session.leave_by.take_if(|due| **due <= now).is_some() {
             self.core.start_closing(now, session);
         }
         if session.followup.as_ref().is_some_and(|followup| followup.expires <= now) {
