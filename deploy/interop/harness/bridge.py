@@ -1,9 +1,8 @@
 """swugate's two bridges: originate in the place of the shim, and a relay in front of a stock strongSwan."""
-import json
 import os
 
 from . import strongswan
-from .gateway import BINARY, TLS, GatewayFailed
+from .gateway import BINARY, TLS, GatewayFailed, Run
 from .lab import wait_for
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -70,34 +69,21 @@ class OriginatedTls(Originated):
         return Originate(lab, network.mid, "originate", f"{network.SHIM}:4500", f"{gateway}:{lab.TLS_PORT}", ca)
 
 
-class Relayed:
+class Relayed(Run):
     """A relay, and the strongSwan server it relays to, which never hears of TCP."""
 
     def __init__(self, lab, psk, auth, pki, first_at_500=False, tls=None):
-        self.lab = lab
         self.charon = strongswan.udp_responder(lab, psk, auth, pki)
         directory = lab.directory("relay")
-        self.config = os.path.join(directory, "swugate.toml")
-        with open(self.config, "w") as file:
+        config = os.path.join(directory, "swugate.toml")
+        with open(config, "w") as file:
             listen = f'tcp = ["0.0.0.0:{lab.PORT}", "[::]:{lab.PORT}"]'
             more = 'backend_ike = "127.0.0.1:500"\n' if first_at_500 else ""
             if tls:
                 listen += f'\ntls = ["0.0.0.0:{lab.TLS_PORT}"]'
                 more += TLS.format(chain=tls.file("gw.pem"), key=tls.file("gw.key"))
             file.write(_RELAY.format(run_dir=os.path.join(directory, "run"), listen=listen, more=more))
-        self.process = lab.spawn("relay", [BINARY, "run", "-c", self.config], namespace=lab.gw)
-        control = os.path.join(directory, "run", "control.sock")
-        if not wait_for(lambda: os.path.exists(control) and lab.listening(lab.PORT, 0), 10):
-            raise GatewayFailed("the relay is not ready: " + self.process.text()[-600:])
-
-    def admin(self, *arguments):
-        return self.lab.exec(self.lab.gw, [BINARY, *arguments, "-c", self.config])[1]
-
-    def sessions(self):
-        return json.loads(self.admin("sessions", "--json"))
-
-    def stats(self):
-        return json.loads(self.admin("stats", "--json"))
+        super().__init__(lab, "relay", config, lab.PORT)
 
     def cpu_s(self):
         """CPU time of the relay's process so far: `ip netns exec` has become it."""
@@ -117,14 +103,8 @@ class Relayed:
         known = any(f"127.0.0.1[{port}]" in sas for port in ports)
         verdict.step("mapped", len(rows) == 1 and known, " ".join(ports))
 
-    def evidence(self):
-        """Keeps what the process knows beside its log, for a failed scenario."""
-        for name in ("stats", "sessions"):
-            with open(os.path.join(os.path.dirname(self.config), name + ".json"), "w") as file:
-                file.write(self.admin(name, "--json") if self.process.running() else "not running\n")
-
     def stop(self):
-        status = self.process.stop(grace=8)
-        self.charon.stop()
-        if status != 0:
-            raise GatewayFailed(f"the relay ended with status {status}: {self.process.text()[-600:]}")
+        try:
+            super().stop()
+        finally:
+            self.charon.stop()

@@ -99,21 +99,19 @@ class GatewayFailed(Exception):
     """swugate did not start, answer or end as it must."""
 
 
-class Swugate:
-    """One swugate process; fresh for every scenario."""
+class Run:
+    """One process of `swugate run` in the gateway's namespace."""
 
-    def __init__(self, lab, pki=None, dpd_s=60, **options):
-        """options: of write_config."""
+    def __init__(self, lab, name, config, port):
+        """port: one that it listens on when it is ready."""
         if not os.access(BINARY, os.X_OK):
             raise GatewayFailed(f"no {BINARY}: cargo build --release -p gateway")
-        self.lab = lab
-        self.config = write_config(lab.directory("gateway"), pki, dpd_s, **options)
-        self.process = lab.spawn("swugate", [BINARY, "run", "-c", self.config], namespace=lab.gw)
-        port = options.get("ports", (lab.PORT,))[0]
-        control = os.path.join(os.path.dirname(self.config), "run", "control.sock")
+        self.lab, self.name, self.config = lab, name, config
+        self.process = lab.spawn(name, [BINARY, "run", "-c", config], namespace=lab.gw)
+        control = os.path.join(os.path.dirname(config), "run", "control.sock")
         ready = wait_for(lambda: not self.process.running() or os.path.exists(control) and lab.listening(port, 0), 10)
         if not ready or not self.process.running():
-            raise GatewayFailed("swugate is not ready: " + self.process.text()[-600:])
+            raise GatewayFailed(f"{name} is not ready: " + self.process.text()[-600:])
 
     def command(self, *arguments):
         """One administration command."""
@@ -128,6 +126,26 @@ class Swugate:
 
     def stats(self):
         return json.loads(self.admin("stats", "--json"))
+
+    def evidence(self):
+        """Keeps what the process knows beside its log, for a failed scenario."""
+        for name in ("stats", "sessions"):
+            with open(os.path.join(os.path.dirname(self.config), name + ".json"), "w") as file:
+                file.write(self.admin(name, "--json") if self.process.running() else "not running\n")
+
+    def stop(self):
+        status = self.process.stop(grace=8)
+        if status != 0:
+            raise GatewayFailed(f"{self.name} ended with status {status}: {self.process.text()[-600:]}")
+
+
+class Swugate(Run):
+    """A gateway; fresh for every scenario."""
+
+    def __init__(self, lab, pki=None, dpd_s=60, **options):
+        """options: of write_config."""
+        config = write_config(lab.directory("gateway"), pki, dpd_s, **options)
+        super().__init__(lab, "swugate", config, options.get("ports", (lab.PORT,))[0])
 
     def step_session(self, verdict, addresses, esn, transport="tcp"):
         """The administrator's view of the one session that is there."""
@@ -146,15 +164,3 @@ class Swugate:
         gone = wait_for(lambda: not self.sessions(), 5, 0.2)
         bad = {reason: count for reason, count in self.stats()["drops"].items() if count and reason in NEVER}
         verdict.step("clean", gone is not None and not self.sessions() and not bad, f"drops {bad}" if bad else "")
-
-    def evidence(self):
-        """Keeps what the process knows beside its log, for a failed scenario."""
-        for name in ("stats", "sessions"):
-            with open(os.path.join(os.path.dirname(self.config), name + ".json"), "w") as file:
-                file.write(self.admin(name, "--json") if self.process.running() else "not running\n")
-
-    def stop(self):
-        status = self.process.stop(grace=8)
-        if status != 0:
-            raise GatewayFailed(f"swugate ended with status {status}: {self.process.text()[-600:]}")
-

@@ -1,15 +1,19 @@
 //! What really crosses the link between UEs and gateway, by tcpdump.
 
 use std::io::{BufRead, BufReader};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::lab::Lab;
+use crate::lab::{HOME, Lab, PATIENCE};
+
+/// The last packet of a capture.
+const MARKER: &[u8] = b"the capture ends here";
 
 /// A running capture.
 pub struct Capture {
@@ -59,15 +63,15 @@ impl Capture {
     }
 
     /// Stops and returns the IP packets.
+    ///
+    /// To be called among the UEs.
     pub fn finish(mut self) -> Vec<Outer> {
-        // The ring of the capture is emptied a few times a second, if there is a processor for it.
-        let mut before = 0;
-        loop {
-            std::thread::sleep(Duration::from_millis(400));
-            let written = std::fs::metadata(&self.file).map_or(0, |file| file.len());
-            if std::mem::replace(&mut before, written) == written {
-                break;
-            }
+        // However late tcpdump gets a processor, what came before this is in the file when this is.
+        send_marker();
+        let deadline = Instant::now() + PATIENCE;
+        while !contains_marker(&std::fs::read(&self.file).expect("it is written to")) {
+            assert!(Instant::now() < deadline, "tcpdump sees nothing any more");
+            std::thread::sleep(Duration::from_millis(50));
         }
         kill(Pid::from_raw(self.tcpdump.id() as i32), Signal::SIGINT).expect("our child");
         self.tcpdump.wait().expect("our child");
@@ -77,11 +81,23 @@ impl Capture {
         while let Some((header, behind)) = rest.split_at_checked(16) {
             let len = u32::from_le_bytes(header[8..12].try_into().expect("four octets")) as usize;
             let (packet, next) = behind.split_at(len);
-            packets.extend(outer(packet));
+            packets.extend(outer(packet).filter(|outer| outer.payload != MARKER));
             rest = next;
         }
         packets
     }
+}
+
+/// To a group on the link: nobody is in it, and nobody complains.
+fn send_marker() {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).expect("a socket");
+    socket.set_multicast_if_v4(&HOME).expect("an address of ours");
+    let to = SocketAddr::from((Ipv4Addr::new(224, 0, 0, 251), 9));
+    socket.send_to(MARKER, &to.into()).expect("sent");
+}
+
+fn contains_marker(octets: &[u8]) -> bool {
+    octets.windows(MARKER.len()).any(|window| window == MARKER)
 }
 
 impl Drop for Capture {
