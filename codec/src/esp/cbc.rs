@@ -46,14 +46,40 @@ impl<Key> CbcHmac<Key> {
     pub(super) fn hmac(&self) -> &HmacKey {
         &self.hmac
     }
+}
 
-    /// The ICV's tag over everything before it; the high half goes behind (RFC 4303 §2.2.1).
-    fn tag(&self, signed: &[u8], high: Option<u32>) -> [u8; TAG_LEN_MAX] {
-        match high {
-            None => self.hmac.tag(&[signed]),
-            Some(high) => self.hmac.tag(&[signed, &high.to_be_bytes()]),
-        }
+/// The ICV's tag over everything before it; the high half goes behind (RFC 4303 §2.2.1).
+fn tag(hmac: &HmacKey, signed: &[u8], high: Option<u32>) -> [u8; TAG_LEN_MAX] {
+    match high {
+        None => hmac.tag(&[signed]),
+        Some(high) => hmac.tag(&[signed, &high.to_be_bytes()]),
     }
+}
+
+/// Puts the ICV behind an encrypted packet.
+pub(super) fn sign(packet: &mut [u8], high: Option<u32>, (hmac, icv_len): (&HmacKey, usize)) {
+    let (signed, icv) = packet.split_at_mut(packet.len() - icv_len);
+    icv.copy_from_slice(&tag(hmac, signed, high)[..icv_len]);
+}
+
+/// Opens a packet whose cipher has blocks of `BLOCK` octets; `decrypt` returns `None` for a text of other than whole ones.
+pub(super) fn open<const BLOCK: usize>(
+    packet: &mut [u8],
+    high: Option<u32>,
+    (hmac, icv_len): (&HmacKey, usize),
+    decrypt: impl FnOnce(&[u8; BLOCK], &mut [u8]) -> Option<()>,
+) -> Result<Range<usize>, EspError> {
+    let icv_at = packet.len().checked_sub(icv_len).ok_or(EspError::TooShort)?;
+    let text_at = HEADER_LEN + BLOCK;
+    let (signed, icv) = packet.split_at_mut(icv_at);
+    // RFC 4303 §3.4.4.1: the ICV comes first, nothing is decrypted that does not verify.
+    if !constant_time_eq(&tag(hmac, signed, high)[..icv_len], icv) {
+        return Err(EspError::BadIcv);
+    }
+    let (head, text) = signed.split_at_mut_checked(text_at).ok_or(EspError::TooShort)?;
+    let iv = head.last_chunk().ok_or(EspError::TooShort)?;
+    decrypt(iv, text).ok_or(EspError::TooShort)?;
+    Ok(text_at..icv_at)
 }
 
 impl CbcHmac<CbcDecryptKey> {
@@ -62,18 +88,8 @@ impl CbcHmac<CbcDecryptKey> {
     }
 
     pub(super) fn open(&self, packet: &mut [u8], high: Option<u32>) -> Result<Range<usize>, EspError> {
-        let icv_at = packet.len().checked_sub(self.icv_len).ok_or(EspError::TooShort)?;
-        let text_at = HEADER_LEN + BLOCK_LEN;
-        let (signed, icv) = packet.split_at_mut(icv_at);
-        let tag = self.tag(signed, high);
-        // RFC 4303 §3.4.4.1: the ICV comes first, nothing is decrypted that does not verify.
-        if !constant_time_eq(&tag[..self.icv_len], icv) {
-            return Err(EspError::BadIcv);
-        }
-        let (head, text) = signed.split_at_mut_checked(text_at).ok_or(EspError::TooShort)?;
-        let iv = head.last_chunk().ok_or(EspError::TooShort)?;
-        self.key.decrypt_in_place(iv, text).map_err(|_| EspError::TooShort)?;
-        Ok(text_at..icv_at)
+        let hmac = (&self.hmac, self.icv_len);
+        open(packet, high, hmac, |iv, text| self.key.decrypt_in_place(iv, text).ok())
     }
 }
 
@@ -125,8 +141,6 @@ impl CbcSeal {
 
     /// Puts the ICV behind the encrypted packet.
     pub(super) fn sign(&self, packet: &mut [u8], high: Option<u32>) {
-        let (signed, icv) = packet.split_at_mut(packet.len() - self.cipher.icv_len);
-        let tag = self.cipher.tag(signed, high);
-        icv.copy_from_slice(&tag[..self.cipher.icv_len]);
+        sign(packet, high, (&self.cipher.hmac, self.cipher.icv_len));
     }
 }

@@ -3,11 +3,10 @@
 use core::ops::Range;
 
 use codec_native::cbc::CbcEncryptKey;
-use codec_native::constant_time_eq;
-use codec_native::hmac::{HmacKey, TAG_LEN_MAX};
+use codec_native::hmac::HmacKey;
 
 use super::suite::{EspKeys, KEYS_FIT};
-use super::{EspError, HEADER_LEN};
+use super::{EspError, HEADER_LEN, cbc};
 use crate::crypto::{TRIPLE_DES_BLOCK_LEN as BLOCK_LEN, TripleDes};
 
 /// Where the text begins.
@@ -35,25 +34,9 @@ impl TripleDesHmac {
         Some(Self { cipher, hmac: HmacKey::new(integ.hmac(), keys.integ()), icv_len: integ.icv_len() })
     }
 
-    /// The ICV's tag over everything before it; the high half goes behind (RFC 4303 §2.2.1).
-    fn tag(&self, signed: &[u8], high: Option<u32>) -> [u8; TAG_LEN_MAX] {
-        match high {
-            None => self.hmac.tag(&[signed]),
-            Some(high) => self.hmac.tag(&[signed, &high.to_be_bytes()]),
-        }
-    }
-
     pub(super) fn open(&self, packet: &mut [u8], high: Option<u32>) -> Result<Range<usize>, EspError> {
-        let icv_at = packet.len().checked_sub(self.icv_len).ok_or(EspError::TooShort)?;
-        let (signed, icv) = packet.split_at_mut(icv_at);
-        // RFC 4303 §3.4.4.1: the ICV comes first, nothing is decrypted that does not verify.
-        if !constant_time_eq(&self.tag(signed, high)[..self.icv_len], icv) {
-            return Err(EspError::BadIcv);
-        }
-        let (head, text) = signed.split_at_mut_checked(TEXT_AT).ok_or(EspError::TooShort)?;
-        let iv = head.last_chunk().ok_or(EspError::TooShort)?;
-        self.cipher.decrypt(iv, text).map_err(|_| EspError::TooShort)?;
-        Ok(TEXT_AT..icv_at)
+        let hmac = (&self.hmac, self.icv_len);
+        cbc::open(packet, high, hmac, |iv, text| self.cipher.decrypt(iv, text).ok())
     }
 }
 
@@ -88,8 +71,11 @@ impl TripleDesSeal {
             .expect("one block is whole");
         let iv = *drawn.first_chunk::<BLOCK_LEN>().expect("two of these blocks");
         packet[HEADER_LEN..TEXT_AT].copy_from_slice(&iv);
-        let (signed, icv) = packet.split_at_mut(packet.len() - self.keys.icv_len);
-        self.keys.cipher.encrypt(&iv, &mut signed[TEXT_AT..]).expect("the trailer pads to whole blocks");
-        icv.copy_from_slice(&self.keys.tag(signed, high)[..self.keys.icv_len]);
+        let text_end = packet.len() - self.keys.icv_len;
+        self.keys
+            .cipher
+            .encrypt(&iv, &mut packet[TEXT_AT..text_end])
+            .expect("the trailer pads to whole blocks");
+        cbc::sign(packet, high, (&self.keys.hmac, self.keys.icv_len));
     }
 }

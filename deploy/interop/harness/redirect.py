@@ -22,7 +22,7 @@ class Pair:
         self.lab = lab
 
     def step_arrived(self, verdict, execute):
-        """The UE has its session at the second gateway, and none at the first any more."""
+        """The UE has its session at the second gateway."""
         arrived = wait_for(lambda: len(self.second.sessions()) == 1, 15, 0.2)
         verdict.step("at the other gateway", bool(arrived))
         if execute:

@@ -103,6 +103,7 @@ impl Worker {
                 }
                 State::Draining(_) | State::Closing => break,
             }
+            let ike_only = conn.is_ike_only();
             let body = match conn.deframer.next(input, &mut at, &mut conn.carry) {
                 Ok(Next::Pending) => break,
                 Ok(Next::InPlace(range)) => received.part(range),
@@ -112,7 +113,7 @@ impl Worker {
                     break;
                 }
             };
-            self.on_body(slot, body);
+            self.on_body(slot, body, ike_only);
         }
         self.settle_carry(slot);
         if self.outlet.is_full() {
@@ -124,13 +125,14 @@ impl Worker {
     pub(super) fn parse_unread(&mut self, slot: u32, unread: &[u8]) {
         let mut at = 0;
         while let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) {
+            let ike_only = conn.is_ike_only();
             let body = match conn.deframer.next(unread, &mut at, &mut conn.carry) {
                 Ok(Next::Pending) => break,
                 Ok(Next::InPlace(range)) => self.outlet.hold_owned(unread[range].to_vec()),
                 Ok(Next::Carried) => self.outlet.hold_owned(mem::take(&mut conn.carry)),
                 Err(error) => return self.on_frame_error(slot, error),
             };
-            self.on_body(slot, body);
+            self.on_body(slot, body, ike_only);
         }
         self.settle_carry(slot);
     }
@@ -164,8 +166,8 @@ impl Worker {
         self.close(slot, CloseCause::Framing);
     }
 
-    fn on_body(&mut self, slot: u32, body: Place) {
-        if self.conns.get_mut(slot).is_some_and(|conn| conn.is_ike_only()) {
+    fn on_body(&mut self, slot: u32, body: Place, ike_only: bool) {
+        if ike_only {
             return self.on_ike(slot, body, 0);
         }
         let octets = self.outlet.octets(&mut self.ring, &body);

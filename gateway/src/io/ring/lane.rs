@@ -159,7 +159,7 @@ impl Lane {
     /// until then what was received from still holds its port.
     pub fn end(&mut self) {
         let limit = types::Timespec::from(END_MAX);
-        // A kernel before 6.0 refuses; what is left then ends as said above.
+        // What has not ended by then ends as said above.
         let _ = self.uring.submitter().register_sync_cancel(Some(limit), types::CancelBuilder::any());
         let _ = self.wait(Sleep::No);
     }
