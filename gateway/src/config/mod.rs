@@ -3,6 +3,7 @@
 //! [`load`] either yields a [`Config`] that can be put to work without further questions, or every
 //! mistake it found, each with file, line, key, value and what is allowed. Nothing here opens a socket.
 
+mod aaa;
 mod profile;
 mod reader;
 mod secrets;
@@ -15,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use aaa::{AaaKind, AaaSection};
 pub use reader::ConfigError;
 
 use crate::control::responder::{IkeTcpOffer, ResponderConfig};
@@ -48,6 +50,8 @@ pub struct Config {
     pub relay: Option<Backend>,
     /// What is offered where TLS is spoken; present when it is.
     pub tls: Option<TlsServer>,
+    /// `[[aaa]]`, and the back ends of profiles that bring their own subscribers.
+    pub aaa: Vec<AaaSection>,
     /// Identity, certificates, pools and profiles, as the responder takes them.
     pub responder: Arc<ResponderConfig>,
     /// `[limits]`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use codec::crypto::{EspProposal, IkeProposal, ProposalError};
 
+use super::aaa::AaaSection;
 use super::reader::{Field, Section};
 use super::secrets;
 use super::sections::{NOT_YET, unique_name};
@@ -33,8 +34,8 @@ pub(super) const PEM: &str = "the path of a PEM file";
 pub(super) struct Named<'a> {
     /// `[[pool]]`.
     pub(super) pools: &'a [PoolConfig],
-    /// Names of `[[aaa]]`.
-    pub(super) aaa: &'a [String],
+    /// `[[aaa]]`.
+    pub(super) aaa: &'a [AaaSection],
 }
 
 /// Reads all profiles.
@@ -61,7 +62,8 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
     let ppk = ppk(&mut section, secrets_file.as_ref());
     let pool = pool(&mut section, named.pools);
     if let Some(field) = section.value("aaa") {
-        one_of(&field, named.aaa, "[[aaa]]");
+        let names: Vec<String> = named.aaa.iter().map(|section| section.name.to_string()).collect();
+        one_of(&field, &names, "[[aaa]]");
     }
     let local_ts = local_ts(&mut section);
     let ike: Vec<IkeProposal> = proposals(&mut section, "ike", &IKE_DEFAULT);

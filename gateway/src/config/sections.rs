@@ -11,7 +11,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::reader::{Field, Reader, Section};
 use super::{
-    Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, profile, secrets, tls,
+    Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, aaa, profile,
+    secrets, tls,
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
@@ -49,7 +50,8 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let metrics = metrics(&mut root);
     let inner = inner(&mut root);
     let pools = pools(&mut root);
-    let aaa = aaa(&mut root);
+    let used = aaa_used(document);
+    let aaa = aaa::read(&mut root, |name| used.contains(&name));
     let profiles = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
     let certificate = tls::Certificate::read(&mut root, true);
     let certificates = profile::certificate(&mut root, certificate.as_ref(), &profiles);
@@ -84,6 +86,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         inner,
         relay: None,
         tls,
+        aaa,
         responder,
         limits,
         debug,
@@ -136,6 +139,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         inner: InnerSection::default(),
         relay: Some(backend?),
         tls,
+        aaa: Vec::new(),
         responder,
         limits,
         debug,
@@ -374,26 +378,12 @@ pub(super) fn unique_name<'n>(
     name.to_owned()
 }
 
-/// Checks `[[aaa]]` and returns the names; nothing in this version talks to one, so no file is opened.
-fn aaa(root: &mut Section<'_>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for mut section in root.sections("aaa") {
-        let name = unique_name(&mut section, names.iter().map(String::as_str));
-        let kinds = "radius, diameter or embedded";
-        if let Some(kind) = section.required("kind", kinds)
-            && !matches!(kind.text(kinds), Some("radius" | "diameter" | "embedded") | None)
-        {
-            kind.reject(kinds);
-        }
-        let allowed = "address:port, such as [\"10.77.0.1:1812\"]";
-        for server in section.list("servers", allowed) {
-            let _ = server.parse::<SocketAddr>(allowed);
-        }
-        let _ = section.text("secret_file", "", "the path of a file");
-        section.finish();
-        names.push(name);
-    }
-    names
+/// Names of back ends that a profile uses.
+fn aaa_used<'d>(document: &'d Spanned<DeTable<'_>>) -> Vec<&'d str> {
+    let profiles = document.get_ref().get("profile").and_then(|profiles| profiles.get_ref().as_array());
+    let tables = profiles.into_iter().flat_map(|profiles| profiles.iter());
+    let tables = tables.filter_map(|profile| profile.get_ref().as_table());
+    tables.filter_map(|profile| profile.get("aaa")?.get_ref().as_str()).collect()
 }
 
 /// Reads `[resumption]`.

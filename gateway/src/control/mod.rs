@@ -1,5 +1,6 @@
 //! The control thread: every IKE SA, the address pools, timers and administration.
 
+pub mod aaa;
 pub mod administration;
 pub mod attach;
 pub mod dispatch;

@@ -11,6 +11,7 @@
 //! - A session has at most one request of ours and one of the peer's open per IKE SA.
 //! - Every table is bounded by [`Limits`]; work per message does not grow with the number of sessions.
 
+mod aaa;
 mod auth;
 mod authenticate;
 mod child;
@@ -64,6 +65,7 @@ use codec::crypto::IkeProposal;
 use codec::esp::EspSpi;
 use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 
+pub use aaa::{AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, EapMethod, EapStep, RejectCause, Subject};
 pub use config::{
     AuthKind, Gateway, IkeTcpOffer, Limits, PpkPolicy, Profile, Psk, PskStore, Redirect, ResponderConfig,
     Resumption,

@@ -1,0 +1,236 @@
+//! AAA back ends behind one trait: who is let in is decided there, on the control thread and without waiting.
+//!
+//! [`Aaa`] routes the responder's orders to the back end each one names and remembers which back end holds which
+//! attempt and session. A back end answers through its [`Outbox`], at once or from a task of its own; the control
+//! loop takes the answers from the other end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::responder::{AaaAnswer, AaaOrder, Attached, AttemptId, EapStep, RejectCause};
+use crate::types::SessionId;
+
+/// Decides who is let in.
+///
+/// Every [`step`](Backend::step) is answered exactly once through the [`Outbox`], a silent server included: after its
+/// last timeout the answer is [`RejectCause::Unreachable`]. Nothing here may wait; network and disk are for tasks.
+pub trait Backend {
+    /// Takes an EAP packet of a peer.
+    fn step(&mut self, now: Instant, step: EapStep);
+
+    /// Forgets an attempt, whose answer nobody waits for any more.
+    fn abandon(&mut self, attempt: AttemptId);
+
+    /// An attempt that was accepted has become a session.
+    fn attached(&mut self, now: Instant, attached: &Attached) {
+        let _ = (now, attached);
+    }
+
+    /// A session of this back end has ended.
+    fn ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {
+        let _ = (now, session, end);
+    }
+
+    /// Its servers, for metrics and health; empty when it has none.
+    fn servers(&self) -> Vec<ServerView> {
+        Vec::new()
+    }
+}
+
+/// What a session has done when it ends. Directions are the gateway's: in is from the UE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SessionEnd {
+    /// Inner packets from the UE.
+    pub packets_in: u64,
+    /// Their octets.
+    pub bytes_in: u64,
+    /// Inner packets to the UE.
+    pub packets_out: u64,
+    /// Their octets.
+    pub bytes_out: u64,
+}
+
+/// One server of a back end.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ServerView {
+    /// Name of the back end.
+    pub backend: Arc<str>,
+    /// The server as configured.
+    pub server: Arc<str>,
+    /// Whether it is asked before the others.
+    pub up: bool,
+    /// Requests sent, without retransmissions.
+    pub requests: u64,
+    /// Requests sent once more.
+    pub retransmissions: u64,
+    /// Requests it did not answer.
+    pub timeouts: u64,
+    /// Answers that were not authentic or not understood.
+    pub bad_answers: u64,
+    /// Peers accepted.
+    pub accepts: u64,
+    /// Peers rejected, by cause.
+    pub rejects: Vec<(RejectCause, u64)>,
+    /// Answers it gave, and how long they took in all.
+    pub answers: u64,
+    /// See [`Self::answers`].
+    pub waited: Duration,
+}
+
+/// What comes from the back ends.
+pub enum FromAaa {
+    /// The answer to a step.
+    Answer {
+        /// The attempt.
+        attempt: AttemptId,
+        /// The answer.
+        answer: AaaAnswer,
+    },
+    /// A server wants a session ended (RFC 5176 Disconnect-Request, Diameter ASR).
+    Disconnect {
+        /// The session.
+        session: SessionId,
+        /// Told whether there was such a session.
+        done: oneshot::Sender<bool>,
+    },
+    /// A server changes how long a session may last from now on (CoA, RAR).
+    Timeout {
+        /// The session.
+        session: SessionId,
+        /// The time left; `None` lifts the bound.
+        left: Option<Duration>,
+    },
+}
+
+/// Where back ends put what they have to say. Unbounded in form only: there is one answer per step, and one step per
+/// half-open IKE SA.
+#[derive(Clone)]
+pub struct Outbox(mpsc::UnboundedSender<FromAaa>);
+
+impl Outbox {
+    /// An outbox and its other end.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<FromAaa>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Says something; nobody listens any more when the gateway ends.
+    pub fn send(&self, message: FromAaa) {
+        let _ = self.0.send(message);
+    }
+
+    /// Answers a step.
+    pub fn answer(&self, attempt: AttemptId, answer: AaaAnswer) {
+        self.send(FromAaa::Answer { attempt, answer });
+    }
+
+    /// Answers a step with a refusal that has no EAP packet.
+    pub fn refuse(&self, attempt: AttemptId, cause: RejectCause) {
+        self.answer(attempt, AaaAnswer::Reject { packet: None, cause });
+    }
+}
+
+/// All back ends.
+pub struct Aaa {
+    backends: AHashMap<Arc<str>, Box<dyn Backend>>,
+    outbox: Outbox,
+    attempts: AHashMap<AttemptId, Arc<str>>,
+    sessions: AHashMap<SessionId, Held>,
+    deadlines: BTreeSet<(Instant, SessionId)>,
+}
+
+/// A session that a back end knows of.
+struct Held {
+    backend: Arc<str>,
+    /// When its time is up.
+    deadline: Option<Instant>,
+}
+
+impl Aaa {
+    /// Back ends by name; they must speak through clones of `outbox`.
+    pub fn new(backends: impl IntoIterator<Item = (Arc<str>, Box<dyn Backend>)>, outbox: Outbox) -> Self {
+        Self {
+            backends: backends.into_iter().collect(),
+            outbox,
+            attempts: AHashMap::new(),
+            sessions: AHashMap::new(),
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// Carries out an order of the responder.
+    pub fn order(&mut self, now: Instant, order: AaaOrder) {
+        match order {
+            AaaOrder::Step(step) => match self.backends.get_mut(&step.backend) {
+                Some(backend) => {
+                    self.attempts.insert(step.attempt, step.backend.clone());
+                    backend.step(now, step);
+                }
+                // A reload took the back end away.
+                None => self.outbox.refuse(step.attempt, RejectCause::NetworkFailure),
+            },
+            AaaOrder::Abandon(attempt) => {
+                if let Some(backend) = self.attempts.remove(&attempt)
+                    && let Some(backend) = self.backends.get_mut(&backend)
+                {
+                    backend.abandon(attempt);
+                }
+            }
+            AaaOrder::Attached(attached) => {
+                let Some(name) = self.attempts.remove(&attached.attempt) else { return };
+                if let Some(backend) = self.backends.get_mut(&name) {
+                    backend.attached(now, &attached);
+                    self.sessions.insert(attached.session, Held { backend: name, deadline: None });
+                }
+            }
+        }
+    }
+
+    /// Sets or lifts the end of a session's time.
+    pub fn set_timeout(&mut self, now: Instant, session: SessionId, left: Option<Duration>) {
+        let Some(held) = self.sessions.get_mut(&session) else { return };
+        let deadline = left.map(|left| now + left);
+        if let Some(before) = std::mem::replace(&mut held.deadline, deadline) {
+            self.deadlines.remove(&(before, session));
+        }
+        self.deadlines.extend(deadline.map(|at| (at, session)));
+    }
+
+    /// Takes note that a session has ended.
+    pub fn ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {
+        let Some(held) = self.sessions.remove(&session) else { return };
+        if let Some(at) = held.deadline {
+            self.deadlines.remove(&(at, session));
+        }
+        if let Some(backend) = self.backends.get_mut(&held.backend) {
+            backend.ended(now, session, end);
+        }
+    }
+
+    /// When the next session's time is up.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A session whose time is up at `now`; it has no such end any more.
+    pub fn pop_due(&mut self, now: Instant) -> Option<SessionId> {
+        let (at, session) = *self.deadlines.first().filter(|(at, _)| *at <= now)?;
+        self.deadlines.remove(&(at, session));
+        if let Some(held) = self.sessions.get_mut(&session) {
+            held.deadline = None;
+        }
+        Some(session)
+    }
+
+    /// All servers of all back ends.
+    pub fn servers(&self) -> Vec<ServerView> {
+        let mut views: Vec<ServerView> =
+            self.backends.values().flat_map(|backend| backend.servers()).collect();
+        views.sort_by(|a, b| (&a.backend, &a.server).cmp(&(&b.backend, &b.server)));
+        views
+    }
+}
