@@ -3,7 +3,10 @@
 //! `codec/fuzz` calls these with generated octets, and `tests/corpus.rs` with the committed ones on the stable
 //! toolchain. Each panics when a property of its decoder does not hold; nothing else calls them.
 
+mod eap;
 mod ike;
+
+pub use eap::{EAP_K_AUT, EAP_K_ENCR, eap_packet};
 
 use crate::crypto::{IkeSuite, Prf, Secret, SkKey, open_sk, open_skf};
 use crate::esp::{self, EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OpenedKind};

@@ -1,10 +1,11 @@
-//! Formats and transforms of RFC 9329 streams, ESP and IKEv2, without I/O.
+//! Formats and transforms of RFC 9329 streams, ESP, IKEv2 and EAP-AKA, without I/O.
 //!
 //! Nothing here opens a socket, reads a clock or draws randomness on its own: octets, time and
 //! [`Random`] come in as arguments.
 #![forbid(unsafe_code)]
 
 pub mod crypto;
+pub mod eap;
 pub mod esp;
 pub mod fuzzing;
 pub mod ike;

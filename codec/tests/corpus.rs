@@ -40,6 +40,11 @@ fn ike_message() {
     replay("ike_message", 60, fuzzing::ike_message);
 }
 
+#[test]
+fn eap_packet() {
+    replay("eap_packet", 20, fuzzing::eap_packet);
+}
+
 /// The corpus reaches what only authentic octets reach.
 #[test]
 fn sealed_inputs_are_authentic() {

@@ -9,7 +9,7 @@ mod error;
 mod header;
 mod message;
 pub mod payload;
-mod reader;
+pub(crate) mod reader;
 mod registry;
 
 pub use builder::MessageBuilder;
