@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{config_failure, relay};
 use crate::admin::{http, socket};
 use crate::config::{self, Config};
+use crate::control::aaa::{Aaa, Outbox};
 use crate::control::administration::Administration;
 use crate::control::dispatch::Dispatcher;
 use crate::control::engine::Engine;
@@ -193,7 +194,9 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
     let (workers, inboxes) = start_workers(&config, listeners, datagrams, queues, &inner)?;
     let now = Instant::now();
     let dispatcher = Dispatcher::new(&inboxes, config.limits.inbox_backlog as usize, steering);
-    let engine = Engine::new(config.responder.clone(), dispatcher, config.limits.log_lines_per_s, now);
+    let (outbox, aaa_answers) = Outbox::new();
+    let aaa = Aaa::open(&config, outbox)?;
+    let engine = Engine::new(config.responder.clone(), dispatcher, aaa, config.limits.log_lines_per_s, now);
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
     let connections = config.limits.admin_connections;
     if let Some(listener) = metrics {
@@ -202,7 +205,9 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
     }
     let socket = socket::ControlSocket::open(&config.gateway.run_dir)?;
     tokio_uring::spawn(socket.serve(calls, connections));
-    ControlLoop::new(engine, workers, admin).run(Inputs { calls: incoming, local_addrs }).await
+    ControlLoop::new(engine, workers, admin)
+        .run(Inputs { calls: incoming, local_addrs, aaa: aaa_answers })
+        .await
 }
 
 fn start_workers(

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::reader::Section;
+use super::secrets;
 use super::sections::unique_name;
+use crate::control::aaa::embedded::Subscribers;
 
 const KINDS: &str = "radius, diameter or embedded";
 
@@ -18,39 +20,69 @@ pub struct AaaSection {
 }
 
 /// What kind of back end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum AaaKind {
     /// Subscribers in a file.
-    Embedded,
+    Embedded(Arc<Subscribers>),
     /// RADIUS (RFC 2865, 3579).
     Radius,
     /// Diameter SWm (3GPP TS 29.273).
     Diameter,
 }
 
+impl AaaKind {
+    /// Its keyword.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "embedded",
+            Self::Radius => "radius",
+            Self::Diameter => "diameter",
+        }
+    }
+}
+
 /// Reads all back ends. `used` tells which of them a profile names: the files of others are not opened.
-pub(super) fn read(root: &mut Section<'_>, _used: impl Fn(&str) -> bool) -> Vec<AaaSection> {
+pub(super) fn read(root: &mut Section<'_>, used: impl Fn(&str) -> bool) -> Vec<AaaSection> {
     let mut sections: Vec<AaaSection> = Vec::new();
     for mut section in root.sections("aaa") {
         let name = unique_name(&mut section, sections.iter().map(|section| &*section.name));
+        let used = used(&name);
         let kind = section.required("kind", KINDS);
         let kind = match kind.as_ref().and_then(|kind| kind.text(KINDS)) {
-            Some("radius") => AaaKind::Radius,
-            Some("diameter") => AaaKind::Diameter,
-            Some("embedded") => AaaKind::Embedded,
+            Some("radius") => Some(servers(&mut section, AaaKind::Radius)),
+            Some("diameter") => Some(servers(&mut section, AaaKind::Diameter)),
+            Some("embedded") => embedded(&mut section, used),
             Some(_) => {
                 kind.inspect(|kind| kind.reject(KINDS));
-                continue;
+                None
             }
-            None => continue,
+            None => None,
         };
-        let allowed = "address:port, such as [\"10.77.0.1:1812\"]";
-        for server in section.list("servers", allowed) {
-            let _ = server.parse::<SocketAddr>(allowed);
-        }
-        let _ = section.text("secret_file", "", "the path of a file");
         section.finish();
-        sections.push(AaaSection { name: name.into(), kind });
+        sections.extend(kind.map(|kind| AaaSection { name: name.into(), kind }));
     }
     sections
+}
+
+fn servers(section: &mut Section<'_>, kind: AaaKind) -> AaaKind {
+    let allowed = "address:port, such as [\"10.77.0.1:1812\"]";
+    for server in section.list("servers", allowed) {
+        let _ = server.parse::<SocketAddr>(allowed);
+    }
+    let _ = section.text("secret_file", "", "the path of a file");
+    kind
+}
+
+/// Reads the subscribers of `kind = "embedded"`.
+fn embedded(section: &mut Section<'_>, used: bool) -> Option<AaaKind> {
+    let allowed = "the path of a file with [[secret]] entries of imsi, k and opc, or of user and password";
+    let file = section.required("secrets_file", allowed)?;
+    if !used {
+        return Some(AaaKind::Embedded(Arc::default()));
+    }
+    let subscribers = secrets::read(&file, allowed, false)?.subscribers;
+    if subscribers.sims() + subscribers.users() == 0 {
+        file.reject(allowed);
+    }
+    Some(AaaKind::Embedded(Arc::new(subscribers)))
 }

@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use codec::crypto::{EspProposal, IkeProposal, ProposalError};
 
-use super::aaa::AaaSection;
+use super::aaa::{AaaKind, AaaSection};
 use super::reader::{Field, Section};
 use super::secrets;
-use super::sections::{NOT_YET, unique_name};
+use super::sections::unique_name;
 use super::tls::Certificate;
 use crate::control::pki::{CertificateFiles, CertificateStore, PkiError};
 use crate::control::pool::{PoolConfig, Prefix};
-use crate::control::responder::{AuthKind, Glob, PpkPolicy, Profile};
+use crate::control::responder::{
+    AuthKind, DeviceIdentity, EapIdentity, EapMethod, EapPolicy, Glob, Handset, PpkPolicy, Profile,
+};
 use crate::types::{Transport, TsRange};
+
+const AUTHS: &str = "\"psk\", \"certificate\", \"eap-aka\", \"eap-aka-prime\", \"eap-mschapv2\", \"eap-tls\", \"eap-radius\" or \
+    \"eap-diameter\"";
 
 /// Proposals of a profile without `ike`.
 const IKE_DEFAULT: [&str; 4] = [
@@ -38,30 +43,37 @@ pub(super) struct Named<'a> {
     pub(super) aaa: &'a [AaaSection],
 }
 
-/// Reads all profiles.
-pub(super) fn profiles(root: &mut Section<'_>, named: &Named<'_>) -> Vec<Arc<Profile>> {
+/// Reads all profiles, and the back ends that they bring along.
+pub(super) fn profiles(root: &mut Section<'_>, named: &Named<'_>) -> (Vec<Arc<Profile>>, Vec<AaaSection>) {
     let mut profiles: Vec<Arc<Profile>> = Vec::new();
+    let mut own = Vec::new();
     let sections = root.sections("profile");
     if sections.is_empty() {
         root.missing("profile", "at least one table [[profile]] with name and auth");
     }
     for section in sections {
         let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
-        if let Some(profile) = profile(section, &names, named) {
+        if let Some((profile, backend)) = profile(section, &names, named) {
             profiles.push(Arc::new(profile));
+            own.extend(backend);
         }
     }
-    profiles
+    (profiles, own)
 }
 
-fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Option<Profile> {
+fn profile(
+    mut section: Section<'_>,
+    names: &[&str],
+    named: &Named<'_>,
+) -> Option<(Profile, Option<AaaSection>)> {
     let name = unique_name(&mut section, names.iter().copied());
     let (idi, idr) = patterns(&mut section);
     let secrets_file = section.value("secrets_file");
-    let auth = auth(&mut section, secrets_file.as_ref());
-    let ppk = ppk(&mut section, secrets_file.as_ref());
+    let auth = auth(&mut section, &name, secrets_file.as_ref(), named);
+    let by_eap = matches!(auth, Some((AuthKind::Eap(_), _)));
+    let ppk = ppk(&mut section, secrets_file.as_ref(), by_eap);
     let pool = pool(&mut section, named.pools);
-    if let Some(field) = section.value("aaa") {
+    if !by_eap && let Some(field) = section.value("aaa") {
         let names: Vec<String> = named.aaa.iter().map(|section| section.name.to_string()).collect();
         one_of(&field, &names, "[[aaa]]");
     }
@@ -76,12 +88,14 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
     let mobike = section.flag("mobike", true);
     let return_routability = section.flag("return_routability", false);
     let redirect = section.value("redirect").and_then(|field| field.parse("an FQDN or an IP address"));
+    let handset = handset(&mut section);
     section.finish();
-    Some(Profile {
+    let (auth, backend) = auth?;
+    let profile = Profile {
         name,
         idi,
         idr,
-        auth: auth?,
+        auth,
         pool: pool?,
         local_ts,
         ike,
@@ -95,7 +109,9 @@ fn profile(mut section: Section<'_>, names: &[&str], named: &Named<'_>) -> Optio
         replay_window,
         ppk,
         redirect,
-    })
+        handset,
+    };
+    Some((profile, backend))
 }
 
 fn patterns(section: &mut Section<'_>) -> (Glob, Glob) {
@@ -108,9 +124,13 @@ fn patterns(section: &mut Section<'_>) -> (Glob, Glob) {
 }
 
 /// Reads `ppk`. Its keys stand in the file of secrets.
-fn ppk(section: &mut Section<'_>, secrets_file: Option<&Field<'_>>) -> Option<PpkPolicy> {
+fn ppk(section: &mut Section<'_>, secrets_file: Option<&Field<'_>>, by_eap: bool) -> Option<PpkPolicy> {
     const ALLOWED: &str = "\"off\", \"optional\" or \"required\"";
     let field = section.value("ppk")?;
+    if by_eap && field.text(ALLOWED)? != "off" {
+        field.reject("\"off\" where UEs authenticate by EAP");
+        return None;
+    }
     let required = match field.text(ALLOWED)? {
         "off" => return None,
         "optional" => false,
@@ -132,30 +152,139 @@ fn ppk(section: &mut Section<'_>, secrets_file: Option<&Field<'_>>) -> Option<Pp
     Some(PpkPolicy { required, keys })
 }
 
-fn auth(section: &mut Section<'_>, secrets_file: Option<&Field<'_>>) -> Option<AuthKind> {
-    const ALLOWED: &str = "\"psk\" or \"certificate\"";
-    let field = section.required("auth", ALLOWED);
-    let kind = field.as_ref().and_then(|field| field.text(ALLOWED)).unwrap_or("");
-    match kind {
+/// How a profile authenticates, and the back end that it brings along.
+fn auth(
+    section: &mut Section<'_>,
+    name: &str,
+    secrets_file: Option<&Field<'_>>,
+    named: &Named<'_>,
+) -> Option<(AuthKind, Option<AaaSection>)> {
+    let field = section.required("auth", AUTHS)?;
+    let kind = field.text(AUTHS)?;
+    let method = match kind {
         "psk" => {
             let allowed = "the path of a file with psk = \"…\" or [[secret]] entries";
             let Some(file) = secrets_file else {
                 section.missing("secrets_file", allowed);
                 return None;
             };
-            secrets::read(file, allowed, true).map(|secrets| AuthKind::Psk(secrets.psks))
+            let secrets = secrets::read(file, allowed, true)?;
+            return Some((AuthKind::Psk(secrets.psks), None));
         }
-        "certificate" => Some(AuthKind::Certificate),
-        "eap-aka" | "eap-aka-prime" | "eap-mschapv2" | "eap-tls" | "eap-radius" | "eap-diameter" => {
-            field?.reject(format!("{ALLOWED}; {kind} is {NOT_YET}"));
-            None
-        }
+        "certificate" => return Some((AuthKind::Certificate, None)),
+        "eap-aka" => EapMethod::Aka,
+        "eap-aka-prime" => EapMethod::AkaPrime,
+        "eap-mschapv2" => EapMethod::MsChapV2,
+        "eap-tls" => EapMethod::Tls,
+        "eap-radius" | "eap-diameter" => EapMethod::Any,
         _ => {
-            if let Some(field) = field.filter(Field::is_text) {
-                field.reject(ALLOWED);
-            }
-            None
+            field.reject(AUTHS);
+            return None;
         }
+    };
+    let wanted = match kind {
+        "eap-radius" => Some("radius"),
+        "eap-diameter" => Some("diameter"),
+        _ => None,
+    };
+    let fits = |aaa: &&AaaSection| match wanted {
+        Some(wanted) => aaa.kind.name() == wanted,
+        None => method != EapMethod::Tls || aaa.kind.name() != "embedded",
+    };
+    let fitting: Vec<&AaaSection> = named.aaa.iter().filter(fits).collect();
+    let (backend, own) = match section.value("aaa") {
+        Some(field) => {
+            let names: Vec<String> = fitting.iter().map(|aaa| aaa.name.to_string()).collect();
+            let tables = wanted.map_or("[[aaa]]".into(), |kind| format!("[[aaa]] of kind {kind}"));
+            (one_of(&field, &names, &tables)?.into(), None)
+        }
+        None if matches!(method, EapMethod::Aka | EapMethod::AkaPrime | EapMethod::MsChapV2) => {
+            let own = own_backend(section, name, method, secrets_file)?;
+            (own.name.clone(), Some(own))
+        }
+        None => {
+            section.missing("aaa", "the name of an [[aaa]] that authenticates these UEs");
+            return None;
+        }
+    };
+    let alone = section.flag("eap_only", method.is_safe_alone());
+    let identity = eap_identity(section);
+    Some((AuthKind::Eap(EapPolicy { method, backend, alone, identity }), own))
+}
+
+/// The embedded back end of a profile that names none: its subscribers are in the profile's file of secrets.
+fn own_backend(
+    section: &mut Section<'_>,
+    name: &str,
+    method: EapMethod,
+    secrets_file: Option<&Field<'_>>,
+) -> Option<AaaSection> {
+    let allowed = match method {
+        EapMethod::MsChapV2 => {
+            "the path of a file with [[secret]] entries of user and password, or aaa = \"…\""
+        }
+        _ => "the path of a file with [[secret]] entries of imsi, k and opc, or aaa = \"…\"",
+    };
+    let Some(file) = secrets_file else {
+        section.missing("secrets_file", allowed);
+        return None;
+    };
+    let subscribers = secrets::read(file, allowed, false)?.subscribers;
+    let usable = if method == EapMethod::MsChapV2 { subscribers.users() } else { subscribers.sims() };
+    if usable == 0 {
+        file.reject(allowed);
+        return None;
+    }
+    Some(AaaSection {
+        name: format!("profile {name}").into(),
+        kind: AaaKind::Embedded(Arc::new(subscribers)),
+    })
+}
+
+fn eap_identity(section: &mut Section<'_>) -> EapIdentity {
+    const ALLOWED: &str = "\"auto\", \"idi\" or \"ask\"";
+    let Some(field) = section.value("eap_identity") else { return EapIdentity::Auto };
+    match field.text(ALLOWED) {
+        Some("idi") => EapIdentity::Idi,
+        Some("ask") => EapIdentity::Ask,
+        Some("auto") | None => EapIdentity::Auto,
+        Some(_) => {
+            field.reject(ALLOWED);
+            EapIdentity::Auto
+        }
+    }
+}
+
+/// What phones are told.
+fn handset(section: &mut Section<'_>) -> Handset {
+    const DEVICE: &str = "\"never\", \"imei\" or \"imeisv\"";
+    const SLICE: &str = "an S-NSSAI of 1, 4, 5 or 8 octets in hexadecimal";
+    let addr = "IP addresses, such as [\"10.64.0.10\"]";
+    let p_cscf = section.list("p_cscf", addr).iter().filter_map(|element| element.parse(addr)).collect();
+    let device_identity = match section.value("device_identity") {
+        None => DeviceIdentity::Never,
+        Some(field) => match field.text(DEVICE) {
+            Some("imei") => DeviceIdentity::Imei,
+            Some("imeisv") => DeviceIdentity::Imeisv,
+            Some("never") | None => DeviceIdentity::Never,
+            Some(_) => {
+                field.reject(DEVICE);
+                DeviceIdentity::Never
+            }
+        },
+    };
+    let seconds = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+    let backoff = section.number("backoff_s", 0, 0..=35_712_000, "seconds; 0 tells none");
+    let liveness = section.number("liveness_s", 0, 0..=86_400, "seconds; 0 tells none");
+    let s_nssai = section.value("s_nssai").and_then(|field| secrets::hex(&field, &[1, 4, 5, 8], SLICE));
+    Handset {
+        p_cscf,
+        device_identity,
+        backoff: seconds(backoff),
+        liveness: seconds(liveness),
+        s_nssai: s_nssai.map(|octets| octets.as_slice().into()).unwrap_or_default(),
+        emergency: section.flag("emergency", false),
+        empty_delete_response: section.flag("empty_delete_response", false),
     }
 }
 
@@ -247,7 +376,8 @@ pub(super) fn certificate(
     certificate: Option<&Certificate<'_>>,
     profiles: &[Arc<Profile>],
 ) -> Option<Arc<CertificateStore>> {
-    let used = profiles.iter().any(|profile| matches!(profile.auth, AuthKind::Certificate));
+    let used =
+        profiles.iter().any(|profile| matches!(profile.auth, AuthKind::Certificate | AuthKind::Eap(_)));
     let Some(certificate) = certificate else {
         if used {
             root.missing("certificate", "a table [certificate] with chain, key and ca");

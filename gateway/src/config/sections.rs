@@ -51,8 +51,9 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let inner = inner(&mut root);
     let pools = pools(&mut root);
     let used = aaa_used(document);
-    let aaa = aaa::read(&mut root, |name| used.contains(&name));
-    let profiles = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
+    let mut aaa = aaa::read(&mut root, |name| used.contains(&name));
+    let (profiles, own) = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
+    aaa.extend(own);
     let certificate = tls::Certificate::read(&mut root, true);
     let certificates = profile::certificate(&mut root, certificate.as_ref(), &profiles);
     let tls = tls::server(&mut root, certificate.as_ref(), &listen);

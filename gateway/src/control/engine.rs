@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use ahash::AHashMap;
 use codec::esp::EspSpi;
 
+use super::aaa::{Aaa, FromAaa, SessionEnd};
 use super::attach::{AttachHistogram, AttachMeter};
 use super::dispatch::Dispatcher;
 use super::responder::{Event, Responder, ResponderConfig, Verdict};
@@ -31,10 +32,13 @@ pub struct Engine {
     pub keys: KeyRing,
     /// Reports of Child SA counters that have come in.
     pub reports: Reports,
+    /// The AAA back ends.
+    pub aaa: Aaa,
     /// A worker has found the inner device deleted.
     pub device_gone: bool,
     attached_log: LogLimit,
     ended_log: LogLimit,
+    failed_log: LogLimit,
 }
 
 /// Answers to one [`ToWorker::ReportChildren`].
@@ -52,6 +56,7 @@ impl Engine {
     pub fn new(
         config: Arc<ResponderConfig>,
         dispatcher: Dispatcher,
+        aaa: Aaa,
         log_lines_per_s: u32,
         now: Instant,
     ) -> Self {
@@ -63,9 +68,11 @@ impl Engine {
             attach_meter: AttachMeter::new(now),
             keys: KeyRing::default(),
             reports: Reports::default(),
+            aaa,
             device_gone: false,
             attached_log: LogLimit::new(log_lines_per_s, now),
             ended_log: LogLimit::new(log_lines_per_s, now),
+            failed_log: LogLimit::new(log_lines_per_s, now),
         }
     }
 
@@ -123,10 +130,31 @@ impl Engine {
         }
     }
 
+    /// Takes what a back end has to say.
+    pub fn handle_aaa(&mut self, now: Instant, message: FromAaa) {
+        match message {
+            FromAaa::Answer { attempt, answer } => self.responder.handle_aaa(now, attempt, answer),
+            FromAaa::Disconnect { session, done } => {
+                // A server that has gone away does not need its answer.
+                let _ = done.send(self.responder.terminate(now, session));
+            }
+            FromAaa::Timeout { session, left } => self.aaa.set_timeout(now, session, left),
+        }
+        self.settle(now);
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(session) = self.aaa.pop_due(now) {
+            self.responder.terminate(now, session);
+        }
         self.responder.handle_timeout(now);
         self.settle(now);
+    }
+
+    /// When [`Self::handle_timeout`] should be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.responder.poll_timeout(), self.aaa.deadline()].into_iter().flatten().min()
     }
 
     /// Carries out what the responder wants: changes first, then messages, then what must follow those.
@@ -170,6 +198,7 @@ impl Engine {
             },
             Event::CloseSession { session, worker, inner } => {
                 self.dispatcher.close_session(session, worker, &inner);
+                self.aaa.ended(now, session, &SessionEnd::default());
                 if let Some(skipped) = self.ended_log.allow(now) {
                     tracing::info!(session = session.0, skipped, "session ended");
                 }
@@ -178,6 +207,13 @@ impl Engine {
             Event::HalfOpen { conn } => self.dispatcher.push_to_conn(ToWorker::HalfOpen { conn }),
             Event::Challenged { conn, within } => {
                 self.dispatcher.push_to_conn(ToWorker::Challenged { conn, within });
+            }
+            Event::Aaa(order) => self.aaa.order(now, *order),
+            Event::AttemptFailed(failed) => {
+                if let Some(skipped) = self.failed_log.allow(now) {
+                    let (apn, transport) = (failed.apn.as_deref(), failed.transport.as_str());
+                    tracing::info!(cause = failed.cause, apn, transport, skipped, "attempt to attach failed");
+                }
             }
             Event::KeyLog(key) => self.keys.push(key),
             Event::Attached { session, latency } => {
@@ -197,6 +233,7 @@ mod tests {
     use crossbeam::channel::{Receiver, bounded};
 
     use super::*;
+    use crate::control::aaa::Outbox;
     use crate::io::wake::Wake;
     use crate::types::{Path, Transport};
     use crate::worker::InboxHandle;
@@ -215,7 +252,8 @@ mod tests {
         };
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(inbox).unzip();
         let dispatcher = Dispatcher::new(&inboxes, 64, None);
-        (Engine::new(config.responder, dispatcher, 5, Instant::now()), receivers)
+        let aaa = Aaa::new([], Outbox::new().0);
+        (Engine::new(config.responder, dispatcher, aaa, 5, Instant::now()), receivers)
     }
 
     fn message(conn: ConnId, message: Vec<u8>) -> ToControl {

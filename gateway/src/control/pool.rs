@@ -112,7 +112,8 @@ pub enum Family {
 }
 
 impl Family {
-    fn of(addr: IpAddr) -> Self {
+    /// That of an address.
+    pub fn of(addr: IpAddr) -> Self {
         if addr.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
@@ -172,6 +173,11 @@ impl Pool {
         self.blocks.iter().any(|block| Family::of(block.prefix.addr) == family)
     }
 
+    /// Whether an address lies in its prefixes.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        self.config.prefixes.iter().any(|prefix| prefix.contains(addr))
+    }
+
     /// Addresses in use.
     pub fn in_use(&self) -> usize {
         self.taken.len()
@@ -190,7 +196,7 @@ impl Pool {
     /// Marks an address as taken that a session holds already (after a reload); `false` when it is not
     /// of this pool or not free.
     pub fn reclaim(&mut self, addr: IpAddr) -> bool {
-        if !self.config.prefixes.iter().any(|prefix| prefix.contains(addr)) || self.taken.contains(&addr) {
+        if !self.contains(addr) || self.taken.contains(&addr) {
             return false;
         }
         self.take(addr);

@@ -14,6 +14,7 @@ use codec::esp::{KEPT_CONTEXTS_DEFAULT, backend, keep_contexts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::aaa::FromAaa;
 use super::administration::Administration;
 use super::engine::Engine;
 use crate::admin::api::Call;
@@ -54,6 +55,8 @@ pub struct Inputs {
     pub calls: mpsc::Receiver<Call>,
     /// The host's own addresses, when they change.
     pub local_addrs: mpsc::Receiver<Arc<[IpAddr]>>,
+    /// From AAA back ends.
+    pub aaa: mpsc::UnboundedReceiver<FromAaa>,
 }
 
 struct Signals {
@@ -67,6 +70,7 @@ enum Woken {
     Work,
     Call(Call),
     LocalAddrs(Arc<[IpAddr]>),
+    Aaa(FromAaa),
     Terminate,
     Reload,
 }
@@ -110,6 +114,11 @@ impl ControlLoop {
             let woken = self.wait(&wake, &mut inputs, &mut signals).await;
             let now = Instant::now();
             self.on_woken(now, woken);
+            // What else the back ends have said meanwhile, as much as a turn takes of a worker.
+            for _ in 0..MESSAGES_PER_TURN {
+                let Ok(message) = inputs.aaa.try_recv() else { break };
+                self.engine.handle_aaa(now, message);
+            }
             self.turn(now);
             if self.admin.is_drained(&self.engine, now) {
                 return self.stop().await;
@@ -128,6 +137,7 @@ impl ControlLoop {
             () = wake.woken() => Woken::Work,
             Some(call) = inputs.calls.recv() => Woken::Call(call),
             Some(addrs) = inputs.local_addrs.recv() => Woken::LocalAddrs(addrs),
+            Some(message) = inputs.aaa.recv() => Woken::Aaa(message),
             _ = signals.terminate.recv() => Woken::Terminate,
             _ = signals.interrupt.recv() => Woken::Terminate,
             _ = signals.hang_up.recv() => Woken::Reload,
@@ -139,7 +149,7 @@ impl ControlLoop {
     fn next_deadline(&self) -> Instant {
         let now = Instant::now();
         let retry = self.engine.dispatcher.has_backlog().then_some(now + BACKLOG_RETRY);
-        let due = [self.engine.responder.poll_timeout(), self.admin.deadline(), retry];
+        let due = [self.engine.poll_timeout(), self.admin.deadline(), retry];
         due.into_iter().flatten().fold(now + HOUSEKEEPING, Instant::min)
     }
 
@@ -150,6 +160,7 @@ impl ControlLoop {
             Woken::LocalAddrs(addrs) => {
                 self.engine.dispatcher.broadcast(|| ToWorker::LocalAddrs(addrs.clone()))
             }
+            Woken::Aaa(message) => self.engine.handle_aaa(now, message),
             Woken::Terminate => {
                 tracing::info!("draining: deleting all sessions");
                 self.admin.start_drain(&mut self.engine, now, None, None);
@@ -172,7 +183,7 @@ impl ControlLoop {
             self.again |= !queue.is_empty();
         }
         self.engine.responder.set_wall_clock(now, SystemTime::now());
-        if self.engine.responder.poll_timeout().is_some_and(|due| due <= now) {
+        if self.engine.poll_timeout().is_some_and(|due| due <= now) {
             self.engine.handle_timeout(now);
         }
         if std::mem::take(&mut self.engine.device_gone) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded};
+use gateway::control::aaa::{Aaa, Outbox};
 use gateway::control::dispatch::Dispatcher;
 use gateway::control::engine::Engine;
 use gateway::io::wake::Wake;
@@ -33,7 +34,8 @@ impl Rig {
         };
         let (handles, inboxes): (Vec<_>, Vec<_>) = (0..2).map(inbox).unzip();
         let now = Instant::now();
-        let engine = Engine::new(Arc::new(config()), Dispatcher::new(&handles, 64, None), 5, now);
+        let aaa = Aaa::new([], Outbox::new().0);
+        let engine = Engine::new(Arc::new(config()), Dispatcher::new(&handles, 64, None), aaa, 5, now);
         Self { engine, inboxes, now }
     }
 

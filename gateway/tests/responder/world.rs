@@ -9,8 +9,8 @@ use codec::ike::{KeGroup, NotifyType};
 use gateway::control::pki::CertificateStore;
 use gateway::control::pool::{PoolConfig, Prefix};
 use gateway::control::responder::{
-    AuthKind, Event, Glob, Limits, Profile, Psk, PskStore, Responder, ResponderConfig, ResponderCounters,
-    Transmit, Verdict,
+    AuthKind, Event, Glob, Handset, Limits, Profile, Psk, PskStore, Responder, ResponderConfig,
+    ResponderCounters, Transmit, Verdict,
 };
 use gateway::types::{ChildInstall, CloseReason, ConnId, Path, SessionId, Transport, WorkerId};
 
@@ -51,6 +51,7 @@ pub fn profile(name: &str, auth: AuthKind) -> Profile {
         replay_window: 128,
         ppk: None,
         redirect: None,
+        handset: Handset::default(),
     }
 }
 

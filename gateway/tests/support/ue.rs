@@ -20,12 +20,19 @@ use codec::ike::{
 };
 use codec::{Random, SeededRandom};
 
+#[path = "ue_eap.rs"]
+mod eap;
+
 /// How the UE proves its identity, and how it checks the gateway's.
 pub enum UeAuth {
     Psk(Vec<u8>),
     Certificate {
         chain: Vec<Vec<u8>>,
         key: PrivateKey,
+    },
+    /// By EAP; the gateway's certificate is checked unless the UE does without it (RFC 5998).
+    Eap {
+        alone: bool,
     },
     /// With the SK_d of a ticket, which is in the keys (RFC 5723 §5.2).
     Ticket,
@@ -237,6 +244,7 @@ pub struct Ue {
     init: Option<Init>,
     derived: Option<Derived>,
     pending: Option<Pending>,
+    eap: Option<eap::Eap>,
 }
 
 impl Ue {
@@ -257,6 +265,7 @@ impl Ue {
             init: None,
             derived: None,
             pending: None,
+            eap: None,
         }
     }
 
@@ -513,6 +522,7 @@ impl Ue {
                 without_ppk = Some(psk_auth(suite.prf, psk, &octets_with(&derived.keys)).as_bytes().to_vec());
                 (Vec::new(), AuthMethod::SHARED_KEY, auth)
             }
+            UeAuth::Eap { .. } => (Vec::new(), AuthMethod::SHARED_KEY, Vec::new()),
             UeAuth::Ticket => {
                 let auth = suite.prf.compute(derived.keys.sk_pi.as_bytes(), &[&octets]).as_bytes().to_vec();
                 (Vec::new(), AuthMethod::SHARED_KEY, auth)
@@ -552,7 +562,15 @@ impl Ue {
         if let Some((kind, data)) = &config.asked {
             builder.id_r(&IdView { kind: *kind, data });
         }
-        builder.auth(&AuthView { method, data: &auth });
+        match config.auth {
+            UeAuth::Eap { alone: true } => {
+                builder.notify(NotifyType::EAP_ONLY_AUTHENTICATION, &[]);
+            }
+            UeAuth::Eap { alone: false } => {}
+            _ => {
+                builder.auth(&AuthView { method, data: &auth });
+            }
+        }
         if let Some(ppk) = ppk {
             builder.notify(NotifyType::PPK_IDENTITY, &ppk.id);
             if let Some(auth) = without_ppk.filter(|_| ppk.optional) {
@@ -588,6 +606,7 @@ impl Ue {
         let mut octets = signed_octets(prf, &derived.response, &init.nonce, &derived.keys.sk_pr, id_body);
         octets.extend(Self::int_auth(&derived, decoded.header.message_id.0));
         match &self.config.auth {
+            UeAuth::Eap { .. } => panic!("EAP ends otherwise"),
             UeAuth::Psk(psk) => assert!(verify_psk_auth(prf, psk, &octets, auth.data)),
             UeAuth::Ticket => {
                 let expected = prf.compute(derived.keys.sk_pr.as_bytes(), &[&octets]);

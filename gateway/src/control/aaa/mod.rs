@@ -4,6 +4,8 @@
 //! attempt and session. A back end answers through its [`Outbox`], at once or from a task of its own; the control
 //! loop takes the answers from the other end.
 
+pub mod embedded;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use ahash::AHashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::responder::{AaaAnswer, AaaOrder, Attached, AttemptId, EapStep, RejectCause};
+use crate::config::{AaaKind, AaaSection, Config};
+use crate::error::Failure;
 use crate::types::SessionId;
 
 /// Decides who is let in.
@@ -134,6 +138,18 @@ impl Outbox {
     }
 }
 
+/// Opens one back end; one that no profile uses is none.
+fn open(
+    _config: &Config,
+    section: &AaaSection,
+    outbox: &Outbox,
+) -> Result<Option<Box<dyn Backend>>, Failure> {
+    let _ = outbox;
+    match &section.kind {
+        AaaKind::Embedded(_) | AaaKind::Radius | AaaKind::Diameter => Ok(None),
+    }
+}
+
 /// All back ends.
 pub struct Aaa {
     backends: AHashMap<Arc<str>, Box<dyn Backend>>,
@@ -162,6 +178,20 @@ impl Aaa {
         }
     }
 
+    /// Opens the back ends of a configuration.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] naming the back end and what it lacks.
+    pub fn open(config: &Config, outbox: Outbox) -> Result<Self, Failure> {
+        let mut backends: Vec<(Arc<str>, Box<dyn Backend>)> = Vec::new();
+        for section in &config.aaa {
+            if let Some(backend) = open(config, section, &outbox)? {
+                backends.push((section.name.clone(), backend));
+            }
+        }
+        Ok(Self::new(backends, outbox))
+    }
+
     /// Carries out an order of the responder.
     pub fn order(&mut self, now: Instant, order: AaaOrder) {
         match order {
@@ -185,6 +215,7 @@ impl Aaa {
                 if let Some(backend) = self.backends.get_mut(&name) {
                     backend.attached(now, &attached);
                     self.sessions.insert(attached.session, Held { backend: name, deadline: None });
+                    self.set_timeout(now, attached.session, attached.timeout);
                 }
             }
         }

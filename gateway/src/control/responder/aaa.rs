@@ -174,6 +174,26 @@ impl RejectCause {
         Self::PeerProtocol,
     ];
 
+    /// It in words, for records of attempts.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::AuthenticationFailed => "the UE failed to prove its identity to the AAA server",
+            Self::UserUnknown => "the AAA server does not know the subscriber",
+            Self::NoNon3gppSubscription => "the subscriber has no access by Wi-Fi",
+            Self::NoApnSubscription => "the subscriber has not this APN",
+            Self::AuthorizationRejected => "the AAA server refused authorization",
+            Self::RatNotAllowed => "this kind of access is barred for the subscriber",
+            Self::RoamingNotAllowed => "the subscriber may not roam here",
+            Self::IllegalEquipment => "the device is barred",
+            Self::MaxConnections => "the subscriber has as many sessions as it may",
+            Self::EmergencyNotSupported => "emergency attach without authentication is not supported",
+            Self::Congestion => "the AAA back end is overloaded",
+            Self::Unreachable => "no AAA server answered in time",
+            Self::NetworkFailure => "the AAA back end failed or answered what cannot be used",
+            Self::PeerProtocol => "the UE broke the rules of EAP",
+        }
+    }
+
     /// Its name in counters.
     pub fn name(self) -> &'static str {
         match self {
@@ -204,6 +224,8 @@ pub struct Attached {
     pub session: SessionId,
     /// Its inner addresses.
     pub inner: Box<[IpAddr]>,
+    /// How long it may last.
+    pub timeout: Option<Duration>,
     /// Who and where.
     pub subject: Subject,
 }

@@ -1,14 +1,19 @@
 //! IKE_AUTH: who is it, may it, and its first Child SA (RFC 7296 §1.2, §2.15, §2.19, §2.21.2).
 
+use std::time::Instant;
+
 use codec::crypto::{IkeKeys, IkeSuite, SaNonces};
 use codec::ike::payload::{CertView, IdView};
 use codec::ike::{
     CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType,
 };
 
-use super::authenticate::Authenticated;
+use super::aaa::{AaaOrder, Accepted, Attached};
+use super::authenticate::{Authenticated, Cause, Granted, identity};
 use super::child::ChildRequest;
 use super::config_payload::{self, AddressError};
+use super::counters::DropCounters;
+use super::handset;
 use super::inner::Payloads;
 use super::own_request::Destination;
 use super::protect::Malformed;
@@ -58,7 +63,7 @@ impl Responder {
             MessageBuilder::new(half.spi_i, half.spi_r, header.exchange, flags, header.message_id);
         let admitted = match &payloads {
             Ok(payloads) => {
-                self.admit_ike_auth(at, &half, header.message_id, &keys.ike, payloads, &mut builder)
+                self.admit_ike_auth(at, &mut half, header.message_id, &keys.ike, payloads, &mut builder)
             }
             Err(Malformed) => {
                 self.core.refuse_syntax(&mut builder);
@@ -66,19 +71,58 @@ impl Responder {
             }
         };
         let (Some(mut peer), Ok(payloads)) = (admitted, payloads) else {
-            let room = self.core.message_room(half.fragmentation, &at.path);
-            let response = self.core.seal(builder, &mut keys.key_out, room);
-            self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
-            self.core.transmit(at.conn, &at.path, response);
+            self.refuse_half_open(at, half, &mut keys, digest, builder);
             return;
         };
         if let Some(mixed) = peer.mixed.take() {
             keys.ike = mixed;
             self.core.counters.exchanges.ppk_used += 1;
         }
-        let created = half.created;
-        let mut session = self.new_session(at, &half, header.message_id, *keys, peer);
-        if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
+        self.establish(at, half, header, digest, *keys, peer, &payloads, builder);
+    }
+
+    /// Ends a half-open IKE SA with a response that says why.
+    pub(super) fn end_half_open(&mut self, at: &Arrived, spi: IkeSpi, digest: u64, builder: MessageBuilder) {
+        let Some(mut half) = self.remove_half_open(spi) else { return };
+        let Some(Secrets::Keys(mut keys)) = half.secrets.take() else { return };
+        self.refuse_half_open(at, half, &mut keys, digest, builder);
+    }
+
+    fn refuse_half_open(
+        &mut self,
+        at: &Arrived,
+        half: Box<HalfOpen>,
+        keys: &mut DerivedKeys,
+        digest: u64,
+        builder: MessageBuilder,
+    ) {
+        let room = self.core.message_room(half.fragmentation, &at.path);
+        let response = self.core.seal(builder, &mut keys.key_out, room);
+        self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
+        self.core.transmit(at.conn, &at.path, response);
+        self.core.record_failure(at.now, *half);
+    }
+
+    /// Makes a session for a peer that has authenticated. `payloads` are those of its first IKE_AUTH request,
+    /// `header` and `digest` of its last; `builder` holds our half of the authentication.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn establish(
+        &mut self,
+        at: &Arrived,
+        half: Box<HalfOpen>,
+        header: &IkeHeader,
+        digest: u64,
+        keys: DerivedKeys,
+        mut peer: Authenticated,
+        payloads: &Payloads<'_>,
+        mut builder: MessageBuilder,
+    ) {
+        let granted = peer.granted.take();
+        let by_eap = granted.is_some();
+        let mut session = self.new_session(at, &half, header.message_id, keys, peer);
+        if by_eap {
+            self.replace_same_apn(at, &session);
+        } else if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
             self.replace_earlier(at, &session);
         }
         if let Some(ticket) = &half.resumed {
@@ -90,7 +134,10 @@ impl Responder {
                 self.core.redirect_attached(at.now, &mut session, &gateway, &mut builder);
                 false
             }
-            None => self.core.complete(at, &mut session, &half, &payloads, &mut builder),
+            None => {
+                let accepted = granted.as_ref().map(|granted| &*granted.accepted);
+                self.core.complete(at, &mut session, &half, payloads, accepted, &mut builder)
+            }
         };
         let room = self.core.message_room(session.fragmentation, &at.path);
         let response = self.core.seal(builder, &mut session.ike.key_out, room);
@@ -100,8 +147,11 @@ impl Responder {
         }
         let (id, worker) = (session.id, session.worker);
         self.core.announce(&session);
-        let latency = at.now.saturating_duration_since(created);
+        let latency = at.now.saturating_duration_since(half.created);
         self.core.events.push_back(Event::Attached { session: id, latency });
+        if let Some(granted) = granted {
+            self.core.note_granted(&session, *granted);
+        }
         self.core.queue(Transmit {
             conn: at.conn,
             path: at.path,
@@ -119,26 +169,13 @@ impl Responder {
     fn admit_ike_auth(
         &mut self,
         at: &Arrived,
-        half: &HalfOpen,
+        half: &mut HalfOpen,
         auth_id: MessageId,
         keys: &IkeKeys,
         payloads: &Payloads<'_>,
         builder: &mut MessageBuilder,
     ) -> Option<Authenticated> {
-        if let Some(kind) = payloads.unknown_critical {
-            self.core.counters.drops.unknown_critical_payload += 1;
-            builder.notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, &[kind.0]);
-            return None;
-        }
-        // RFC 9370 §2.2.2: not before all key exchanges have been run.
-        if payloads.id_i.is_none() || !half.pending.is_empty() {
-            self.core.refuse_syntax(builder);
-            return None;
-        }
-        let leaving = self.draining && !self.core.can_redirect(half);
-        if leaving || self.sessions.len() >= self.core.config.limits.sessions_max {
-            self.core.counters.drops.session_limit += 1;
-            builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
+        if !self.may_attach(at.now, half, payloads, builder) {
             return None;
         }
         match self.core.authenticate(at, half, auth_id, keys, payloads) {
@@ -156,11 +193,45 @@ impl Responder {
                 Some(peer)
             }
             Err(cause) => {
-                *cause(&mut self.core.counters.drops) += 1;
+                self.core.fail_auth(at.now, half, cause);
                 builder.notify(NotifyType::AUTHENTICATION_FAILED, &[]);
                 None
             }
         }
+    }
+
+    /// Whether an IKE_AUTH request is one that can be gone into, whoever it comes from; otherwise the response says
+    /// why not.
+    pub(super) fn may_attach(
+        &mut self,
+        now: Instant,
+        half: &mut HalfOpen,
+        payloads: &Payloads<'_>,
+        builder: &mut MessageBuilder,
+    ) -> bool {
+        half.record.step(now, "ike_auth");
+        if let Some(idi) = payloads.id_i.and_then(identity) {
+            half.record.says(&idi, payloads.id_r.and_then(identity).as_ref());
+        }
+        if let Some(kind) = payloads.unknown_critical {
+            self.core.counters.drops.unknown_critical_payload += 1;
+            half.record.fail(now, "an unknown payload was marked critical");
+            builder.notify(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, &[kind.0]);
+            return false;
+        }
+        // RFC 9370 §2.2.2: not before all key exchanges have been run.
+        if payloads.id_i.is_none() || !half.pending.is_empty() {
+            self.core.refuse_syntax(builder);
+            return false;
+        }
+        let leaving = self.draining && !self.core.can_redirect(half);
+        if leaving || self.sessions.len() >= self.core.config.limits.sessions_max {
+            self.core.counters.drops.session_limit += 1;
+            half.record.fail(now, "the gateway is draining or has as many sessions as it may");
+            builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
+            return false;
+        }
+        true
     }
 
     fn new_session(
@@ -238,6 +309,25 @@ impl Responder {
             self.end_session(at.now, id);
         }
     }
+
+    /// A subscriber has one session per APN: an earlier one is told so, once, and ends. Sessions with other APNs are
+    /// other PDN connections, and stay whatever INITIAL_CONTACT says.
+    fn replace_same_apn(&mut self, at: &Arrived, session: &Session) {
+        let digest = self.core.digest_of(&session.idi);
+        let found = self.by_identity.range((digest, SessionId(0))..=(digest, SessionId(u64::MAX)));
+        let same = |id: &SessionId| {
+            let other = self.sessions.get(id);
+            other.is_some_and(|other| other.idi == session.idi && other.idr.names_same(&session.idr))
+        };
+        let earlier: Vec<SessionId> = found.map(|(_, id)| *id).filter(same).collect();
+        for id in earlier {
+            self.core.counters.exchanges.same_apn_replaced += 1;
+            if let Some(other) = self.sessions.get_mut(&id) {
+                self.core.start_closing(at.now, other);
+            }
+            self.end_session(at.now, id);
+        }
+    }
 }
 
 impl HalfOpen {
@@ -271,6 +361,7 @@ impl Core {
         session: &mut Session,
         half: &HalfOpen,
         payloads: &Payloads<'_>,
+        accepted: Option<&Accepted>,
         builder: &mut MessageBuilder,
     ) -> bool {
         // RFC 4555 §3.1: what the notification may carry is for later versions.
@@ -281,7 +372,39 @@ impl Core {
         if payloads.notify(NotifyType::TICKET_REQUEST).is_some() {
             self.give_ticket(at, session, builder);
         }
-        self.first_child(at, session, half, payloads, builder)
+        handset::tell_slice(builder, &session.profile, payloads);
+        self.first_child(at, session, half, payloads, accepted, builder)
+    }
+
+    /// Tells the back end what came of its consent.
+    fn note_granted(&mut self, session: &Session, granted: Granted) {
+        let Granted { attempt, accepted, subject } = granted;
+        let (session, inner) = (session.id, session.inner.clone());
+        let attached = Attached { attempt, session, inner, timeout: accepted.session_timeout, subject };
+        let order = AaaOrder::Attached(Box::new(attached));
+        self.events.push_back(Event::Aaa(Box::new(order)));
+    }
+
+    /// Counts why a peer did not authenticate, and notes it in the attempt's record.
+    pub(super) fn fail_auth(&mut self, now: Instant, half: &mut HalfOpen, cause: Cause) {
+        *cause(&mut self.counters.drops) += 1;
+        let mut only = DropCounters::default();
+        *cause(&mut only) += 1;
+        half.record.fail(now, only.in_words().unwrap_or("authentication failed"));
+    }
+
+    /// Keeps the record of a half-open IKE SA that came to nothing.
+    pub(super) fn record_failure(&mut self, now: Instant, half: HalfOpen) {
+        let (then, wall) = self.clock;
+        let began = match half.created.checked_duration_since(then) {
+            Some(after) => wall + after,
+            None => wall - then.saturating_duration_since(half.created),
+        };
+        let _ = now;
+        if let Some(failed) = half.record.into_failed(half.created, began, &half.path) {
+            self.failed.keep(failed.clone());
+            self.events.push_back(Event::AttemptFailed(Box::new(failed)));
+        }
     }
 
     /// Gives the session its inner addresses and its first Child SA. A failure of either leaves the IKE SA
@@ -292,14 +415,23 @@ impl Core {
         session: &mut Session,
         half: &HalfOpen,
         payloads: &Payloads<'_>,
+        accepted: Option<&Accepted>,
         builder: &mut MessageBuilder,
     ) -> bool {
         // RFC 6023: an IKE_AUTH without SA and selectors wants no Child SA.
         let (Some(sa), Some(ts_i), Some(ts_r)) = (payloads.sa, payloads.ts_i, payloads.ts_r) else {
             return false;
         };
-        let pool = self.pools.iter_mut().find(|pool| pool.name() == session.profile.pool);
-        match config_payload::assign(payloads.config.as_ref(), pool, &session.idi.key()) {
+        let (fixed, p_cscf) = match accepted {
+            Some(accepted) => (&*accepted.inner, &*accepted.p_cscf),
+            None => (&[][..], &[][..]),
+        };
+        let name = accepted.and_then(|accepted| accepted.pool.as_deref());
+        let pool = name.and_then(|name| self.pools.iter().position(|pool| pool.name() == name));
+        let pool = pool.or_else(|| self.pools.iter().position(|pool| pool.name() == session.profile.pool));
+        let pool = pool.and_then(|index| self.pools.get_mut(index));
+        let assigned = &mut self.assigned;
+        match config_payload::assign(payloads.config.as_ref(), pool, &session.idi.key(), fixed, assigned) {
             Ok(inner) => session.inner = inner.into(),
             Err(AddressError::NotAsked) => {
                 self.counters.drops.child_no_cp += 1;
@@ -313,8 +445,15 @@ impl Core {
             }
         }
         if let Some(request) = &payloads.config {
-            let local_ts = &session.profile.local_ts;
-            config_payload::reply(builder, request, &session.inner, &self.config.dns, local_ts);
+            let profile = &session.profile;
+            let p_cscf = if p_cscf.is_empty() { &*profile.handset.p_cscf } else { p_cscf };
+            let told = config_payload::Told {
+                dns: &self.config.dns,
+                local_ts: &profile.local_ts,
+                p_cscf,
+                liveness: profile.handset.liveness,
+            };
+            config_payload::reply(builder, request, &session.inner, &told);
         }
         let (nonce_i, nonce_r) = (&*half.nonce_i, &*half.nonce_r);
         let request = ChildRequest { sa, ts_i, ts_r, nonce_i, nonce_r, ke: None, replaces: None };

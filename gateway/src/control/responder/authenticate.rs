@@ -8,6 +8,7 @@ use codec::crypto::{
 use codec::ike::payload::{AuthView, IdView};
 use codec::ike::{AuthMethod, CertEncoding, MessageId};
 
+use super::aaa::{Accepted, AttemptId, Subject};
 use super::config::{AuthKind, Profile};
 use super::counters::DropCounters;
 use super::identity::Identity;
@@ -31,6 +32,33 @@ pub(super) struct Authenticated {
     pub(super) mixed: Option<IkeKeys>,
     /// When it authenticated in full, in seconds since 1970.
     pub(super) since: u64,
+    /// What an AAA back end grants.
+    pub(super) granted: Option<Box<Granted>>,
+}
+
+/// What a back end has to say about a peer that it let in.
+pub(super) struct Granted {
+    pub(super) attempt: AttemptId,
+    pub(super) accepted: Box<Accepted>,
+    pub(super) subject: Subject,
+}
+
+/// The way in which a peer authenticates, as its first IKE_AUTH request shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Psk,
+    Signature,
+    Eap,
+}
+
+impl Way {
+    fn is_of(self, kind: &AuthKind) -> bool {
+        match kind {
+            AuthKind::Psk(_) => self == Self::Psk,
+            AuthKind::Certificate => self == Self::Signature,
+            AuthKind::Eap(_) => self == Self::Eap,
+        }
+    }
 }
 
 /// Our own proof.
@@ -71,9 +99,9 @@ impl Core {
             Some(body) => Some(identity(body).ok_or(no_profile as Cause)?),
             None => None,
         };
-        // Without AUTH the peer wants EAP (RFC 7296 §2.16), which no profile here offers.
         let mut auth = payloads.auth.ok_or((|drops| &mut drops.auth_profile_kind) as Cause)?;
-        let profile = self.find_profile(at, half, &idi, asked.as_ref(), auth.method)?.clone();
+        let way = if auth.method == AuthMethod::SHARED_KEY { Way::Psk } else { Way::Signature };
+        let profile = self.find_profile(at, half, &idi, asked.as_ref(), way)?.clone();
         let prf = half.suite.prf;
         let mixed = match self.choose_ppk(half, &profile, payloads)? {
             Chosen::Mixed(ppk) => Some(keys.with_ppk(prf, ppk.octets())),
@@ -109,20 +137,22 @@ impl Core {
                 self.verify_certificate(at, store, &idi, payloads, &auth, &octets_i)?;
                 prove(store, half, &octets_r)?
             }
+            // Such a profile is not found for a request with AUTH.
+            AuthKind::Eap(_) => return Err(|drops| &mut drops.auth_profile_kind),
         };
         let idr = asked.unwrap_or_else(|| self.config.identity.clone());
-        Ok(Authenticated { profile, idi, idr, proof, mixed, since: self.unix_time(at.now) })
+        Ok(Authenticated { profile, idi, idr, proof, mixed, since: self.unix_time(at.now), granted: None })
     }
 
     /// The first profile that fits identities, algorithms, transport and kind of authentication. When none
     /// does, the cause is what kept out the first profile whose identities fit.
-    fn find_profile(
+    pub(super) fn find_profile(
         &self,
         at: &Arrived,
         half: &HalfOpen,
         idi: &Identity,
         asked: Option<&Identity>,
-        method: AuthMethod,
+        way: Way,
     ) -> Result<&Arc<Profile>, Cause> {
         let idi = idi.to_string();
         let idr = asked.map(Identity::to_string);
@@ -141,7 +171,7 @@ impl Core {
                 |drops| &mut drops.auth_profile_suite
             } else if !profile.transports.contains(&at.path.of_session().transport) {
                 |drops| &mut drops.auth_profile_transport
-            } else if matches!(profile.auth, AuthKind::Psk(_)) != (method == AuthMethod::SHARED_KEY) {
+            } else if !way.is_of(&profile.auth) {
                 |drops| &mut drops.auth_profile_kind
             } else {
                 return Ok(profile);
@@ -188,7 +218,7 @@ impl Core {
 }
 
 /// Signs for ourselves: method 14 to a peer that announced hashes, else the older method of the key.
-fn prove(store: &CertificateStore, half: &HalfOpen, octets: &[u8]) -> Result<Proof, Cause> {
+pub(super) fn prove(store: &CertificateStore, half: &HalfOpen, octets: &[u8]) -> Result<Proof, Cause> {
     let signature = store.key().sign(half.peer_hashes, RsaScheme::Pss, octets);
     let signature = signature.map_err(|_| own_failed as Cause)?;
     Ok(Proof { certificates: store.chain().map(<[u8]>::to_vec).collect(), signature })

@@ -11,6 +11,8 @@ use codec::ike::NotifyType;
 use codec::ike::payload::GatewayId;
 use zeroize::Zeroizing;
 
+use super::aaa::EapMethod;
+use super::handset::Handset;
 use super::identity::{Glob, Identity};
 use crate::control::pki::CertificateStore;
 use crate::control::pool::PoolConfig;
@@ -90,6 +92,8 @@ pub struct Profile {
     pub ppk: Option<PpkPolicy>,
     /// Another gateway that serves these UEs: they are sent there once they have authenticated.
     pub redirect: Option<Gateway>,
+    /// What phones are told.
+    pub handset: Handset,
 }
 
 /// Session resumption (RFC 5723).
@@ -177,6 +181,45 @@ pub enum AuthKind {
     Psk(PskStore),
     /// Certificates.
     Certificate,
+    /// We by certificate, the UE by EAP (RFC 7296 §2.16).
+    Eap(EapPolicy),
+}
+
+/// How a profile uses EAP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EapPolicy {
+    /// The method.
+    pub method: EapMethod,
+    /// Name of the back end that decides.
+    pub backend: Arc<str>,
+    /// Whether a UE may do without our certificate (RFC 5998).
+    pub alone: bool,
+    /// Who says what the UE is called.
+    pub identity: EapIdentity,
+}
+
+/// Where the name that the back end is told comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EapIdentity {
+    /// IDi, unless it is an address or a distinguished name; then the UE is asked.
+    #[default]
+    Auto,
+    /// IDi (3GPP TS 33.402 §8.2.2).
+    Idi,
+    /// The UE is asked by EAP.
+    Ask,
+}
+
+/// Whether a phone is asked for the number of its device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DeviceIdentity {
+    /// It is not.
+    #[default]
+    Never,
+    /// For its IMEI.
+    Imei,
+    /// For its IMEISV, which ends in the version of its software.
+    Imeisv,
 }
 
 /// A pre-shared key. Zeroized when dropped, no `Debug`.
@@ -242,6 +285,10 @@ pub struct Limits {
     pub half_open_per_source_max: usize,
     /// Life of a half-open IKE SA.
     pub half_open_timeout: Duration,
+    /// The same while the UE authenticates by EAP: servers and people take their time.
+    pub eap_timeout: Duration,
+    /// Failed attempts kept for the operator.
+    pub failed_attempts_max: usize,
     /// Child SAs of one session, those about to be replaced not counted.
     pub children_max: usize,
     /// Longest IKE message handled, in octets.
@@ -295,6 +342,8 @@ impl Default for Limits {
             half_open_max: 32_768,
             half_open_per_source_max: 8_192,
             half_open_timeout: Duration::from_secs(30),
+            eap_timeout: Duration::from_secs(60),
+            failed_attempts_max: 1_024,
             children_max: 16,
             message_len_max: 65_529,
             payloads_max: 64,

@@ -1,10 +1,13 @@
 //! Configuration payload: inner addresses, DNS servers and reachable networks (RFC 7296 §2.19, §3.15).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use ahash::AHashSet;
 use codec::ike::payload::{ConfigAttr, ConfigView};
 use codec::ike::{CfgAttrType, CfgType, MessageBuilder};
 
+use super::handset;
 use crate::control::pool::{Family, Pool};
 use crate::types::TsRange;
 
@@ -17,12 +20,23 @@ pub(super) enum AddressError {
     Exhausted,
 }
 
-/// Takes at most one address per family that the request asks for. What the peer would like to have is
+/// What UEs are told beside their addresses.
+pub(super) struct Told<'a> {
+    pub(super) dns: &'a [IpAddr],
+    pub(super) local_ts: &'a [TsRange],
+    pub(super) p_cscf: &'a [IpAddr],
+    pub(super) liveness: Option<Duration>,
+}
+
+/// Takes at most one address per family that the request asks for: of `fixed`, which a back end assigns, or else of the
+/// pool. Those outside the pool are noted in `assigned`. What the peer would like to have is
 /// not looked at; a UE that asks for both families takes what there is.
 pub(super) fn assign(
     request: Option<&ConfigView<'_>>,
     pool: Option<&mut Pool>,
     identity: &[u8],
+    fixed: &[IpAddr],
+    assigned: &mut AHashSet<IpAddr>,
 ) -> Result<Vec<IpAddr>, AddressError> {
     // RFC 7296 §2.19: only a CFG_REQUEST is answered.
     let Some(request) = request.filter(|config| config.kind == CfgType::REQUEST) else {
@@ -37,6 +51,16 @@ pub(super) fn assign(
         return Err(AddressError::NotAsked);
     }
     let Some(pool) = pool else { return Err(AddressError::Exhausted) };
+    if !fixed.is_empty() {
+        let wanted = |addr: &&IpAddr| families.contains(&Some(Family::of(**addr)));
+        // One in use elsewhere is nobody's to give: the other session would lose its downlink.
+        let free = |addr: &&IpAddr| match pool.contains(**addr) {
+            true => pool.reclaim(**addr),
+            false => assigned.insert(**addr),
+        };
+        let given: Vec<IpAddr> = fixed.iter().filter(wanted).filter(free).copied().collect();
+        return if given.is_empty() { Err(AddressError::Exhausted) } else { Ok(given) };
+    }
     let given = families.into_iter().flatten().filter_map(|family| pool.allocate(identity, family));
     let given: Vec<IpAddr> = given.collect();
     if given.is_empty() { Err(AddressError::Exhausted) } else { Ok(given) }
@@ -48,8 +72,7 @@ pub(super) fn reply(
     builder: &mut MessageBuilder,
     request: &ConfigView<'_>,
     inner: &[IpAddr],
-    dns: &[IpAddr],
-    local_ts: &[TsRange],
+    told: &Told<'_>,
 ) {
     let mut values: Vec<(CfgAttrType, Vec<u8>)> = Vec::new();
     for addr in inner {
@@ -60,18 +83,22 @@ pub(super) fn reply(
     }
     let mut seen: Vec<CfgAttrType> = Vec::new();
     for kind in request.attributes().map(|attribute| attribute.kind) {
-        if !is_answered(kind) || seen.contains(&kind) {
+        if seen.contains(&kind) {
             continue;
         }
         seen.push(kind);
+        if let Some(own) = handset::config_values(kind, told.p_cscf, told.liveness) {
+            values.extend(own.into_iter().map(|value| (kind, value)));
+            continue;
+        }
         match kind {
             CfgAttrType::INTERNAL_IP4_NETMASK if inner.iter().any(IpAddr::is_ipv4) => {
                 values.push((kind, vec![255; 4]));
             }
-            CfgAttrType::INTERNAL_IP4_DNS => push_dns(&mut values, kind, dns, true),
-            CfgAttrType::INTERNAL_IP6_DNS => push_dns(&mut values, kind, dns, false),
+            CfgAttrType::INTERNAL_IP4_DNS => push_dns(&mut values, kind, told.dns, true),
+            CfgAttrType::INTERNAL_IP6_DNS => push_dns(&mut values, kind, told.dns, false),
             CfgAttrType::INTERNAL_IP4_SUBNET | CfgAttrType::INTERNAL_IP6_SUBNET => {
-                let subnets = local_ts.iter().filter_map(subnet);
+                let subnets = told.local_ts.iter().filter_map(subnet);
                 values.extend(subnets.filter(|(family, _)| *family == kind));
             }
             _ => {}
@@ -80,17 +107,6 @@ pub(super) fn reply(
     let attributes: Vec<ConfigAttr<'_>> =
         values.iter().map(|(kind, value)| ConfigAttr { kind: *kind, value }).collect();
     builder.config(CfgType::REPLY, &attributes);
-}
-
-fn is_answered(kind: CfgAttrType) -> bool {
-    matches!(
-        kind,
-        CfgAttrType::INTERNAL_IP4_NETMASK
-            | CfgAttrType::INTERNAL_IP4_DNS
-            | CfgAttrType::INTERNAL_IP6_DNS
-            | CfgAttrType::INTERNAL_IP4_SUBNET
-            | CfgAttrType::INTERNAL_IP6_SUBNET
-    )
 }
 
 fn push_dns(values: &mut Vec<(CfgAttrType, Vec<u8>)>, kind: CfgAttrType, dns: &[IpAddr], v4: bool) {

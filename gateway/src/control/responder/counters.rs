@@ -1,17 +1,25 @@
 //! What the responder counts, one plain number per cause.
 
+use super::aaa::RejectCause;
+
 /// Declares the counter struct, its rustdoc and its iterator from one list, so that a counter cannot
 /// exist without a name in the metrics.
 macro_rules! counters {
-    ($(#[$outer:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+    ($(#[$outer:meta])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident,)* }) => {
         $(#[$outer])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-        pub struct $name { $($(#[$doc])* pub $field: u64,)* }
+        pub struct $name { $($(#[doc = $doc])+ pub $field: u64,)* }
 
         impl $name {
             /// Every counter with its name, in the order of declaration.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
                 [$((stringify!($field), self.$field),)*].into_iter()
+            }
+
+            /// What the first counter that is not zero counts, in words.
+            pub fn in_words(&self) -> Option<&'static str> {
+                let words = [$((self.$field, concat!($($doc),+).trim_ascii()),)*];
+                words.into_iter().find(|(count, _)| *count > 0).map(|(_, words)| words)
             }
         }
     };
@@ -58,6 +66,10 @@ counters! {
         messages_joined,
         /// IKE_INTERMEDIATE exchanges (RFC 9242).
         intermediates,
+        /// Attempts to authenticate by EAP (RFC 7296 §2.16).
+        eap_started,
+        /// Earlier sessions of an identity with the same APN that a new one replaced.
+        same_apn_replaced,
         /// IKE messages sent in fragments.
         messages_divided,
         /// Retransmitted requests answered from the cache (RFC 7296 §2.1).
@@ -208,6 +220,8 @@ counters! {
         auth_no_secret,
         /// The shared-key AUTH value is wrong.
         auth_psk_mismatch,
+        /// The AUTH value was not made with the key of EAP.
+        auth_msk_mismatch,
         /// No usable certificate in the request.
         auth_no_certificate,
         /// The certificate does not lead to a configured CA, or is outside its validity.
@@ -268,6 +282,26 @@ pub struct ResponderCounters {
     pub exchanges: ExchangeCounters,
     /// What did not, by reason: the `ike` part of `drops` in `stats --json`.
     pub drops: DropCounters,
+    /// Peers that an AAA back end did not let in.
+    pub rejects: RejectCounters,
     /// State held now.
     pub gauges: GaugeCounters,
+}
+
+/// Peers turned away by AAA back ends, by cause.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct RejectCounters([u64; RejectCause::ALL.len()]);
+
+impl RejectCounters {
+    /// Counts one.
+    pub fn add(&mut self, cause: RejectCause) {
+        if let Some(index) = RejectCause::ALL.iter().position(|other| *other == cause) {
+            self.0[index] += 1;
+        }
+    }
+
+    /// Every counter with its cause.
+    pub fn iter(&self) -> impl Iterator<Item = (RejectCause, u64)> + use<> {
+        RejectCause::ALL.into_iter().zip(self.0)
+    }
 }

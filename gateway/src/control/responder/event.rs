@@ -9,6 +9,8 @@ use codec::esp::EspSuite;
 use codec::ike::IkeSpi;
 use zeroize::Zeroizing;
 
+use super::aaa::AaaOrder;
+use super::record::FailedAttempt;
 use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 
 /// An IKE message to send, without marker and Length.
@@ -109,6 +111,10 @@ pub enum Event {
         /// How long.
         within: Duration,
     },
+    /// Something for an AAA back end to do.
+    Aaa(Box<AaaOrder>),
+    /// An attempt to attach failed; it is among [`super::Responder::failed_attempts`] as well.
+    AttemptFailed(Box<FailedAttempt>),
     /// Keys of an SA, only when [`super::ResponderConfig::keylog`] is set.
     KeyLog(KeyLog),
     /// A session was established.

@@ -49,6 +49,11 @@ impl Identity {
         body
     }
 
+    /// Whether both name the same, whatever the type and the case: phones send an APN as FQDN or KEY_ID.
+    pub fn names_same(&self, other: &Self) -> bool {
+        self.data.eq_ignore_ascii_case(&other.data)
+    }
+
     /// Octets that name this identity in tables: type, then data.
     pub fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(1 + self.data.len());

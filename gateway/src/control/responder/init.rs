@@ -1,13 +1,17 @@
 //! IKE_SA_INIT (RFC 7296 §1.2, §2.6, §2.7; RFC 9329 §6.1 to §6.5).
 
+use std::time::Instant;
+
 use codec::crypto::{Additional, ChosenIke, HashSet, IkeSuite, KeyExchange, select_ike, select_ike_plain};
 use codec::ike::payload::{CertReqView, KeView};
 use codec::ike::{
     CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType, PayloadType,
 };
 
+use super::aaa::AaaOrder;
 use super::cookie::Challenge;
 use super::inner::Payloads;
+use super::record::Record;
 use super::redirect::Follows;
 use super::sa::{HalfOpen, Secrets, SpiOwner};
 use super::ticket::Ticket;
@@ -227,6 +231,8 @@ impl Responder {
                 follows: Follows::from(payloads),
                 ppk: resumed.is_none() && self.core.uses_ppk(payloads),
                 resumed,
+                eap: None,
+                record: Record::default(),
                 window: Window::new(FIRST_PROTECTED),
                 created: at.now,
             }),
@@ -245,19 +251,25 @@ impl Responder {
         if self.core.conns.get(&half.conn).is_some_and(|used| *used == ConnUse::HalfOpen(spi)) {
             self.core.conns.remove(&half.conn);
         }
+        if let Some(eap) = &half.eap {
+            self.attempts.remove(&eap.attempt);
+            let order = AaaOrder::Abandon(eap.attempt);
+            self.core.events.push_back(Event::Aaa(Box::new(order)));
+        }
         Some(half)
     }
 
-    pub(super) fn on_half_open_due(&mut self, spi: IkeSpi) {
-        if self.remove_half_open(spi).is_some() {
+    pub(super) fn on_half_open_due(&mut self, now: Instant, spi: IkeSpi) {
+        if let Some(half) = self.remove_half_open(spi) {
             self.core.counters.drops.half_open_expired += 1;
+            self.core.record_failure(now, *half);
         }
     }
 }
 
 impl Core {
     /// Notes that a half-open IKE SA lives on a connection, which gets the time of one.
-    fn carry_half_open(&mut self, at: &Arrived, spi: IkeSpi) {
+    pub(super) fn carry_half_open(&mut self, at: &Arrived, spi: IkeSpi) {
         if at.is_home() {
             self.occupy(at.conn, ConnUse::HalfOpen(spi));
             self.events.push_back(Event::HalfOpen { conn: at.conn });

@@ -1,7 +1,7 @@
 //! The payloads of one message, sorted.
 
 use codec::ike::payload::{
-    AuthView, CertReqView, CertView, ConfigView, DeleteView, KeView, NonceView, NotifyView, Payload,
+    AuthView, CertReqView, CertView, ConfigView, DeleteView, EapView, KeView, NonceView, NotifyView, Payload,
     PayloadIter, RawPayload, SaView, TsView,
 };
 use codec::ike::{DecodeError, NotifyType, PayloadType};
@@ -25,6 +25,7 @@ pub(super) struct Payloads<'a> {
     pub(super) config: Option<ConfigView<'a>>,
     pub(super) notifies: Vec<NotifyView<'a>>,
     pub(super) deletes: Vec<DeleteView<'a>>,
+    pub(super) eap: Option<EapView<'a>>,
     /// The keys that solve a puzzle (RFC 8019 §8.2).
     pub(super) puzzle_solution: Option<&'a [u8]>,
     /// The first unknown payload with the critical bit.
@@ -62,6 +63,7 @@ impl<'a> Payloads<'a> {
             Payload::CertReq(view) => push(&mut self.cert_reqs, view),
             Payload::Notify(view) => push(&mut self.notifies, view),
             Payload::Delete(view) => push(&mut self.deletes, view),
+            Payload::Eap(view) => once(&mut self.eap, view, "EAP"),
             Payload::PuzzleSolution(keys) => once(&mut self.puzzle_solution, keys, "PS"),
             Payload::Unknown { kind, critical: true } => {
                 self.unknown_critical.get_or_insert(kind);
@@ -69,7 +71,6 @@ impl<'a> Payloads<'a> {
             }
             Payload::Unknown { critical: false, .. }
             | Payload::VendorId(_)
-            | Payload::Eap(_)
             | Payload::Encrypted(_)
             | Payload::Fragment(_) => Ok(()),
         }

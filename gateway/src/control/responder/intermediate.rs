@@ -46,6 +46,17 @@ impl Responder {
         let half = self.half_open.get_mut(&spi).expect("the caller found it");
         let core = &mut self.core;
         let digest = window::digest(&core.hasher, message);
+        if let Some(asked) = half.eap.as_ref().and_then(|eap| eap.waits_with()) {
+            // Its answer is on the way; it goes to where the UE asked last.
+            if asked == digest {
+                half.conn = at.conn;
+                half.path = at.path;
+                return Verdict::Good;
+            }
+            if fragment::is_fragment(header) {
+                return Verdict::Good;
+            }
+        }
         match half.window.arrival(header.message_id, digest) {
             Arrival::Fresh => {}
             Arrival::Repeated(response) => {
@@ -89,8 +100,19 @@ impl Responder {
             self.on_intermediate(at, spi, header, whole.as_ref(), digest);
             return Verdict::Good;
         }
-        let half = self.remove_half_open(spi).expect("still there");
         let digest = whole.as_ref().map_or(digest, |whole| whole.digest);
+        if half.eap.is_some() {
+            return self.continue_eap(at, spi, header, whole, digest);
+        }
+        // Without AUTH the UE wants EAP (RFC 7296 §2.16).
+        let wants_eap = |payloads: &Payloads<'_>| payloads.auth.is_none() && payloads.id_i.is_some();
+        let whole = match whole {
+            Some(whole) if half.resumed.is_none() && core.read(&whole).is_ok_and(|read| wants_eap(&read)) => {
+                return self.begin_eap(at, spi, header, whole, digest);
+            }
+            whole => whole,
+        };
+        let half = self.remove_half_open(spi).expect("still there");
         let payloads = whole.as_ref().map_or(Err(Malformed), |whole| self.core.read(whole));
         self.answer_ike_auth(at, header, half, digest, payloads);
         Verdict::Good

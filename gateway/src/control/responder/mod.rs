@@ -20,11 +20,13 @@ mod config_payload;
 mod cookie;
 mod counters;
 mod create_child;
+mod eap;
 mod event;
 mod exchange;
 mod followup;
 mod fragment;
 mod half_open;
+mod handset;
 mod identity;
 mod informational;
 mod init;
@@ -39,6 +41,7 @@ mod own_ike;
 mod own_request;
 mod ppk;
 mod protect;
+mod record;
 mod redirect;
 mod rekey;
 mod resend;
@@ -67,12 +70,14 @@ use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 
 pub use aaa::{AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, EapMethod, EapStep, RejectCause, Subject};
 pub use config::{
-    AuthKind, Gateway, IkeTcpOffer, Limits, PpkPolicy, Profile, Psk, PskStore, Redirect, ResponderConfig,
-    Resumption,
+    AuthKind, DeviceIdentity, EapIdentity, EapPolicy, Gateway, IkeTcpOffer, Limits, PpkPolicy, Profile, Psk,
+    PskStore, Redirect, ResponderConfig, Resumption,
 };
-pub use counters::{DropCounters, ExchangeCounters, GaugeCounters, ResponderCounters};
+pub use counters::{DropCounters, ExchangeCounters, GaugeCounters, RejectCounters, ResponderCounters};
 pub use event::{EspKeyLog, Event, IkeKeyLog, KeyLog, Transmit, Verdict};
+pub use handset::Handset;
 pub use identity::{Glob, IDENTITY_LEN_MAX, Identity};
+pub use record::FailedAttempt;
 pub use redirect::WAIT_DEFAULT;
 pub use view::{ChildView, IkeView, SessionView};
 
@@ -82,6 +87,7 @@ use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
 use own_request::Destination;
+use record::FailedAttempts;
 use sa::{HalfOpen, Session, SpiOwner, Which};
 use ticket::Tickets;
 use timers::Timers;
@@ -111,6 +117,9 @@ pub struct Responder {
     /// Sessions by the digest of their identity.
     by_identity: BTreeSet<(u64, SessionId)>,
     sources: Sources,
+    /// Half-open IKE SAs by their authentication.
+    attempts: AHashMap<AttemptId, IkeSpi>,
+    next_attempt: u64,
     next_session: u64,
     draining: bool,
 }
@@ -136,6 +145,9 @@ struct Core {
     unsolved: Unsolved,
     tickets: Tickets,
     lingering: Lingering,
+    failed: FailedAttempts,
+    /// Inner addresses of back ends, in use and outside every pool.
+    assigned: AHashSet<IpAddr>,
     /// Redirections so far: the other gateways take turns.
     redirections: usize,
     /// Octets of all fragments that wait for others.
@@ -204,6 +216,8 @@ impl Responder {
             unsolved: Unsolved::new(limits.unsolved_per_s, now),
             tickets: Tickets::new(config.resumption.as_ref(), &mut *random),
             lingering: Lingering::new(limits.lingering_max, limits.lingering_timeout),
+            failed: FailedAttempts::new(limits.failed_attempts_max),
+            assigned: AHashSet::new(),
             pools: config.pools.iter().cloned().map(Pool::new).collect(),
             offers: offers(&config),
             config,
@@ -227,6 +241,8 @@ impl Responder {
             sessions: AHashMap::new(),
             by_identity: BTreeSet::new(),
             sources: Sources::default(),
+            attempts: AHashMap::new(),
+            next_attempt: 1,
             next_session: 1,
             draining: false,
         }
@@ -237,10 +253,13 @@ impl Responder {
     pub fn set_config(&mut self, now: Instant, config: Arc<ResponderConfig>) {
         let mut pools: Vec<Pool> = config.pools.iter().cloned().map(Pool::new).collect();
         for session in self.sessions.values() {
-            if let Some(pool) = pools.iter_mut().find(|pool| pool.name() == session.profile.pool) {
-                for addr in &session.inner {
-                    pool.reclaim(*addr);
-                }
+            for addr in session.inner.iter().filter(|addr| !self.core.assigned.contains(*addr)) {
+                let own = |pool: &&mut Pool| pool.name() == session.profile.pool && pool.contains(*addr);
+                let pool = match pools.iter_mut().find(own) {
+                    Some(pool) => Some(pool),
+                    None => pools.iter_mut().find(|pool| pool.contains(*addr)),
+                };
+                pool.map(|pool| pool.reclaim(*addr));
             }
         }
         self.core.pools = pools;
@@ -346,7 +365,7 @@ impl Responder {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(owner) = self.core.timers.pop_due(now) {
             match owner {
-                Owner::HalfOpen(spi) => self.on_half_open_due(spi),
+                Owner::HalfOpen(spi) => self.on_half_open_due(now, spi),
                 Owner::Session(id) => self.on_session_due(now, id),
                 Owner::Unsolved => self.on_unsolved_due(now),
             }
@@ -397,6 +416,11 @@ impl Responder {
     /// One session.
     pub fn session(&self, now: Instant, id: SessionId) -> Option<SessionView<'_>> {
         self.sessions.get(&id).map(|session| session.view(now))
+    }
+
+    /// The latest attempts to attach that failed, oldest first.
+    pub fn failed_attempts(&self) -> impl Iterator<Item = &FailedAttempt> {
+        self.core.failed.iter()
     }
 
     /// The owner of a session.

@@ -7,7 +7,7 @@ use codec::ike::payload::AuthView;
 use codec::ike::{AuthMethod, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType};
 
 use super::authenticate::{Authenticated, Cause, Proof, identity};
-use super::config::Profile;
+use super::config::{AuthKind, Profile};
 use super::counters::DropCounters;
 use super::identity::Identity;
 use super::init::{Begun, announces_intermediate};
@@ -137,9 +137,7 @@ impl Core {
         let mismatch: Cause = |drops| &mut drops.auth_identity_mismatch;
         let id_i_body = payloads.id_i.ok_or(mismatch)?;
         let asked = payloads.id_r.map(identity);
-        if identity(id_i_body).as_ref() != Some(&ticket.idi)
-            || asked.is_some_and(|idr| idr.as_ref() != Some(&ticket.idr))
-        {
+        if asked.is_some_and(|idr| idr.as_ref() != Some(&ticket.idr)) {
             return Err(mismatch);
         }
         // Two half-open IKE SAs may have come of one ticket.
@@ -149,6 +147,11 @@ impl Core {
         let profile = self.config.profiles.iter().find(|profile| profile.name == ticket.profile);
         let profile = profile.filter(|profile| still_takes(profile, ticket));
         let profile = profile.ok_or((|drops| &mut drops.auth_no_profile) as Cause)?;
+        // After EAP the ticket has the name that the back end knows, which a pseudonym in IDi hides.
+        let by_eap = matches!(profile.auth, AuthKind::Eap(_));
+        if !by_eap && identity(id_i_body).as_ref() != Some(&ticket.idi) {
+            return Err(mismatch);
+        }
         if !profile.transports.contains(&at.path.of_session().transport) {
             return Err(|drops| &mut drops.auth_profile_transport);
         }
@@ -172,6 +175,7 @@ impl Core {
             proof: Proof::of(signature),
             mixed: None,
             since: ticket.authenticated,
+            granted: None,
         })
     }
 

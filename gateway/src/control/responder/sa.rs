@@ -10,11 +10,13 @@ use codec::esp::{EspSpi, EspSuite};
 use codec::ike::{Flags, IkeSpi, KeGroup};
 
 use super::config::{Gateway, Profile};
+use super::eap::EapState;
 use super::followup::FollowUp;
 use super::fragment::Reassembly;
 use super::identity::Identity;
 use super::mobike::Candidate;
 use super::own_followup::OwnFollowUp;
+use super::record::Record;
 use super::redirect::Follows;
 use super::ticket::Ticket;
 use super::window::{OwnRequest, Window};
@@ -104,6 +106,10 @@ pub(super) struct HalfOpen {
     pub(super) ppk: bool,
     /// What the ticket says, when a session is resumed (RFC 5723).
     pub(super) resumed: Option<Box<Ticket>>,
+    /// The authentication by EAP that is under way.
+    pub(super) eap: Option<Box<EapState>>,
+    /// What happened so far.
+    pub(super) record: Record,
     pub(super) window: Window,
     pub(super) created: Instant,
 }

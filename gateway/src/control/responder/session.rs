@@ -10,6 +10,7 @@ use super::sa::{ANSWER_KEPT, IkeSa, RETIRING_MAX, Retiring, Session, SpiOwner};
 use super::view::{ChildView, IkeView, SessionView};
 use super::window::{OwnRequest, Window};
 use super::{ConnUse, Core, Event, Owner, Responder};
+use crate::control::pool::Pool;
 use crate::types::{ConnId, Follow, Path, SessionId, Transport};
 
 /// Keeps a deadline that is due again at once from being handled in a loop.
@@ -138,10 +139,7 @@ impl Responder {
         if let Some(conn) = session.conn {
             core.conns.remove(&conn);
         }
-        let key = session.idi.key();
-        if let Some(pool) = core.pools.iter_mut().find(|pool| pool.name() == session.profile.pool) {
-            session.inner.iter().for_each(|addr| pool.release(&key, *addr));
-        }
+        core.release_addresses(&session);
         self.by_identity.remove(&(core.digest_of(&session.idi), id));
         let spi = session.ike.local_spi();
         core.spis.remove(&spi);
@@ -152,6 +150,25 @@ impl Responder {
 }
 
 impl Core {
+    /// Gives inner addresses back to where they came from.
+    fn release_addresses(&mut self, session: &Session) {
+        let key = session.idi.key();
+        for addr in &session.inner {
+            if self.assigned.remove(addr) {
+                continue;
+            }
+            let own = |pool: &&mut Pool| pool.name() == session.profile.pool && pool.contains(*addr);
+            // A back end may have named another pool than the profile.
+            let pool = match self.pools.iter_mut().find(own) {
+                Some(pool) => Some(pool),
+                None => self.pools.iter_mut().find(|pool| pool.contains(*addr)),
+            };
+            if let Some(pool) = pool {
+                pool.release(&key, *addr);
+            }
+        }
+    }
+
     /// Forgets an IKE SA that is no longer in use.
     pub(super) fn drop_other(&mut self, now: Instant, session: &mut Session, spi: IkeSpi) {
         let Some(at) = session.others.iter().position(|other| other.sa.local_spi() == spi) else { return };
