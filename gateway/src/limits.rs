@@ -27,6 +27,10 @@ pub const ORIGINATE_HELD_OCTETS: usize = 64 * 1024;
 /// Octets that wait on a connection that does not drain, per IKE SA; further ESP is dropped.
 pub const ORIGINATE_QUEUE_OCTETS: usize = 256 * 1024;
 
+/// EAP requests of one EAP-AKA authentication. The longest honest one has eight: three identities, a re-authentication
+/// whose counter was too small, a challenge out of step, another, a notification, and one of a method refused by a Nak.
+pub const AKA_REQUESTS_MAX: u32 = 10;
+
 /// The range and unit of one limit, as the configuration reader and the documentation need them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {

@@ -4,6 +4,7 @@
 //! attempt and session. A back end answers through its [`Outbox`], at once or from a task of its own; the control
 //! loop takes the answers from the other end.
 
+pub mod aka;
 pub mod embedded;
 
 use std::collections::BTreeSet;
