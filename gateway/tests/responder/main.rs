@@ -5,6 +5,7 @@ mod auth;
 mod bad_input;
 mod child;
 mod connections;
+mod eap;
 mod engine;
 mod fragments;
 mod ike_tcp;

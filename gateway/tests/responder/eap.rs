@@ -1,0 +1,690 @@
+//! EAP inside IKE_AUTH: RFC 7296 §2.16, RFC 5998, and what 3GPP TS 24.302 puts beside it. The back end is played by the
+//! tests; the real ones have tests of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use codec::ike::{CfgAttrType, ExchangeType, IdType, NotifyType, PayloadType};
+use gateway::control::responder::{
+    AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, AuthKind, DeviceIdentity, EapIdentity, EapMethod,
+    EapPolicy, EapStep, Event, Handset, Profile, RejectCause, ResponderConfig, Resumption,
+};
+use zeroize::Zeroizing;
+
+use crate::ue::{Decoded, Ue, UeAuth, UeConfig};
+use crate::world::{Place, World, certificate_config, profile};
+
+/// EAP packets that the tests pass around; what is in them is no business of the responder.
+const REQUEST: [u8; 6] = [1, 7, 0, 6, 23, 1];
+const RESPONSE: [u8; 6] = [2, 7, 0, 6, 23, 1];
+const SUCCESS: [u8; 4] = [3, 7, 0, 4];
+const FAILURE: [u8; 4] = [4, 7, 0, 4];
+const MSK: [u8; 64] = [0x5a; 64];
+
+fn policy() -> EapPolicy {
+    EapPolicy { method: EapMethod::Aka, backend: "main".into(), alone: true, identity: EapIdentity::Auto }
+}
+
+fn config_with(change: impl FnOnce(&mut Profile)) -> ResponderConfig {
+    let mut eap = profile("phones", AuthKind::Eap(policy()));
+    change(&mut eap);
+    ResponderConfig { profiles: vec![Arc::new(eap)], ..certificate_config(false, false) }
+}
+
+fn world() -> World {
+    World::new(config_with(|_| {}))
+}
+
+fn phone(seed: u64) -> UeConfig {
+    UeConfig {
+        id: (IdType::RFC822_ADDR, b"0001010000000001@nai.epc.mnc001.mcc001.3gppnetwork.org".to_vec()),
+        asked: Some((IdType::FQDN, b"ims".to_vec())),
+        auth: UeAuth::Eap { alone: false },
+        ..UeConfig::new(seed)
+    }
+}
+
+fn accepted() -> Accepted {
+    Accepted {
+        packet: SUCCESS.to_vec(),
+        msk: Zeroizing::new(MSK.to_vec()),
+        identity: None,
+        inner: Vec::new(),
+        pool: None,
+        p_cscf: Vec::new(),
+        session_timeout: None,
+    }
+}
+
+fn go_on() -> AaaAnswer {
+    AaaAnswer::Continue { packet: REQUEST.to_vec() }
+}
+
+impl World {
+    /// What the back ends were asked since the last call.
+    fn orders(&mut self) -> Vec<AaaOrder> {
+        let (orders, rest): (Vec<Event>, Vec<Event>) =
+            std::mem::take(&mut self.events).into_iter().partition(|event| matches!(event, Event::Aaa(_)));
+        self.events = rest;
+        let order = |event| match event {
+            Event::Aaa(order) => Some(*order),
+            _ => None,
+        };
+        orders.into_iter().filter_map(order).collect()
+    }
+
+    /// The only step that a back end was asked for since the last call.
+    fn step(&mut self) -> EapStep {
+        let mut orders = self.orders();
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        match orders.remove(0) {
+            AaaOrder::Step(step) => step,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The session that a back end was told of.
+    fn told(&mut self) -> Attached {
+        let mut orders = self.orders();
+        match orders.pop() {
+            Some(AaaOrder::Attached(attached)) if orders.is_empty() => *attached,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer(&mut self, attempt: AttemptId, answer: AaaAnswer) {
+        self.responder.handle_aaa(self.now, attempt, answer);
+        self.collect();
+    }
+
+    /// IKE_SA_INIT and the first IKE_AUTH, up to the question to the back end.
+    fn begin(&mut self, number: u32, config: UeConfig) -> (Ue, EapStep) {
+        self.orders();
+        let mut ue = Ue::new(config);
+        self.init(number, &mut ue);
+        let request = ue.auth();
+        assert_eq!(self.deliver(number, &request), [[0u8; 0]; 0], "nothing before the back end has spoken");
+        let step = self.step();
+        (ue, step)
+    }
+
+    /// One round, up to the question to the back end.
+    fn round(&mut self, number: u32, ue: &mut Ue, attempt: AttemptId, first: bool) -> EapStep {
+        self.answer(attempt, go_on());
+        let response = self.take_sent(number).pop().expect("an answer");
+        let packet = if first { ue.on_eap_begun(&response) } else { ue.on_eap(&response) };
+        assert_eq!(packet.as_deref(), Some(&REQUEST[..]));
+        let request = ue.eap(&RESPONSE);
+        assert_eq!(self.deliver(number, &request), [[0u8; 0]; 0]);
+        self.step()
+    }
+
+    /// Everything, with one round.
+    fn attach_eap(&mut self, number: u32, config: UeConfig, accepted: Accepted) -> (Ue, Decoded) {
+        let (mut ue, step) = self.begin(number, config);
+        self.round(number, &mut ue, step.attempt, true);
+        self.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted)));
+        let response = self.take_sent(number).pop().expect("an answer");
+        assert_eq!(ue.on_eap(&response).as_deref(), Some(&SUCCESS[..]));
+        let request = ue.eap_auth(&MSK);
+        let response = self.exchange(number, &request);
+        let decoded = ue.on_eap_auth(&MSK, &response);
+        (ue, decoded)
+    }
+
+    /// The error that answers a UE whose back end says `cause` after `rounds` rounds.
+    fn refusal(&mut self, config: UeConfig, rounds: usize, cause: RejectCause) -> Decoded {
+        let (mut ue, mut step) = self.begin(1, config);
+        for round in 0..rounds {
+            step = self.round(1, &mut ue, step.attempt, round == 0);
+        }
+        self.answer(step.attempt, AaaAnswer::Reject { packet: Some(FAILURE.to_vec()), cause });
+        let response = self.take_sent(1).pop().expect("an answer");
+        ue.open(&response).expect("authentic")
+    }
+}
+
+#[test]
+fn r7296_2_16_several_rounds_end_in_a_session_with_keys_of_eap() {
+    let mut world = world();
+    let (mut ue, step) = world.begin(1, phone(1));
+    assert_eq!(&step.packet[..5], [2, 0, 0, 59, 1]);
+    assert_eq!(&step.packet[5..], phone(1).id.1);
+    assert_eq!((&*step.backend, step.subject.apn.as_deref()), ("main", Some("ims")));
+    for round in 0..3 {
+        let next = world.round(1, &mut ue, step.attempt, round == 0);
+        assert_eq!((next.attempt, &*next.packet), (step.attempt, &RESPONSE[..]));
+    }
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+    let response = world.take_sent(1).pop().expect("an answer");
+    assert_eq!(ue.on_eap(&response).as_deref(), Some(&SUCCESS[..]));
+    assert_eq!(world.session_count(), 0, "not before AUTH");
+    let request = ue.eap_auth(&MSK);
+    let response = world.exchange(1, &request);
+    let decoded = ue.on_eap_auth(&MSK, &response);
+    assert_eq!(decoded.error(), None);
+    assert_eq!((ue.children.len(), ue.addresses.len()), (1, 1));
+    let told = world.told();
+    assert_eq!((told.attempt, told.session, told.inner.len()), (step.attempt, world.session(), 1));
+    assert!(told.subject.remote.ip().is_ipv4());
+}
+
+#[test]
+fn r7296_2_16_the_last_request_repeated_is_answered_with_the_same_octets() {
+    let mut world = world();
+    let (mut ue, step) = world.begin(1, phone(1));
+    world.round(1, &mut ue, step.attempt, true);
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+    let response = world.take_sent(1).pop().expect("an answer");
+    ue.on_eap(&response);
+    let request = ue.eap_auth(&MSK);
+    let first = world.exchange(1, &request);
+    assert_eq!(world.exchange(2, &request), first);
+    assert_eq!(world.session_count(), 1);
+}
+
+#[test]
+fn r7296_2_1_while_the_back_end_is_asked_a_repeated_request_asks_it_no_second_time() {
+    let mut world = world();
+    let mut ue = Ue::new(phone(1));
+    world.init(1, &mut ue);
+    let request = ue.auth();
+    world.deliver(1, &request);
+    let step = world.step();
+    // The same on another connection: that is where the answer goes (RFC 9329 §6.2).
+    for number in [1, 1, 2] {
+        assert_eq!(world.deliver(number, &request), [[0u8; 0]; 0]);
+    }
+    assert!(world.orders().is_empty());
+    world.answer(step.attempt, go_on());
+    assert_eq!(world.take_sent(1).len(), 0);
+    let response = world.take_sent(2).pop().expect("an answer");
+    assert!(ue.on_eap_begun(&response).is_some());
+    assert_eq!(world.exchange(3, &request), response, "and once more from memory");
+}
+
+#[test]
+fn r7296_2_16_auth_not_made_with_the_key_is_refused() {
+    let mut world = world();
+    let (mut ue, step) = world.begin(1, phone(1));
+    world.round(1, &mut ue, step.attempt, true);
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+    let response = world.take_sent(1).pop().expect("an answer");
+    ue.on_eap(&response);
+    let request = ue.eap_auth(&[0; 64]);
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::AUTHENTICATION_FAILED));
+    assert_eq!(world.counters().drops.auth_msk_mismatch, 1);
+    assert_eq!((world.session_count(), world.counters().gauges.half_open), (0, 0));
+    assert!(matches!(world.orders()[..], [AaaOrder::Abandon(attempt)] if attempt == step.attempt));
+}
+
+#[test]
+fn r7296_2_16_auth_before_success_and_eap_after_it_end_the_attempt() {
+    for early in [true, false] {
+        let mut world = world();
+        let (mut ue, step) = world.begin(1, phone(1));
+        let request = if early {
+            world.answer(step.attempt, go_on());
+            let response = world.take_sent(1).pop().expect("an answer");
+            ue.on_eap_begun(&response);
+            ue.eap_auth(&MSK)
+        } else {
+            world.round(1, &mut ue, step.attempt, true);
+            world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+            world.take_sent(1);
+            ue.eap(&RESPONSE)
+        };
+        let response = world.exchange(1, &request);
+        assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::INVALID_SYNTAX));
+        assert_eq!((world.session_count(), world.counters().gauges.half_open), (0, 0));
+        assert!(matches!(world.orders()[..], [AaaOrder::Abandon(_)]));
+    }
+}
+
+#[test]
+fn r7296_2_16_a_back_end_that_gives_no_key_or_nonsense_lets_nobody_in() {
+    let no_key = Accepted { msk: Zeroizing::new(Vec::new()), ..accepted() };
+    let no_success = Accepted { packet: REQUEST.to_vec(), ..accepted() };
+    let answers = [
+        AaaAnswer::Accept(Box::new(no_key)),
+        AaaAnswer::Accept(Box::new(no_success)),
+        AaaAnswer::Continue { packet: RESPONSE.to_vec() },
+        AaaAnswer::Continue { packet: vec![1, 2, 0, 200, 1] },
+        AaaAnswer::Continue { packet: Vec::new() },
+    ];
+    for answer in answers {
+        let mut world = world();
+        let (mut ue, step) = world.begin(1, phone(1));
+        world.round(1, &mut ue, step.attempt, true);
+        world.answer(step.attempt, answer);
+        let response = world.take_sent(1).pop().expect("an answer");
+        assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::NETWORK_FAILURE));
+        assert_eq!(world.counters().gauges.half_open, 0);
+    }
+    // Accepted at once: the UE has not seen who we are.
+    let mut world = world();
+    let (ue, step) = world.begin(1, phone(1));
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+    let response = world.take_sent(1).pop().expect("an answer");
+    assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::NETWORK_FAILURE));
+}
+
+#[test]
+fn r7296_2_16_rounds_are_bounded() {
+    let mut world = world();
+    let (mut ue, step) = world.begin(1, phone(1));
+    let mut rounds = 0;
+    loop {
+        world.answer(step.attempt, go_on());
+        let response = world.take_sent(1).pop().expect("an answer");
+        let packet = if rounds == 0 { ue.on_eap_begun(&response) } else { ue.on_eap(&response) };
+        if packet.is_none() {
+            break;
+        }
+        rounds += 1;
+        let request = ue.eap(&RESPONSE);
+        world.deliver(1, &request);
+        world.step();
+    }
+    assert_eq!(rounds, 48);
+    assert_eq!(world.counters().gauges.half_open, 0);
+}
+
+#[test]
+fn r7296_2_16_the_kind_of_authentication_selects_the_profile() {
+    // A pre-shared key where only EAP is offered, and EAP where only a key is.
+    let mut world = world();
+    let error = world.attach_error(1, UeConfig::new(1));
+    assert_eq!(error, Some(NotifyType::AUTHENTICATION_FAILED));
+    assert_eq!(world.counters().drops.auth_profile_kind, 1);
+    let mut world = World::new(crate::world::config());
+    let mut ue = Ue::new(phone(1));
+    world.init(1, &mut ue);
+    let request = ue.auth();
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::AUTHENTICATION_FAILED));
+    assert_eq!(world.counters().drops.auth_profile_kind, 1);
+}
+
+#[test]
+fn r7296_2_16_a_ue_whose_idi_is_no_name_is_asked_for_one() {
+    for (identity, id, asked) in [
+        (EapIdentity::Auto, (IdType::IPV4_ADDR, vec![192, 0, 2, 7]), true),
+        (EapIdentity::Auto, (IdType::FQDN, b"phone".to_vec()), false),
+        (EapIdentity::Ask, (IdType::FQDN, b"phone".to_vec()), true),
+        (EapIdentity::Idi, (IdType::IPV4_ADDR, vec![192, 0, 2, 7]), false),
+    ] {
+        let change = |profile: &mut Profile| profile.auth = AuthKind::Eap(EapPolicy { identity, ..policy() });
+        let mut world = World::new(config_with(change));
+        let mut ue = Ue::new(UeConfig { id, ..phone(1) });
+        world.init(1, &mut ue);
+        let request = ue.auth();
+        let sent = world.deliver(1, &request);
+        assert_eq!(sent.len(), usize::from(asked), "{identity:?}");
+        if asked {
+            assert!(world.orders().is_empty());
+            assert_eq!(ue.on_eap_begun(&sent[0]).as_deref(), Some(&[1, 0, 0, 5, 1][..]));
+            let request = ue.eap(&[2, 0, 0, 10, 1, b'a', b'l', b'i', b'c', b'e']);
+            world.deliver(1, &request);
+            let step = world.step();
+            assert_eq!((&*step.subject.idi, &step.packet[5..]), ("alice", &b"alice"[..]));
+        } else {
+            assert_eq!(world.step().packet[4], 1);
+        }
+    }
+}
+
+#[test]
+fn r5998_4_a_ue_may_do_without_our_certificate_where_the_method_is_safe() {
+    for (offered, allowed) in [(true, true), (true, false), (false, true)] {
+        let change =
+            |profile: &mut Profile| profile.auth = AuthKind::Eap(EapPolicy { alone: allowed, ..policy() });
+        let mut world = World::new(config_with(change));
+        let (ue, step) = world.begin(1, UeConfig { auth: UeAuth::Eap { alone: offered }, ..phone(1) });
+        world.answer(step.attempt, go_on());
+        let response = world.take_sent(1).pop().expect("an answer");
+        let decoded = ue.open(&response).expect("authentic");
+        let alone = offered && allowed;
+        assert_eq!(decoded.body(PayloadType::AUTH).is_none(), alone);
+        assert_eq!(decoded.body(PayloadType::CERT).is_none(), alone);
+        assert!(decoded.body(PayloadType::ID_R).is_some());
+    }
+    let mut world = world();
+    let (ue, decoded) =
+        world.attach_eap(1, UeConfig { auth: UeAuth::Eap { alone: true }, ..phone(1) }, accepted());
+    assert_eq!((decoded.error(), ue.children.len()), (None, 1));
+    assert!(!EapMethod::MsChapV2.is_safe_alone() && !EapMethod::Any.is_safe_alone());
+}
+
+#[test]
+fn r7296_2_16_attempts_end_with_time_and_the_back_end_hears_of_it() {
+    let mut world = world();
+    let (_, step) = world.begin(1, phone(1));
+    world.advance(Duration::from_secs(59));
+    assert!(world.orders().is_empty() && world.counters().gauges.half_open == 1);
+    world.advance(Duration::from_secs(2));
+    assert!(matches!(world.orders()[..], [AaaOrder::Abandon(attempt)] if attempt == step.attempt));
+    assert_eq!(world.counters().gauges.half_open, 0);
+    world.answer(step.attempt, go_on());
+    assert!(world.take_sent(1).is_empty(), "too late");
+    let failed: Vec<_> = world.responder.failed_attempts().map(|failed| failed.cause).collect();
+    assert_eq!(failed, ["the UE went silent"]);
+}
+
+#[test]
+fn ts24302_8_1_2_2_causes_are_told_to_phones_in_their_terms() {
+    for (cause, kind) in [
+        (RejectCause::AuthenticationFailed, NotifyType::AUTHENTICATION_FAILED),
+        (RejectCause::UserUnknown, NotifyType::USER_UNKNOWN),
+        (RejectCause::NoNon3gppSubscription, NotifyType::NON_3GPP_ACCESS_TO_EPC_NOT_ALLOWED),
+        (RejectCause::NoApnSubscription, NotifyType::NO_APN_SUBSCRIPTION),
+        (RejectCause::AuthorizationRejected, NotifyType::AUTHORIZATION_REJECTED),
+        (RejectCause::RatNotAllowed, NotifyType::RAT_TYPE_NOT_ALLOWED),
+        (RejectCause::RoamingNotAllowed, NotifyType::PLMN_NOT_ALLOWED),
+        (RejectCause::IllegalEquipment, NotifyType::ILLEGAL_ME),
+        (RejectCause::MaxConnections, NotifyType::MAX_CONNECTION_REACHED),
+        (RejectCause::EmergencyNotSupported, NotifyType::UNAUTHENTICATED_EMERGENCY_NOT_SUPPORTED),
+        (RejectCause::Unreachable, NotifyType::NETWORK_FAILURE),
+    ] {
+        for rounds in [0, 2] {
+            let mut world = world();
+            let decoded = world.refusal(phone(1), rounds, cause);
+            assert_eq!(decoded.error(), Some(kind), "{cause:?}");
+            assert_eq!(decoded.body(PayloadType::EAP), Some(&FAILURE[..]));
+            assert_eq!(decoded.notify(NotifyType::BACKOFF_TIMER).map(|view| view.data.to_vec()), None);
+            assert_eq!(world.counters().rejects.iter().find(|(of, _)| *of == cause).map(|(_, n)| n), Some(1));
+            let failed: Vec<_> = world.responder.failed_attempts().cloned().collect();
+            assert_eq!((failed.len(), failed[0].cause), (1, cause.in_words()));
+            assert_eq!(failed[0].apn.as_deref(), Some("ims"));
+        }
+    }
+    // A laptop knows none of these.
+    let change = |profile: &mut Profile| {
+        profile.auth = AuthKind::Eap(EapPolicy { method: EapMethod::MsChapV2, ..policy() });
+    };
+    let mut world = World::new(config_with(change));
+    let laptop = UeConfig { id: (IdType::RFC822_ADDR, b"alice@corp.test".to_vec()), ..phone(1) };
+    let decoded = world.refusal(laptop, 1, RejectCause::UserUnknown);
+    assert_eq!(decoded.error(), Some(NotifyType::AUTHENTICATION_FAILED));
+}
+
+#[test]
+fn ts24302_8_2_9_1_a_phone_is_told_how_long_to_stay_away() {
+    let change = |profile: &mut Profile| profile.handset.backoff = Some(Duration::from_secs(600));
+    let mut world = World::new(config_with(change));
+    let decoded = world.refusal(phone(1), 1, RejectCause::NoApnSubscription);
+    assert_eq!(
+        decoded.notify(NotifyType::BACKOFF_TIMER).map(|view| view.data.to_vec()),
+        Some(vec![1, 0b100_10100])
+    );
+    let mut world = World::new(config_with(change));
+    let decoded = world.refusal(phone(1), 1, RejectCause::AuthenticationFailed);
+    assert!(decoded.notify(NotifyType::BACKOFF_TIMER).is_none());
+}
+
+#[test]
+fn ts24302_7_4_1_the_device_is_asked_for_with_our_proof_and_told_to_the_back_end() {
+    const IMEI: [u8; 11] = [0x00, 0x09, 0x01, 0x21, 0x43, 0x65, 0x87, 0x19, 0x32, 0x54, 0xf6];
+    let change = |profile: &mut Profile| profile.handset.device_identity = DeviceIdentity::Imei;
+    let mut world = World::new(config_with(change));
+    let (mut ue, step) = world.begin(1, phone(1));
+    assert_eq!(step.subject.imei, None);
+    world.answer(step.attempt, go_on());
+    let response = world.take_sent(1).pop().expect("an answer");
+    let asked = ue.open(&response).expect("authentic");
+    assert_eq!(asked.notify(NotifyType::DEVICE_IDENTITY).map(|view| view.data.to_vec()), Some(vec![0, 1, 1]));
+    ue.on_eap_begun(&response);
+    let request = ue.eap_with(&RESPONSE, |builder| {
+        builder.notify(NotifyType::DEVICE_IDENTITY, &IMEI);
+    });
+    world.deliver(1, &request);
+    assert_eq!(world.step().subject.imei.as_deref(), Some("123456789123456"));
+    // It is asked for once, and of nobody whose profile does not want it.
+    world.answer(step.attempt, go_on());
+    let response = world.take_sent(1).pop().expect("an answer");
+    assert!(ue.open(&response).expect("authentic").notify(NotifyType::DEVICE_IDENTITY).is_none());
+}
+
+#[test]
+fn r7651_4_p_cscf_addresses_are_answered_in_the_form_asked_for() {
+    let addrs = ["10.64.0.10", "fd64::10"];
+    let change = |profile: &mut Profile| {
+        profile.handset.p_cscf = addrs.iter().map(|text| text.parse().expect("an address")).collect();
+        profile.handset.liveness = Some(Duration::from_secs(1_800));
+    };
+    for asked in [vec![20], vec![21], vec![16389, 16390], vec![16391], vec![20, 21, 16389, 24], vec![24]] {
+        let mut world = World::new(config_with(change));
+        let mut wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![])];
+        wanted.extend(asked.iter().map(|kind| (CfgAttrType(*kind), vec![])));
+        let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
+        let told: Vec<u16> =
+            decoded.config().iter().map(|(kind, _)| kind.0).filter(|kind| *kind != 1).collect();
+        assert_eq!(told, asked);
+    }
+    // Addresses that the back end names win.
+    let mut world = World::new(config_with(change));
+    let other = Accepted { p_cscf: vec!["10.9.9.9".parse().expect("an address")], ..accepted() };
+    let wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]), (CfgAttrType(20), vec![])];
+    let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, other);
+    assert!(decoded.config().contains(&(CfgAttrType(20), vec![10, 9, 9, 9])));
+}
+
+#[test]
+fn ts24302_8_2_9_16_the_slice_is_told_to_a_ue_that_names_its_pdu_session() {
+    let change = |profile: &mut Profile| profile.handset.s_nssai = [1, 0, 0, 7].into();
+    for names in [true, false] {
+        let mut world = World::new(config_with(change));
+        let mut ue = Ue::new(phone(1));
+        world.init(1, &mut ue);
+        let request = ue.auth_with(|builder| {
+            if names {
+                builder.notify(NotifyType::N1_MODE_CAPABILITY, &[1, 5]);
+            }
+        });
+        world.deliver(1, &request);
+        let step = world.step();
+        world.round(1, &mut ue, step.attempt, true);
+        world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+        let response = world.take_sent(1).pop().expect("an answer");
+        ue.on_eap(&response);
+        let request = ue.eap_auth(&MSK);
+        let response = world.exchange(1, &request);
+        let decoded = ue.on_eap_auth(&MSK, &response);
+        let told = decoded.notify(NotifyType::N1_MODE_INFORMATION).map(|view| view.data.to_vec());
+        assert_eq!(told, names.then(|| vec![4, 1, 0, 0, 7]));
+    }
+}
+
+#[test]
+fn ts24302_a_second_attach_to_the_same_apn_replaces_the_first_whatever_its_case_and_type() {
+    let mut world = world();
+    let apn = |kind, name: &str| UeConfig { asked: Some((kind, name.as_bytes().to_vec())), ..phone(1) };
+    world.attach_eap(1, apn(IdType::FQDN, "ims"), accepted());
+    let first = world.told().session;
+    world.attach_eap(2, UeConfig { seed: 2, initial_contact: true, ..apn(IdType::FQDN, "xcap") }, accepted());
+    assert_eq!(world.session_count(), 2, "another PDN connection, whatever INITIAL_CONTACT says");
+    world.orders();
+    world.attach_eap(3, UeConfig { seed: 3, ..apn(IdType::KEY_ID, "IMS") }, accepted());
+    assert_eq!(world.session_count(), 2);
+    assert!(world.responder.session(world.now, first).is_none());
+    assert_eq!(world.take_sent(1).len(), 1, "its UE is told");
+    assert_eq!(world.counters().exchanges.same_apn_replaced, 1);
+    // Another subscriber has its own.
+    let other = UeConfig { id: (IdType::RFC822_ADDR, b"other@test".to_vec()), ..apn(IdType::FQDN, "ims") };
+    world.attach_eap(4, UeConfig { seed: 4, ..other }, accepted());
+    assert_eq!(world.session_count(), 3);
+}
+
+#[test]
+fn r4187_4_1_a_session_goes_by_the_name_that_the_back_end_knows() {
+    let permanent = "0001010000000009@nai.epc.mnc001.mcc001.3gppnetwork.org";
+    let mut world = world();
+    for (number, pseudonym) in [(1, "2aaaa@realm.test"), (2, "2bbbb@realm.test")] {
+        let hidden = UeConfig {
+            seed: number.into(),
+            id: (IdType::RFC822_ADDR, pseudonym.as_bytes().to_vec()),
+            ..phone(1)
+        };
+        let known = Accepted { identity: Some(permanent.into()), ..accepted() };
+        world.attach_eap(number, hidden, known);
+    }
+    let names: Vec<String> =
+        world.responder.sessions(world.now).map(|session| session.idi.to_string()).collect();
+    assert_eq!(names, [permanent], "the second replaced the first");
+}
+
+#[test]
+fn r2865_5_8_addresses_of_the_back_end_are_given_once() {
+    let mut world = world();
+    let fixed = |text: &str| Accepted { inner: vec![text.parse().expect("an address")], ..accepted() };
+    let ue = |number: u64| UeConfig {
+        seed: number,
+        id: (IdType::RFC822_ADDR, format!("ue{number}@test").into_bytes()),
+        ..phone(1)
+    };
+    // Inside the pool, and outside of it.
+    for (number, text) in [(1, "10.64.3.3"), (2, "192.0.2.77")] {
+        let (attached, _) = world.attach_eap(number, ue(number.into()), fixed(text));
+        assert_eq!(attached.addresses[0].to_string(), text);
+        let (_, decoded) = world.attach_eap(number + 10, ue(u64::from(number) + 10), fixed(text));
+        assert_eq!(decoded.error(), Some(NotifyType::INTERNAL_ADDRESS_FAILURE), "{text} twice");
+    }
+    // It is free again when the session is gone.
+    for id in world.responder.sessions(world.now).map(|session| session.id).collect::<Vec<_>>() {
+        world.responder.terminate(world.now, id);
+    }
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.session_count(), 0);
+    for (number, text) in [(21, "10.64.3.3"), (22, "192.0.2.77")] {
+        let (attached, _) = world.attach_eap(number, ue(number.into()), fixed(text));
+        assert_eq!(attached.addresses[0].to_string(), text);
+    }
+}
+
+#[test]
+fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
+    let resumption =
+        Resumption { lifetime: Duration::from_secs(3600), reauth: Duration::from_secs(86_400), key: None };
+    let mut world = World::new(ResponderConfig { resumption: Some(resumption), ..config_with(|_| {}) });
+    let mut ue = Ue::new(phone(1));
+    world.init(1, &mut ue);
+    let request = ue.auth_with(|builder| {
+        builder.notify(NotifyType::TICKET_REQUEST, &[]);
+    });
+    world.deliver(1, &request);
+    let step = world.step();
+    world.round(1, &mut ue, step.attempt, true);
+    let known = Accepted { identity: Some("permanent@test".into()), ..accepted() };
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(known)));
+    let response = world.take_sent(1).pop().expect("an answer");
+    ue.on_eap(&response);
+    let request = ue.eap_auth(&MSK);
+    let response = world.exchange(1, &request);
+    let decoded = ue.on_eap_auth(&MSK, &response);
+    let ticket = decoded.notify(NotifyType::TICKET_LT_OPAQUE).expect("a ticket").data[4..].to_vec();
+    let kept = ue.resumable(&ticket);
+    let mut back = Ue::new(UeConfig { auth: UeAuth::Ticket, seed: 2, ..phone(1) });
+    let request = back.resume(&kept);
+    let response = world.exchange(2, &request);
+    back.on_resume(&kept, &response).expect("taken");
+    world.orders();
+    let request = back.auth();
+    let response = world.exchange(2, &request);
+    assert_eq!(back.on_auth(&response).error(), None);
+    assert!(!world.orders().iter().any(|order| matches!(order, AaaOrder::Step(_))));
+    let names: Vec<String> =
+        world.responder.sessions(world.now).map(|session| session.idi.to_string()).collect();
+    assert_eq!(names, ["permanent@test"]);
+}
+
+#[test]
+fn r9242_3_3_2_intauth_is_that_of_the_first_ike_auth() {
+    let mut world = world();
+    let mut ue = Ue::new(UeConfig { intermediate: true, ..phone(1) });
+    world.init(1, &mut ue);
+    let request = ue.intermediate();
+    let response = world.exchange(1, &request);
+    ue.on_intermediate(&response);
+    let request = ue.auth();
+    world.deliver(1, &request);
+    let step = world.step();
+    for round in 0..2 {
+        world.round(1, &mut ue, step.attempt, round == 0);
+    }
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+    let response = world.take_sent(1).pop().expect("an answer");
+    ue.on_eap(&response);
+    let request = ue.eap_auth(&MSK);
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_eap_auth(&MSK, &response).error(), None);
+    assert_eq!(world.session_count(), 1);
+}
+
+#[test]
+fn r7296_2_16_messages_of_other_kinds_on_the_way_change_nothing() {
+    let mut world = world();
+    let (mut ue, step) = world.begin(1, phone(1));
+    // A forged message, and one of another exchange.
+    let mut forged = ue.eap(&RESPONSE);
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    world.deliver(1, &forged);
+    assert!(world.orders().is_empty());
+    ue.sa.as_mut().expect("an IKE SA").next_out -= 1;
+    let stray = ue.request(ExchangeType::INFORMATIONAL, |_| {});
+    world.deliver(1, &stray);
+    ue.sa.as_mut().expect("an IKE SA").next_out -= 1;
+    assert!(world.orders().is_empty());
+    let next = world.round(1, &mut ue, step.attempt, true);
+    assert_eq!(next.attempt, step.attempt);
+}
+
+#[test]
+fn r7383_eap_works_in_fragments() {
+    let mut world = world();
+    let config = UeConfig { fragmentation: true, room: Some(300), ..phone(1) };
+    let mut ue = Ue::new(config);
+    world.init(1, &mut ue);
+    let request = ue.auth();
+    world.tell(1, &request);
+    let step = world.step();
+    // All of its fragments again, while the back end thinks.
+    world.tell(1, &request);
+    assert!(world.orders().is_empty());
+    world.round(1, &mut ue, step.attempt, true);
+    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
+    let response = world.take_sent(1).pop().expect("an answer");
+    ue.on_eap(&response);
+    let request = ue.eap_auth(&MSK);
+    let response = world.exchange(1, &request);
+    assert_eq!(ue.on_eap_auth(&MSK, &response).error(), None);
+}
+
+#[test]
+fn r7296_2_16_over_udp_the_answer_goes_to_where_the_ue_asked() {
+    let change = |profile: &mut Profile| profile.transports = vec![gateway::types::Transport::Udp];
+    let mut world = World::new(config_with(change));
+    let place = Place::Udp(5_000);
+    let mut ue = Ue::new(phone(1));
+    let request = ue.init();
+    let _ = world.arrive(place, request);
+    let response = world.sent.pop().expect("an answer");
+    ue.on_init(&response.message).expect("accepted");
+    let request = ue.auth();
+    let _ = world.arrive(place, request);
+    let step = world.step();
+    world.answer(step.attempt, go_on());
+    let sent = world.sent.pop().expect("an answer");
+    assert_eq!(sent.path, place.path());
+    assert!(ue.on_eap_begun(&sent.message).is_some());
+}
+
+#[test]
+fn handset_defaults_tell_nothing() {
+    assert_eq!(Handset::default().device_identity, DeviceIdentity::Never);
+    let mut world = world();
+    let wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]), (CfgAttrType(20), vec![])];
+    let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
+    assert_eq!(decoded.config().iter().map(|(kind, _)| kind.0).collect::<Vec<_>>(), [1]);
+}
