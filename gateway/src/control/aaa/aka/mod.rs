@@ -8,6 +8,8 @@ mod challenge;
 mod identity;
 mod reauth;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
