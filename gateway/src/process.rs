@@ -1,8 +1,9 @@
 //! The process: resource limits, privileges, readiness, and what it uses.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
@@ -128,6 +129,22 @@ pub fn resident_octets() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Makes a directory of ours for `owner`.
+///
+/// # Errors
+/// [`Failure::Environment`] naming it.
+pub fn make_directory(dir: &Path, owner: Option<&User>) -> Result<(), Failure> {
+    if !dir.is_dir() {
+        let made = DirBuilder::new().recursive(true).mode(0o750).create(dir);
+        made.map_err(|error| Failure::system(dir.display(), &error))?;
+    }
+    if let Some(user) = owner {
+        let given = std::os::unix::fs::chown(dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+        given.map_err(|error| Failure::system(dir.display(), &error))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

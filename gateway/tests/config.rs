@@ -159,7 +159,7 @@ fn mistakes_are_reported_where_they_stand() {
             "identity = \"gw.test\"",
             "identity = \"gw.test\"\ncolour = \"red\"",
             "swugate.toml:3: colour = \"red\": unknown key in [gateway]; \
-             known are identity, user, workers, cores, run_dir",
+             known are identity, user, workers, cores, run_dir, state_dir",
         ),
         (
             "identity = \"gw.test\"",
@@ -264,9 +264,30 @@ fn mistakes_are_reported_where_they_stand() {
         (
             "auth = \"psk\"",
             "auth = \"eap-aka\"",
-            "swugate.toml:10: auth = \"eap-aka\": \"psk\" or \"certificate\"; eap-aka is not in this version",
+            "swugate.toml:11: secrets_file = \"secrets.toml\": the path of a file with [[secret]] entries of imsi, k and \
+             opc, or aaa = \"…\"",
         ),
-        ("auth = \"psk\"", "auth = \"pks\"", "swugate.toml:10: auth = \"pks\": \"psk\" or \"certificate\""),
+        (
+            "auth = \"psk\"",
+            "auth = \"eap-radius\"",
+            "swugate.toml:8: aaa = (missing): required in [[profile]]: the name of an [[aaa]] that authenticates these UEs",
+        ),
+        (
+            "auth = \"psk\"",
+            "auth = \"psk\"\ndevice_identity = \"mac\"",
+            "swugate.toml:11: device_identity = \"mac\": \"never\", \"imei\" or \"imeisv\"",
+        ),
+        (
+            "auth = \"psk\"",
+            "auth = \"psk\"\ns_nssai = \"0102\"",
+            "swugate.toml:11: s_nssai = \"0102\": an S-NSSAI of 1, 4, 5 or 8 octets in hexadecimal",
+        ),
+        (
+            "auth = \"psk\"",
+            "auth = \"pks\"",
+            "swugate.toml:10: auth = \"pks\": \"psk\", \"certificate\", \"eap-aka\", \"eap-aka-prime\", \"eap-mschapv2\", \
+             \"eap-tls\", \"eap-radius\" or \"eap-diameter\"",
+        ),
         (
             "auth = \"psk\"",
             "auth = \"certificate\"",
@@ -483,7 +504,7 @@ fn an_entry_of_secrets_wins_and_other_kinds_are_passed_over() {
     dir.write(
         "secrets.toml",
         "psk = \"common\"\n[[secret]]\nid = \"Alice@test\"\npsk = \"0x00ff\"\n\
-         [[secret]]\nimsi = \"001010000000001\"\nk = \"00\"\nopc = \"00\"\namf = \"8000\"\n\
+         [[secret]]\nimsi = \"001010000000001\"\nk = \"465b5ce8b199b49faa5f0a2ee238a6bc\"\nopc = \"cd63cb71954a9f4e48a5994e37a02baf\"\namf = \"8000\"\n\
          [[secret]]\nuser = \"bob\"\npassword = \"x\"\n",
     );
     let config = ok(dir.load(LEAST));

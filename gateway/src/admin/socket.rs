@@ -1,8 +1,8 @@
 //! The control socket `RUN_DIR/control.sock`: one line of JSON in, one line of JSON out, then it closes.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio_uring::net::UnixStream;
 
 use super::api::{Answer, Call, Reply, Request};
 use crate::error::Failure;
+use crate::process::make_directory;
 
 /// Longest request, octets.
 const REQUEST_LEN_MAX: usize = 4096;
@@ -37,14 +38,7 @@ pub fn prepare(run_dir: &Path, owner: Option<&User>) -> Result<(), Failure> {
     if StdUnixStream::connect(&socket).is_ok() {
         return Err(Failure::Environment(format!("{}: another swugate answers there", socket.display())));
     }
-    if !run_dir.is_dir() {
-        let made = DirBuilder::new().recursive(true).mode(0o750).create(run_dir);
-        made.map_err(|error| Failure::system(run_dir.display(), &error))?;
-    }
-    if let Some(user) = owner {
-        let given = std::os::unix::fs::chown(run_dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()));
-        given.map_err(|error| Failure::system(run_dir.display(), &error))?;
-    }
+    make_directory(run_dir, owner)?;
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::system(socket.display(), &error))

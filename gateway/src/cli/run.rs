@@ -70,6 +70,9 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     process::raise_resource_limits();
     let user = config.gateway.user.as_deref().map(process::find_user).transpose()?;
     socket::prepare(&config.gateway.run_dir, user.as_ref())?;
+    if config.aaa.iter().any(|section| section.kind.keeps_state()) {
+        process::make_directory(&config.gateway.state_dir, user.as_ref())?;
+    }
     let opened = open(&config)?;
     process::drop_privileges(user.as_ref(), process::GATEWAY_KEEPS)?;
     let admin = Administration::new(config.clone(), log, started);

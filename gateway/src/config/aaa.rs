@@ -31,6 +31,11 @@ pub enum AaaKind {
 }
 
 impl AaaKind {
+    /// Whether it keeps state on disk.
+    pub fn keeps_state(&self) -> bool {
+        matches!(self, Self::Embedded(subscribers) if !subscribers.is_empty())
+    }
+
     /// Its keyword.
     pub fn name(&self) -> &'static str {
         match self {

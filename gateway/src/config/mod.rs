@@ -31,6 +31,9 @@ pub const DEFAULT_FILE: &str = "/etc/swugate/swugate.toml";
 /// Where the control socket is unless the configuration says otherwise.
 pub const DEFAULT_RUN_DIR: &str = "/run/swugate";
 
+/// Where state is kept while the control socket is at its default place; else it is kept beside that.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/swugate";
+
 /// Most octets of a configuration file, and of each file it names.
 const FILE_OCTETS_MAX: u64 = 16 << 20;
 
@@ -73,6 +76,8 @@ pub struct GatewaySection {
     pub cores: Vec<usize>,
     /// Directory of the control socket.
     pub run_dir: PathBuf,
+    /// Directory of what must outlast a restart.
+    pub state_dir: PathBuf,
 }
 
 /// `[listen]`: outside addresses by transport.

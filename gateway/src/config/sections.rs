@@ -11,8 +11,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::reader::{Field, Reader, Section};
 use super::{
-    Config, DEFAULT_RUN_DIR, DebugSection, GatewaySection, InnerSection, ListenSection, aaa, profile,
-    secrets, tls,
+    Config, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, DebugSection, GatewaySection, InnerSection, ListenSection,
+    aaa, profile, secrets, tls,
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
@@ -175,7 +175,9 @@ fn gateway(root: &mut Section<'_>, responds: bool) -> Option<(Identity, GatewayS
             root.missing("gateway", "a table [gateway] with identity = \"…\"");
         }
         let run_dir = root.reader().resolve(DEFAULT_RUN_DIR);
-        return Some((nobody()?, GatewaySection { user: None, workers: None, cores: Vec::new(), run_dir }));
+        let state_dir = DEFAULT_STATE_DIR.into();
+        let section = GatewaySection { user: None, workers: None, cores: Vec::new(), run_dir, state_dir };
+        return Some((nobody()?, section));
     };
     let identity = match section.value("identity") {
         Some(field) => field.parse::<Identity>(IDENTITY),
@@ -199,10 +201,13 @@ fn gateway(root: &mut Section<'_>, responds: bool) -> Option<(Identity, GatewayS
     let cores =
         cores.iter().filter_map(|field| field.number(0..=1023, "core number")).map(|core| core as usize);
     let cores: Vec<usize> = cores.collect();
-    let run_dir = section.text("run_dir", DEFAULT_RUN_DIR, "the path of a directory");
-    let run_dir = root.reader().resolve(&run_dir);
+    let allowed = "the path of a directory";
+    let run_dir = section.text("run_dir", DEFAULT_RUN_DIR, allowed);
+    let beside = if run_dir == DEFAULT_RUN_DIR { DEFAULT_STATE_DIR } else { &run_dir };
+    let state_dir = section.text("state_dir", beside, allowed);
+    let [run_dir, state_dir] = [run_dir, state_dir].map(|dir| root.reader().resolve(&dir));
     section.finish();
-    Some((identity?, GatewaySection { user, workers, cores, run_dir }))
+    Some((identity?, GatewaySection { user, workers, cores, run_dir, state_dir }))
 }
 
 fn workers(field: &Field<'_>) -> Option<usize> {

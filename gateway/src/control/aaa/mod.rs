@@ -7,7 +7,9 @@
 pub mod aka;
 pub mod embedded;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ use super::responder::{AaaAnswer, AaaOrder, Attached, AttemptId, EapStep, Reject
 use crate::config::{AaaKind, AaaSection, Config};
 use crate::error::Failure;
 use crate::types::SessionId;
+use embedded::{Embedded, STORE_FILE, Sequence};
 
 /// Decides who is let in.
 ///
@@ -139,15 +142,44 @@ impl Outbox {
     }
 }
 
-/// Opens one back end; one that no profile uses is none.
-fn open(
-    _config: &Config,
-    section: &AaaSection,
-    outbox: &Outbox,
-) -> Result<Option<Box<dyn Backend>>, Failure> {
-    let _ = outbox;
-    match &section.kind {
-        AaaKind::Embedded(_) | AaaKind::Radius | AaaKind::Diameter => Ok(None),
+/// What back ends of one process share while they are opened.
+struct Opening<'a> {
+    config: &'a Config,
+    outbox: &'a Outbox,
+    /// The sequence numbers of all embedded back ends: a SIM has one, whoever authenticates it.
+    sequence: Option<Rc<RefCell<Sequence>>>,
+}
+
+impl Opening<'_> {
+    /// Opens one back end.
+    fn open(&mut self, section: &AaaSection) -> Result<Option<Box<dyn Backend>>, Failure> {
+        let (name, outbox) = (section.name.clone(), self.outbox.clone());
+        Ok(match &section.kind {
+            // Of one that no profile uses nothing was read.
+            AaaKind::Embedded(subscribers) if subscribers.is_empty() => None,
+            AaaKind::Embedded(subscribers) => {
+                let sequence = self.sequence()?;
+                Some(Box::new(Embedded::new(name, subscribers.clone(), sequence, outbox)))
+            }
+            AaaKind::Radius | AaaKind::Diameter => None,
+        })
+    }
+
+    fn sequence(&mut self) -> Result<Rc<RefCell<Sequence>>, Failure> {
+        if let Some(sequence) = &self.sequence {
+            return Ok(sequence.clone());
+        }
+        let dir = &self.config.gateway.state_dir;
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::Environment(format!(
+                "gateway.state_dir: {error}; sequence numbers of SIMs are kept there, so it must be writable, and this \
+                 gateway's alone"
+            ))
+        };
+        let sequence = Sequence::open(&dir.join(STORE_FILE)).map_err(|error| failed(&error))?;
+        let sequence = Rc::new(RefCell::new(sequence));
+        self.sequence = Some(sequence.clone());
+        Ok(sequence)
     }
 }
 
@@ -185,8 +217,9 @@ impl Aaa {
     /// [`Failure::Environment`] naming the back end and what it lacks.
     pub fn open(config: &Config, outbox: Outbox) -> Result<Self, Failure> {
         let mut backends: Vec<(Arc<str>, Box<dyn Backend>)> = Vec::new();
+        let mut opening = Opening { config, outbox: &outbox, sequence: None };
         for section in &config.aaa {
-            if let Some(backend) = open(config, section, &outbox)? {
+            if let Some(backend) = opening.open(section)? {
                 backends.push((section.name.clone(), backend));
             }
         }

@@ -227,7 +227,7 @@ impl Core {
         match exchange {
             ExchangeType::INFORMATIONAL => {
                 let informed = self.on_informational(session, payloads);
-                if !informed.deleted.is_empty() {
+                if !informed.deleted.is_empty() && !session.profile.handset.empty_delete_response {
                     builder.delete_esp(&informed.deleted);
                 }
                 self.on_addresses(at, session, which, payloads, builder);

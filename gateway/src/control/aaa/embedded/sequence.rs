@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ahash::AHashMap;
 use codec::eap::usim::Sqn;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 /// Vectors that one write to disk allows for.

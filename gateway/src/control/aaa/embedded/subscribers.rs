@@ -62,6 +62,11 @@ impl Subscribers {
         self.users.get(&*name.to_lowercase()).map(|password| password.as_str())
     }
 
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.by_imsi.is_empty() && self.users.is_empty()
+    }
+
     /// How many SIMs.
     pub fn sims(&self) -> usize {
         self.by_imsi.len()
