@@ -5,6 +5,7 @@
 
 pub mod aka;
 pub mod identity;
+pub mod mschapv2;
 mod packet;
 pub mod usim;
 
