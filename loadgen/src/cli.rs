@@ -67,9 +67,12 @@ pub struct UeOptions {
     /// Private key of --cert, PEM
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Certificate authorities that the gateway's certificate must lead to, PEM
+    /// Certificate authorities that the gateway's certificate must lead to, PEM [default with EAP: any certificate]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// SIMs, for --auth eap-aka and eap-aka-prime.
+    #[command(flatten)]
+    pub sim: SimOptions,
     /// IKE proposal in strongSwan's keywords; may be repeated
     #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16-prfsha256-x25519")]
     pub ike: Vec<String>,
@@ -91,6 +94,45 @@ pub struct UeOptions {
     /// Runs on this core [default: the last one allowed]
     #[arg(long, value_name = "N")]
     pub core: Option<usize>,
+}
+
+/// SIMs of the UEs.
+#[derive(Args, Clone, Debug)]
+pub struct SimOptions {
+    /// IMSI of the first UE; UE n has this plus n
+    #[arg(long, value_name = "DIGITS")]
+    pub imsi: Option<String>,
+    /// Digits of the network code in the IMSI
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=3))]
+    pub mnc_digits: u8,
+    /// K of every SIM: 16 octets in hexadecimal (16 or 32 for TUAK)
+    #[arg(long, env = "LOADGEN_K", hide_env_values = true, value_name = "HEX")]
+    pub k: Option<String>,
+    /// OPc of every SIM, for Milenage: 16 octets in hexadecimal
+    #[arg(long, env = "LOADGEN_OPC", hide_env_values = true, value_name = "HEX")]
+    pub opc: Option<String>,
+    /// OP in the place of --opc
+    #[arg(long, value_name = "HEX", conflicts_with = "opc")]
+    pub op: Option<String>,
+    /// TOPc of every SIM, for TUAK: 32 octets in hexadecimal
+    #[arg(long, value_name = "HEX", conflicts_with_all = ["opc", "op"])]
+    pub topc: Option<String>,
+    /// Sequence number that every SIM has seen already, 12 hexadecimal digits: a greater one than the network's makes it
+    /// resynchronise
+    #[arg(long, value_name = "HEX", conflicts_with = "no_sqn_check")]
+    pub sqn: Option<String>,
+    /// Takes any sequence number
+    #[arg(long)]
+    pub no_sqn_check: bool,
+    /// IMEI of the first phone, 15 digits (16: IMEISV); UE n has this plus n [default: a test IMEI]
+    #[arg(long, value_name = "DIGITS")]
+    pub imei: Option<String>,
+    /// Offers to do without the gateway's certificate (RFC 5998)
+    #[arg(long)]
+    pub eap_only: bool,
+    /// Name of the access network, for EAP-AKA'
+    #[arg(long, value_name = "NAME", default_value = "WLAN")]
+    pub network_name: String,
 }
 
 /// Options of commands that measure a gateway.
@@ -314,9 +356,9 @@ pub enum Auth {
     Psk,
     /// Certificates.
     Cert,
-    /// Not in this version.
+    /// EAP-AKA with the SIM of each UE, a certificate for the gateway.
     EapAka,
-    /// Not in this version.
+    /// EAP-AKA', the same.
     EapAkaPrime,
 }
 

@@ -8,7 +8,7 @@ use codec::SeededRandom;
 use codec::esp::{EspSpi, InboundSa, OutboundSa};
 use codec::ike::payload::Payload;
 use codec::ike::{ExchangeType, IkeHeader, KeGroup, Message, NotifyType, PayloadType};
-use loadgen::ue::{ChildSa, Credentials, EndCause, Event, Identity, Initiator, UeConfig};
+use loadgen::ue::{ChildSa, Credentials, EndCause, Event, Handset, Identity, Initiator, UeConfig};
 use script::{Faults, INNER, Script};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ impl Bench {
             response_timeout: Duration::from_secs(10),
             dpd: Some(Duration::from_secs(60)),
             replay_window: 64,
+            handset: Handset::default(),
         };
         let mut script = Script::new(ike, esp, b"secret");
         script.faults = faults;
@@ -295,6 +296,7 @@ fn gateway_identity_is_checked_when_one_is_expected() {
             response_timeout: Duration::from_secs(10),
             dpd: None,
             replay_window: 64,
+            handset: Handset::default(),
         };
         let mut bench = Bench::with_config(config, Script::new(IKE, ESP, b"secret"));
         bench.connect();

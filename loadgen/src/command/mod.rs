@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod load;
 mod options;
+mod sim;
 pub mod sink;
 pub mod traffic;
 pub mod ue;

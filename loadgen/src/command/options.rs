@@ -1,17 +1,19 @@
 //! From options to settings; whatever is wrong is said before anything starts.
 
+use super::sim;
 use crate::cli::{Auth, MeasureOptions, Transport, UeOptions};
 use crate::engine::{FleetPlan, SourceSpread, TlsSettings};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege};
-use crate::ue::{CertificateCredentials, Credentials, GatewayTrust, Identity, UeConfig};
+use crate::ue::{CertificateCredentials, Credentials, GatewayTrust, Handset, Identity, Subscriber, UeConfig};
 use codec::crypto::PrivateKey;
 use codec::{OsRandom, Random, SeededRandom};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -30,8 +32,8 @@ pub struct Prepared {
     pub tls: Option<TlsSettings>,
     /// Settings of every UE.
     pub config: Arc<UeConfig>,
-    /// Identity of each UE.
-    pub idi: Box<dyn Fn(u32) -> Identity>,
+    /// Who each UE is.
+    pub who: Rc<dyn Fn(u32) -> Subscriber>,
     /// Randomness of all UEs.
     pub random: Box<dyn Random>,
     /// Source addresses.
@@ -52,7 +54,7 @@ impl Prepared {
             return Err(Failure::Usage("--source and --gateway must be of the same address family".into()));
         }
         let core = options.core.unwrap_or_else(|| affinity::allowed_cores().last().copied().unwrap_or(0));
-        let (config, idi) = read_config(options)?;
+        let (config, who) = read_config(options)?;
         let random: Box<dyn Random> = match options.seed {
             Some(seed) => Box::new(SeededRandom::new(seed)),
             None => Box::new(OsRandom),
@@ -62,7 +64,7 @@ impl Prepared {
             udp: options.transport == Transport::Udp,
             tls,
             config: Arc::new(config),
-            idi,
+            who,
             random,
             source: SourceSpread::new(options.source),
             core,
@@ -97,7 +99,7 @@ impl Prepared {
             in_flight: measure.in_flight,
             source: self.source,
             config: self.config,
-            idi: self.idi,
+            who: self.who,
             random: self.random,
         })
     }
@@ -155,13 +157,13 @@ pub fn environment(core: usize) -> serde_json::Value {
     })
 }
 
-type IdentityOf = Box<dyn Fn(u32) -> Identity>;
+type SubscriberOf = Rc<dyn Fn(u32) -> Subscriber>;
 
 /// Builds the settings of the UEs, and who each is.
 ///
 /// # Errors
 /// See [`Prepared::new`].
-fn read_config(options: &UeOptions) -> Result<(UeConfig, IdentityOf), Failure> {
+fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure> {
     let ike = proposals("--ike", &options.ike)?;
     let esp = proposals("--esp", &options.esp)?;
     let (credentials, subject) = match options.auth {
@@ -178,8 +180,8 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, IdentityOf), Failure> {
             let subject = subject(&certificate.chain[0]);
             (Credentials::Certificate(Box::new(certificate)), subject)
         }
-        other => {
-            return Err(Failure::Usage(format!("--auth {other:?} is not in this version; use psk or cert")));
+        Auth::EapAka | Auth::EapAkaPrime => {
+            (Credentials::Eap(Box::new(sim::read_eap(options, trust(options)?))), None)
         }
     };
     let seconds = |value: f64, name: &str| {
@@ -195,16 +197,20 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, IdentityOf), Failure> {
         response_timeout: seconds(options.timeout, "--timeout")?,
         dpd: options.dpd.map(|dpd| seconds(dpd, "--dpd")).transpose()?,
         replay_window: REPLAY_WINDOW,
+        handset: Handset::default(),
     };
-    let idi: IdentityOf = match (&options.idi, subject) {
+    let who: SubscriberOf = match (&options.idi, subject) {
+        (idi, _) if matches!(config.credentials, Credentials::Eap(_)) => {
+            sim::read_sims(options, idi.clone())?
+        }
         (Some(pattern), _) => {
             let pattern = pattern.clone();
-            Box::new(move |index| Identity::parse(&pattern.replace("{}", &index.to_string())))
+            Rc::new(move |index| Identity::parse(&pattern.replace("{}", &index.to_string())).into())
         }
-        (None, Some(subject)) => Box::new(move |_| subject.clone()),
-        (None, None) => Box::new(|index| Identity::parse(&format!("ue-{index}@loadgen.test"))),
+        (None, Some(subject)) => Rc::new(move |_| subject.clone().into()),
+        (None, None) => Rc::new(|index| Identity::parse(&format!("ue-{index}@loadgen.test")).into()),
     };
-    Ok((config, idi))
+    Ok((config, who))
 }
 
 /// Builds settings for pre-shared keys with one proposal each and the usual timeouts.
@@ -221,6 +227,7 @@ pub fn read_psk_config(psk: &str, ike: &str, esp: &str) -> Result<UeConfig, Fail
         response_timeout: Duration::from_secs(30),
         dpd: None,
         replay_window: REPLAY_WINDOW,
+        handset: Handset::default(),
     })
 }
 
@@ -236,13 +243,16 @@ where
 
 fn read_psk(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let Some(hex) = text.strip_prefix("0x") else { return Ok(Zeroizing::new(text.as_bytes().to_vec())) };
-    let wrong = || Failure::Usage("--psk 0x…: an even number of hexadecimal digits".into());
-    if hex.is_empty() || hex.len() % 2 != 0 || !hex.is_ascii() {
-        return Err(wrong());
+    read_hex(hex).ok_or_else(|| Failure::Usage("--psk 0x…: an even number of hexadecimal digits".into()))
+}
+
+/// Octets from hexadecimal digits, at least one; `None` when they are none.
+pub(super) fn read_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
+    if digits.is_empty() || digits.len() % 2 != 0 || !digits.is_ascii() {
+        return None;
     }
-    let octets =
-        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| wrong()));
-    octets.collect::<Result<Vec<u8>, _>>().map(Zeroizing::new)
+    let octets = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok());
+    octets.collect::<Option<Vec<u8>>>().map(Zeroizing::new)
 }
 
 fn read_certificate(options: &UeOptions) -> Result<CertificateCredentials, Failure> {
@@ -255,10 +265,22 @@ fn read_certificate(options: &UeOptions) -> Result<CertificateCredentials, Failu
     let pem = Zeroizing::new(read(&key)?);
     let private =
         PrivateKey::from_pem(&pem).map_err(|error| Failure::Usage(format!("{}: {error}", key.display())))?;
-    let anchors = read_certificates(&ca)?;
-    let trust = GatewayTrust::new(&anchors, UnixTime::now())
-        .map_err(|error| Failure::Usage(format!("{}: {error}", ca.display())))?;
+    let trust = read_trust(&ca)?;
     Ok(CertificateCredentials { chain, key: private, trust })
+}
+
+/// Whom UEs by EAP believe; without --ca anybody, which is said once.
+fn trust(options: &UeOptions) -> Result<Option<GatewayTrust>, Failure> {
+    if options.ca.is_none() {
+        eprintln!("no --ca: the gateway's certificate is not checked");
+    }
+    options.ca.as_deref().map(read_trust).transpose()
+}
+
+fn read_trust(path: &Path) -> Result<GatewayTrust, Failure> {
+    let anchors = read_certificates(path)?;
+    GatewayTrust::new(&anchors, UnixTime::now())
+        .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<Vec<u8>>, Failure> {

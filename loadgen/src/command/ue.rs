@@ -36,7 +36,7 @@ pub fn run(args: &UeArgs) -> Result<bool, Failure> {
         in_flight: 1,
         source: prepared.source,
         config: prepared.config,
-        idi: prepared.idi,
+        who: prepared.who,
         random: prepared.random,
     };
     let progress = Progress::new();

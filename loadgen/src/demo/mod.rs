@@ -29,6 +29,7 @@ use certificate::Certificate;
 use codec::OsRandom;
 use gateway::{Gateway, Setup};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -158,7 +159,7 @@ async fn drive(
         in_flight: 256,
         source: SourceSpread::new(Some(topology::sources())),
         config: Arc::new(read_psk_config(psk, IKE, &args.esp)?),
-        idi: Box::new(|index| Identity::parse(&format!("ue-{index}@demo.test"))),
+        who: Rc::new(|index| Identity::parse(&format!("ue-{index}@demo.test")).into()),
         random: Box::new(OsRandom),
     };
     let transport = format!("{:?}", args.transport).to_uppercase();

@@ -4,7 +4,7 @@ use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
 use super::source::SourceSpread;
 use super::tls::TlsSettings;
 use crate::report::{Latencies, LatencySummary, Progress, failure_counts};
-use crate::ue::{EndCause, Identity, Initiator, UeConfig};
+use crate::ue::{EndCause, Initiator, Subscriber, UeConfig};
 use codec::crypto::KeyExchange;
 use codec::{OsRandom, Random};
 use std::cell::{Cell, RefCell};
@@ -38,8 +38,8 @@ pub struct FleetPlan {
     pub source: SourceSpread,
     /// Settings of every UE.
     pub config: Arc<UeConfig>,
-    /// Identity of UE `index`.
-    pub idi: Box<dyn Fn(u32) -> Identity>,
+    /// Who UE `index` is; the same SIM each time it is asked.
+    pub who: Rc<dyn Fn(u32) -> Subscriber>,
     /// Randomness of all UEs.
     pub random: Box<dyn Random>,
 }
@@ -108,7 +108,7 @@ impl Fleet {
         });
         let ues: Vec<Rc<Ue>> = (0..plan.ues)
             .map(|index| {
-                let initiator = Initiator::new(plan.config.clone(), (plan.idi)(index));
+                let initiator = Initiator::new(plan.config.clone(), (plan.who)(index));
                 Rc::new(Ue::new(index, shared.clone(), initiator))
             })
             .collect();

@@ -1,8 +1,10 @@
 //! IKE_AUTH (RFC 7296 §1.2, §2.15): proof of both identities, the inner address, the first Child SA.
 
-use super::child::ChildOffer;
+use super::auth_eap::EapRun;
+use super::child::{ChildAnswer, ChildOffer};
 use super::config::{CertificateCredentials, Credentials};
 use super::sa::IkeSa;
+use super::trust::GatewayTrust;
 use super::{
     Attached, ChildSpis, EndCause, Established, Event, Identity, Initiator, NONCE_LEN, State, UeConfig,
 };
@@ -11,7 +13,9 @@ use codec::Random;
 use codec::crypto::{
     HashSet, PublicKey, RsaScheme, Secret, SignaturePolicy, psk_auth, signed_octets, verify_psk_auth,
 };
-use codec::ike::payload::{AuthView, CertReqView, CertView, ConfigAttr, ConfigView, IdView, Payload};
+use codec::ike::payload::{
+    AuthView, CertReqView, CertView, ConfigAttr, ConfigView, EapView, IdView, Payload, PayloadIter,
+};
 use codec::ike::{
     AuthMethod, CertEncoding, CfgAttrType, CfgType, ExchangeType, IkeHeader, MessageBuilder, NotifyType,
 };
@@ -38,20 +42,52 @@ pub(super) struct Proof {
 
 /// An IKE_AUTH in flight.
 pub(super) struct Authenticating {
-    sa: IkeSa,
-    proof: Proof,
+    pub(super) sa: IkeSa,
+    pub(super) proof: Proof,
     offer: ChildOffer,
-    sent_at: Instant,
+    pub(super) sent_at: Instant,
+    /// Rounds of EAP, if that is how the UE authenticates.
+    pub(super) eap: Option<Box<EapRun>>,
 }
 
 /// Payloads of a response that matter.
 #[derive(Default)]
-struct Received<'a> {
-    idr: Option<(&'a [u8], IdView<'a>)>,
-    auth: Option<AuthView<'a>>,
-    certs: Vec<&'a [u8]>,
+pub(super) struct Received<'a> {
+    pub(super) idr: Option<(&'a [u8], IdView<'a>)>,
+    pub(super) auth: Option<AuthView<'a>>,
+    pub(super) certs: Vec<&'a [u8]>,
+    pub(super) eap: Option<EapView<'a>>,
+    pub(super) device_identity: Option<&'a [u8]>,
+    pub(super) error: Option<NotifyType>,
     config: Option<ConfigView<'a>>,
-    error: Option<NotifyType>,
+    child: ChildAnswer<'a>,
+}
+
+impl<'a> Received<'a> {
+    pub(super) fn read(payloads: PayloadIter<'a>) -> Result<Self, EndCause> {
+        const MALFORMED: EndCause = EndCause::BadAnswer("malformed IKE_AUTH");
+        let mut received = Self::default();
+        for raw in payloads {
+            let raw = raw.map_err(|_| MALFORMED)?;
+            match raw.decode().map_err(|_| MALFORMED)? {
+                Payload::IdR(view) => received.idr = Some((raw.body, view)),
+                Payload::Auth(view) => received.auth = Some(view),
+                Payload::Cert(view) if view.encoding == CertEncoding::X509_SIGNATURE => {
+                    if received.certs.len() < CERTS_MAX {
+                        received.certs.push(view.data);
+                    }
+                }
+                Payload::Eap(view) => received.eap = Some(view),
+                Payload::Config(view) if view.kind == CfgType::REPLY => received.config = Some(view),
+                Payload::Notify(view) if view.kind.is_error() => received.error = Some(view.kind),
+                Payload::Notify(view) if view.kind == NotifyType::DEVICE_IDENTITY => {
+                    received.device_identity = Some(view.data);
+                }
+                other => received.child.take(&other),
+            }
+        }
+        Ok(received)
+    }
 }
 
 impl Authenticating {
@@ -64,12 +100,24 @@ impl Authenticating {
     }
 }
 
+/// What a response leads to.
+pub(super) enum AuthStep {
+    /// Another request, which has been sealed.
+    Again(Bytes),
+    /// The IKE SA and its child are up.
+    Up(Box<(Attached, super::ChildSa)>),
+}
+
 impl Initiator {
     /// Sends IKE_AUTH.
     pub(super) fn start_auth(&mut self, now: Instant, sa: IkeSa, proof: Proof, random: &mut dyn Random) {
+        let eap = match EapRun::begin(&self.config, &self.who) {
+            Ok(eap) => eap,
+            Err(cause) => return self.end(cause),
+        };
         let offer = ChildOffer::first(&proof.nonce_i, random);
-        let mut auth = Authenticating { sa, proof, offer, sent_at: now };
-        match auth.send(now, &self.config, &self.idi, random) {
+        let mut auth = Authenticating { sa, proof, offer, sent_at: now, eap };
+        match auth.send(now, &self.config, &self.who.idi, random) {
             Ok(message) => {
                 self.transmits.push_back(message);
                 self.state = State::Auth(Box::new(auth));
@@ -78,7 +126,7 @@ impl Initiator {
         }
     }
 
-    /// Takes the response: established, or over.
+    /// Takes the response: established, another round of EAP, or over.
     pub(super) fn handle_auth_response(
         &mut self,
         now: Instant,
@@ -95,25 +143,45 @@ impl Initiator {
             self.forged = true;
             return;
         };
-        let State::Auth(auth) = std::mem::replace(&mut self.state, State::Ended) else { return };
-        match auth.finish(&self.config, opened.payloads(message)) {
-            Ok((attached, child, mut sa)) => {
-                sa.pending = None;
-                let children = vec![ChildSpis { spi_in: child.spi_in, spi_out: child.spi_out }];
-                self.state = State::Up(Box::new(Established {
-                    sa,
-                    old: None,
-                    children,
-                    exchange: None,
-                    wishes: VecDeque::new(),
-                    heard_at: now,
-                }));
-                self.events.push_back(Event::Established(Box::new(attached)));
-                self.events.push_back(Event::Install(Box::new(child)));
-                self.next_wish(now, random);
+        let State::Auth(mut auth) = std::mem::replace(&mut self.state, State::Ended) else { return };
+        let step = Received::read(opened.payloads(message)).and_then(|received| match auth.eap.take() {
+            Some(run) => auth.go_on(now, &self.config, &self.who, run, &received, random),
+            None => {
+                auth.check(&received)?;
+                auth.verify(&self.config, &received)?;
+                auth.finish(&self.config, &received)
             }
+        });
+        match step {
+            Ok(AuthStep::Again(message)) => {
+                self.transmits.push_back(message);
+                self.state = State::Auth(auth);
+            }
+            Ok(AuthStep::Up(up)) => self.established(now, auth.sa, *up, random),
             Err(cause) => self.end(cause),
         }
+    }
+
+    fn established(
+        &mut self,
+        now: Instant,
+        mut sa: IkeSa,
+        (attached, child): (Attached, super::ChildSa),
+        random: &mut dyn Random,
+    ) {
+        sa.pending = None;
+        let children = vec![ChildSpis { spi_in: child.spi_in, spi_out: child.spi_out }];
+        self.state = State::Up(Box::new(Established {
+            sa,
+            old: None,
+            children,
+            exchange: None,
+            wishes: VecDeque::new(),
+            heard_at: now,
+        }));
+        self.events.push_back(Event::Established(Box::new(attached)));
+        self.events.push_back(Event::Install(Box::new(child)));
+        self.next_wish(now, random);
     }
 }
 
@@ -127,10 +195,42 @@ impl Authenticating {
     ) -> Result<Bytes, EndCause> {
         let mut id_body = Vec::new();
         idi.view().encode(&mut id_body);
+        let proof = self.own_proof(config, &id_body)?;
+        let offer = &self.offer;
+        self.sa
+            .request(now, ExchangeType::IKE_AUTH, random, |builder| {
+                builder.id_i(&idi.view());
+                match &config.credentials {
+                    Credentials::Certificate(certificate) => add_certificates(builder, certificate),
+                    Credentials::Eap(eap) => add_cert_req(builder, eap.trust.as_ref()),
+                    Credentials::Psk(_) => {}
+                }
+                if let Some(idr) = &config.idr {
+                    builder.id_r(&idr.view());
+                }
+                if let Some((method, data)) = &proof {
+                    builder.auth(&AuthView { method: *method, data });
+                }
+                let asked: Vec<ConfigAttr<'_>> =
+                    config.handset.asks.iter().map(|kind| ConfigAttr { kind: *kind, value: &[] }).collect();
+                builder.config(CfgType::REQUEST, &asked);
+                offer.encode_first(config, builder);
+                add_notifies(builder, config);
+            })
+            .ok_or(EndCause::Local("IKE_AUTH too long"))
+    }
+
+    /// Our AUTH; `None` for EAP, where it comes last.
+    fn own_proof(
+        &self,
+        config: &UeConfig,
+        id_body: &[u8],
+    ) -> Result<Option<(AuthMethod, Vec<u8>)>, EndCause> {
         let prf = self.sa.suite.prf;
         let proof = &self.proof;
-        let octets = signed_octets(prf, &proof.request, &proof.nonce_r, &proof.sk_pi, &id_body);
-        let (method, auth_data) = match &config.credentials {
+        let octets = signed_octets(prf, &proof.request, &proof.nonce_r, &proof.sk_pi, id_body);
+        Ok(Some(match &config.credentials {
+            Credentials::Eap(_) => return Ok(None),
             Credentials::Psk(psk) => {
                 (AuthMethod::SHARED_KEY, psk_auth(prf, psk, &octets).as_bytes().to_vec())
             }
@@ -141,61 +241,31 @@ impl Authenticating {
                     .map_err(|_| EndCause::Local("gateway accepts no signature of our key"))?;
                 (signature.method, signature.data)
             }
-        };
-        let offer = &self.offer;
-        self.sa
-            .request(now, ExchangeType::IKE_AUTH, random, |builder| {
-                builder.id_i(&idi.view());
-                if let Credentials::Certificate(certificate) = &config.credentials {
-                    add_certificates(builder, certificate);
-                }
-                if let Some(idr) = &config.idr {
-                    builder.id_r(&idr.view());
-                }
-                builder.auth(&AuthView { method, data: &auth_data });
-                builder.config(CfgType::REQUEST, &CONFIG_REQUEST);
-                offer.encode_first(config, builder);
-            })
-            .ok_or(EndCause::Local("IKE_AUTH too long"))
+        }))
     }
 
-    /// Verifies the response and takes what it gives.
-    fn finish(
-        self: Box<Self>,
-        config: &UeConfig,
-        payloads: codec::ike::payload::PayloadIter<'_>,
-    ) -> Result<(Attached, super::ChildSa, IkeSa), EndCause> {
-        const MALFORMED: EndCause = EndCause::BadAnswer("malformed IKE_AUTH");
-        let mut received = Received::default();
-        let mut answer = super::child::ChildAnswer::default();
-        for raw in payloads {
-            let raw = raw.map_err(|_| MALFORMED)?;
-            match raw.decode().map_err(|_| MALFORMED)? {
-                Payload::IdR(view) => received.idr = Some((raw.body, view)),
-                Payload::Auth(view) => received.auth = Some(view),
-                Payload::Cert(view) if view.encoding == CertEncoding::X509_SIGNATURE => {
-                    if received.certs.len() < CERTS_MAX {
-                        received.certs.push(view.data);
-                    }
-                }
-                Payload::Config(view) if view.kind == CfgType::REPLY => received.config = Some(view),
-                Payload::Notify(view) if view.kind.is_error() => received.error = Some(view.kind),
-                other => answer.take(&other),
-            }
+    /// A response that is an error and nothing else.
+    pub(super) fn check(&self, received: &Received<'_>) -> Result<(), EndCause> {
+        match (received.error, received.auth) {
+            (Some(error), None) => Err(EndCause::Refused(error)),
+            _ => Ok(()),
         }
-        if let (Some(error), None) = (received.error, received.auth) {
-            return Err(EndCause::Refused(error));
-        }
-        self.verify(config, &received)?;
+    }
+
+    /// Takes what an authentic gateway gives.
+    pub(super) fn finish(&self, config: &UeConfig, received: &Received<'_>) -> Result<AuthStep, EndCause> {
         // Authentic, but without a Child SA: useless to a UE.
         if let Some(error) = received.error {
             return Err(EndCause::Refused(error));
         }
+        if let Some(view) = &received.config {
+            config.handset.check_answers(view)?;
+        }
         let attached = received.config.map(|view| read_config(&view)).unwrap_or_default();
         let nonces =
             codec::crypto::SaNonces { initiator: &self.proof.nonce_i, responder: &self.proof.nonce_r };
-        let child = self.offer.finish_first(config, &answer, &self.sa, nonces)?;
-        Ok((attached, child, self.sa))
+        let child = self.offer.finish_first(config, &received.child, &self.sa, nonces)?;
+        Ok(AuthStep::Up(Box::new((attached, child))))
     }
 
     /// RFC 7296 §2.15: the gateway's AUTH over its first message, our nonce and its identity.
@@ -203,49 +273,90 @@ impl Authenticating {
         let (Some((id_body, idr)), Some(auth)) = (received.idr, received.auth) else {
             return Err(EndCause::Unauthenticated("no IDr or no AUTH"));
         };
-        if config.gateway_id.as_ref().is_some_and(|wanted| !wanted.is(&idr)) {
-            return Err(EndCause::Unauthenticated("another identity than expected"));
-        }
-        let proof = &self.proof;
-        let prf = self.sa.suite.prf;
-        let octets = signed_octets(prf, &proof.response, &proof.nonce_i, &proof.sk_pr, id_body);
+        self.check_identity(config, &idr)?;
+        let octets = self.gateway_octets(id_body);
         match &config.credentials {
-            Credentials::Psk(psk) => {
-                let proven =
-                    auth.method == AuthMethod::SHARED_KEY && verify_psk_auth(prf, psk, &octets, auth.data);
-                if proven { Ok(()) } else { Err(EndCause::Unauthenticated("wrong AUTH")) }
-            }
+            Credentials::Psk(psk) => self.verify_key(psk, &auth, &octets),
             Credentials::Certificate(certificate) => {
-                let (leaf, intermediates) =
-                    received.certs.split_first().ok_or(EndCause::Unauthenticated("no certificate"))?;
-                certificate
-                    .trust
-                    .verify(leaf, intermediates, &idr)
-                    .map_err(|error| EndCause::Unauthenticated(error.reason()))?;
-                PublicKey::from_certificate(leaf)
-                    .and_then(|key| key.verify(auth.method, auth.data, &octets, SignaturePolicy::default()))
-                    .map_err(|_| EndCause::Unauthenticated("wrong signature"))
+                self.verify_signature(Some(&certificate.trust), &received.certs, &idr, &auth, &octets)
+            }
+            Credentials::Eap(eap) => {
+                self.verify_signature(eap.trust.as_ref(), &received.certs, &idr, &auth, &octets)
             }
         }
     }
+
+    pub(super) fn check_identity(&self, config: &UeConfig, idr: &IdView<'_>) -> Result<(), EndCause> {
+        match &config.gateway_id {
+            Some(wanted) if !wanted.is(idr) => {
+                Err(EndCause::Unauthenticated("another identity than expected"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the gateway's AUTH covers.
+    pub(super) fn gateway_octets(&self, id_body: &[u8]) -> Vec<u8> {
+        let proof = &self.proof;
+        signed_octets(self.sa.suite.prf, &proof.response, &proof.nonce_i, &proof.sk_pr, id_body)
+    }
+
+    /// AUTH by a key that both ends have: a PSK, or the MSK of EAP.
+    pub(super) fn verify_key(&self, key: &[u8], auth: &AuthView<'_>, octets: &[u8]) -> Result<(), EndCause> {
+        let proven = auth.method == AuthMethod::SHARED_KEY
+            && verify_psk_auth(self.sa.suite.prf, key, octets, auth.data);
+        if proven { Ok(()) } else { Err(EndCause::Unauthenticated("wrong AUTH")) }
+    }
+
+    /// AUTH by a certificate that `trust` believes; any, without it.
+    pub(super) fn verify_signature(
+        &self,
+        trust: Option<&GatewayTrust>,
+        certs: &[&[u8]],
+        idr: &IdView<'_>,
+        auth: &AuthView<'_>,
+        octets: &[u8],
+    ) -> Result<(), EndCause> {
+        let (leaf, intermediates) = certs.split_first().ok_or(EndCause::Unauthenticated("no certificate"))?;
+        if let Some(trust) = trust {
+            trust
+                .verify(leaf, intermediates, idr)
+                .map_err(|error| EndCause::Unauthenticated(error.reason()))?;
+        }
+        PublicKey::from_certificate(leaf)
+            .and_then(|key| key.verify(auth.method, auth.data, octets, SignaturePolicy::default()))
+            .map_err(|_| EndCause::Unauthenticated("wrong signature"))
+    }
 }
 
-/// Asks for an address of each family and name servers; empty values mean any (RFC 7296 §3.15.1).
-const CONFIG_REQUEST: [ConfigAttr<'static>; 4] = [
-    ConfigAttr { kind: CfgAttrType::INTERNAL_IP4_ADDRESS, value: &[] },
-    ConfigAttr { kind: CfgAttrType::INTERNAL_IP4_DNS, value: &[] },
-    ConfigAttr { kind: CfgAttrType::INTERNAL_IP6_ADDRESS, value: &[] },
-    ConfigAttr { kind: CfgAttrType::INTERNAL_IP6_DNS, value: &[] },
-];
+/// Asks for a certificate of an authority that we believe.
+fn add_cert_req(builder: &mut MessageBuilder, trust: Option<&GatewayTrust>) {
+    if let Some(trust) = trust {
+        builder.cert_req(&CertReqView {
+            encoding: CertEncoding::X509_SIGNATURE,
+            authorities: trust.authorities(),
+        });
+    }
+}
+
+/// What the first request says about the UE.
+fn add_notifies(builder: &mut MessageBuilder, config: &UeConfig) {
+    if matches!(&config.credentials, Credentials::Eap(eap) if eap.alone) {
+        builder.notify(NotifyType::EAP_ONLY_AUTHENTICATION, &[]);
+    }
+    if let Some(session) = config.handset.pdu_session {
+        builder.notify(NotifyType::N1_MODE_CAPABILITY, &[1, session]);
+    }
+    if config.handset.p_cscf_reselection {
+        builder.notify(NotifyType::P_CSCF_RESELECTION_SUPPORT, &[]);
+    }
+}
 
 fn add_certificates(builder: &mut MessageBuilder, certificate: &CertificateCredentials) {
     for data in &certificate.chain {
         builder.cert(&CertView { encoding: CertEncoding::X509_SIGNATURE, data });
     }
-    builder.cert_req(&CertReqView {
-        encoding: CertEncoding::X509_SIGNATURE,
-        authorities: certificate.trust.authorities(),
-    });
+    add_cert_req(builder, Some(&certificate.trust));
 }
 
 fn read_config(view: &ConfigView<'_>) -> Attached {
@@ -257,6 +368,11 @@ fn read_config(view: &ConfigView<'_>) -> Attached {
                 attached.inner.extend(address)
             }
             CfgAttrType::INTERNAL_IP4_DNS | CfgAttrType::INTERNAL_IP6_DNS => attached.dns.extend(address),
+            CfgAttrType::P_CSCF_IP4_ADDRESS
+            | CfgAttrType::P_CSCF_IP6_ADDRESS
+            | CfgAttrType::P_CSCF_IP4_ADDRESS_LEGACY
+            | CfgAttrType::P_CSCF_IP6_ADDRESS_LEGACY
+            | CfgAttrType::P_CSCF_IP6_ADDRESS_LEGACY_2 => attached.p_cscf.extend(address),
             _ => {}
         }
     }

@@ -1,10 +1,13 @@
 //! What all UEs of a run have in common, and what is each one's own.
 
+use super::handset::Handset;
 use super::trust::GatewayTrust;
 use codec::crypto::{EspProposal, IkeProposal, PrivateKey};
+use codec::eap::aka::Variant;
 use codec::ike::IdType;
 use codec::ike::payload::IdView;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -26,6 +29,8 @@ pub struct UeConfig {
     pub dpd: Option<Duration>,
     /// Anti-replay window of the inbound SAs in packets.
     pub replay_window: u32,
+    /// What sets this kind of phone apart.
+    pub handset: Handset,
 }
 
 /// Kinds of authentication.
@@ -34,6 +39,20 @@ pub enum Credentials {
     Psk(Zeroizing<Vec<u8>>),
     /// Certificates for both ends.
     Certificate(Box<CertificateCredentials>),
+    /// EAP with the SIM of each UE; a certificate for the gateway.
+    Eap(Box<EapCredentials>),
+}
+
+/// EAP authentication. The SIM is each UE's own ([`Subscriber`](super::Subscriber)).
+pub struct EapCredentials {
+    /// The one method that UEs accept; they answer others by a Nak.
+    pub variant: Variant,
+    /// Name of the access network, with which EAP-AKA' binds its keys.
+    pub network_name: Arc<str>,
+    /// Whom to believe; any certificate whose key signs when absent.
+    pub trust: Option<GatewayTrust>,
+    /// Whether the gateway may do without a certificate (EAP_ONLY_AUTHENTICATION, RFC 5998).
+    pub alone: bool,
 }
 
 /// Certificate authentication.

@@ -23,6 +23,12 @@ pub enum EndCause {
     /// The gateway did not prove its identity.
     #[error("gateway not authenticated: {0}")]
     Unauthenticated(&'static str),
+    /// The EAP method failed; says what the server told, or why we did not go on.
+    #[error("EAP: {0}")]
+    Eap(String),
+    /// A real handset of this profile gives the tunnel up here.
+    #[error("handset: {0}")]
+    Handset(String),
     /// Something on our side failed.
     #[error("local: {0}")]
     Local(&'static str),

@@ -11,9 +11,12 @@
 //! cannot be verified or does not answer the question ends the attach under its own cause.
 
 mod auth;
+mod auth_eap;
 mod child;
 mod config;
+mod eap;
 mod error;
+mod handset;
 mod informational;
 mod init;
 mod rekey;
@@ -21,8 +24,10 @@ mod respond;
 mod sa;
 mod trust;
 
-pub use config::{CertificateCredentials, Credentials, Identity, UeConfig};
+pub use config::{CertificateCredentials, Credentials, EapCredentials, Identity, UeConfig};
+pub use eap::{Sim, SimKeys, Subscriber};
 pub use error::EndCause;
+pub use handset::Handset;
 pub use trust::{GatewayTrust, TrustError};
 
 use bytes::Bytes;
@@ -55,6 +60,8 @@ pub struct Attached {
     pub inner: Vec<IpAddr>,
     /// Name servers.
     pub dns: Vec<IpAddr>,
+    /// P-CSCFs, in whatever form they were asked for.
+    pub p_cscf: Vec<IpAddr>,
 }
 
 /// One negotiated pair of ESP SAs.
@@ -135,7 +142,7 @@ enum Exchange {
 /// Sans-IO state of one UE.
 pub struct Initiator {
     config: Arc<UeConfig>,
-    idi: Identity,
+    who: Subscriber,
     state: State,
     events: VecDeque<Event>,
     transmits: VecDeque<Bytes>,
@@ -145,10 +152,10 @@ pub struct Initiator {
 
 impl Initiator {
     /// Creates a UE that is not yet connected.
-    pub fn new(config: Arc<UeConfig>, idi: Identity) -> Self {
+    pub fn new(config: Arc<UeConfig>, who: impl Into<Subscriber>) -> Self {
         Self {
             config,
-            idi,
+            who: who.into(),
             state: State::Idle,
             events: VecDeque::new(),
             transmits: VecDeque::new(),

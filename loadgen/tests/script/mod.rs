@@ -2,6 +2,7 @@
 //!
 //! It is built on `codec` alone and keeps one IKE SA. It holds keys and Message IDs, and nothing else of a real responder.
 
+pub mod eap;
 pub mod tcp;
 
 use codec::crypto::{
@@ -9,12 +10,15 @@ use codec::crypto::{
     SkKey, child_keymat, open_sk, psk_auth, select_esp, select_ike, signed_octets, verify_psk_auth,
 };
 use codec::esp::EspSpi;
-use codec::ike::payload::{AuthView, ConfigAttr, IdView, KeView, Payload, TrafficSelector};
+use codec::ike::payload::{
+    AuthView, CertView, ConfigAttr, EapView, IdView, KeView, Payload, TrafficSelector,
+};
 use codec::ike::{
-    AuthMethod, CfgAttrType, CfgType, ExchangeType, Flags, IdType, IkeHeader, IkeSpi, KeGroup, Message,
-    MessageBuilder, MessageId, NotifyType, PayloadType, ProtocolId,
+    AuthMethod, CertEncoding, CfgAttrType, CfgType, ExchangeType, Flags, IdType, IkeHeader, IkeSpi, KeGroup,
+    Message, MessageBuilder, MessageId, NotifyType, PayloadType, ProtocolId,
 };
 use codec::{Random, SeededRandom};
+use eap::{EapServer, Said};
 
 /// Identity of the scripted gateway.
 pub const GATEWAY_ID: &[u8] = b"gw.test";
@@ -30,6 +34,18 @@ pub struct Faults {
     pub refuse_auth: Option<NotifyType>,
     pub wrong_auth: bool,
     pub wrong_suite: bool,
+}
+
+/// The first IKE_AUTH request by EAP.
+pub struct FirstAuth {
+    id_body: Vec<u8>,
+    sa_body: Vec<u8>,
+    /// IDr: type and name.
+    pub idr: Option<(IdType, Vec<u8>)>,
+    /// Attributes asked for.
+    pub asked: Vec<CfgAttrType>,
+    /// Notifications by type and data.
+    pub notifies: Vec<(NotifyType, Vec<u8>)>,
 }
 
 struct Keys {
@@ -50,6 +66,12 @@ pub struct Script {
     /// Exchange types of the requests seen.
     pub seen: Vec<ExchangeType>,
     pub deleted: bool,
+    /// EAP in the place of the PSK.
+    pub eap: Option<EapServer>,
+    /// What the first IKE_AUTH request by EAP said.
+    pub first: Option<FirstAuth>,
+    /// The Configuration reply.
+    pub config: Vec<(CfgAttrType, Vec<u8>)>,
     spi_r: IkeSpi,
     spi_i: IkeSpi,
     keys: Option<Keys>,
@@ -71,6 +93,12 @@ impl Script {
             children: Vec::new(),
             seen: Vec::new(),
             deleted: false,
+            eap: None,
+            first: None,
+            config: vec![
+                (CfgAttrType::INTERNAL_IP4_ADDRESS, INNER.to_vec()),
+                (CfgAttrType::INTERNAL_IP4_DNS, vec![10, 64, 0, 1]),
+            ],
             spi_r: IkeSpi([0x52; 8]),
             spi_i: IkeSpi::ZERO,
             keys: None,
@@ -171,10 +199,13 @@ impl Script {
     }
 
     fn answer_auth(&mut self, header: &IkeHeader, message: &[u8]) -> Vec<u8> {
+        if self.eap.is_some() {
+            return self.answer_eap(header, message);
+        }
         let mut message = message.to_vec();
         let opened = open_sk(&mut message, &self.keys.as_ref().unwrap().key_in).unwrap();
         let suite = self.keys.as_ref().unwrap().suite;
-        let (sk_pi, sk_pr) = self.sk_p.clone().unwrap();
+        let sk_pi = self.sk_p.clone().unwrap().0;
         let (mut idi, mut auth, mut sa, mut asks_address) = (None, None, None, false);
         for raw in opened.payloads(&message) {
             let raw = raw.unwrap();
@@ -195,7 +226,114 @@ impl Script {
                 builder.notify(kind, &[]);
             });
         }
-        let chosen = select_esp(&self.esp, &sa.unwrap(), GroupPolicy::Ignore).unwrap();
+        let sa = sa.unwrap();
+        let psk = if self.faults.wrong_auth { b"another".to_vec() } else { self.psk.clone() };
+        self.answer_up(header, &sa, &psk, true)
+    }
+
+    /// IKE_AUTH with EAP inside (RFC 7296 §2.16).
+    fn answer_eap(&mut self, header: &IkeHeader, message: &[u8]) -> Vec<u8> {
+        let mut message = message.to_vec();
+        let opened = open_sk(&mut message, &self.keys.as_ref().unwrap().key_in).unwrap();
+        let (mut idi, mut auth, mut eap, mut first) = (None, None, None, None);
+        let (mut idr, mut asked, mut notifies) = (None, Vec::new(), Vec::new());
+        for raw in opened.payloads(&message) {
+            let raw = raw.unwrap();
+            match raw.decode().unwrap() {
+                Payload::IdI(view) => idi = Some((raw.body.to_vec(), view.data.to_vec())),
+                Payload::IdR(view) => idr = Some((view.kind, view.data.to_vec())),
+                Payload::Auth(view) => auth = Some(view),
+                Payload::Eap(view) => eap = Some(view.packet.to_vec()),
+                Payload::Sa(_) => first = Some(raw.body.to_vec()),
+                Payload::Config(view) => asked = view.attributes().map(|it| it.kind).collect(),
+                Payload::Notify(view) => notifies.push((view.kind, view.data.to_vec())),
+                _ => {}
+            }
+        }
+        let mut server = self.eap.take().unwrap();
+        let answer = match (idi, first, auth, eap) {
+            (Some((id_body, name)), Some(sa_body), None, None) => {
+                self.first = Some(FirstAuth { id_body, sa_body, idr, asked, notifies });
+                let said = server.begin(&name);
+                self.introduce(header, &server, said)
+            }
+            (None, None, None, Some(packet)) => {
+                for (kind, data) in notifies {
+                    assert_eq!(kind, NotifyType::DEVICE_IDENTITY);
+                    server.device = Some(data);
+                }
+                let said = server.respond(&packet);
+                self.say(header, said)
+            }
+            (None, None, Some(auth), None) => {
+                let msk = server.msk.clone().expect("EAP-Success");
+                let first = self.first.as_ref().unwrap();
+                let (prf, sk_pi) = (self.keys.as_ref().unwrap().suite.prf, &self.sk_p.as_ref().unwrap().0);
+                let octets = signed_octets(prf, &self.init.0, &self.nonces.1, sk_pi, &first.id_body);
+                assert_eq!(auth.method, AuthMethod::SHARED_KEY);
+                assert!(verify_psk_auth(prf, msk.as_bytes(), &octets, auth.data), "AUTH by the MSK");
+                let key = if server.faults.wrong_msk { vec![0; 64] } else { msk.as_bytes().to_vec() };
+                let sa_body = first.sa_body.clone();
+                let sa = codec::ike::payload::SaView::decode(&sa_body).unwrap();
+                self.answer_up(header, &sa, &key, false)
+            }
+            _ => panic!("payloads that do not go together"),
+        };
+        self.eap = Some(server);
+        answer
+    }
+
+    /// The first response: who the gateway is, its proof unless it does without, the first EAP request.
+    fn introduce(&mut self, header: &IkeHeader, server: &EapServer, said: Said) -> Vec<u8> {
+        let Said::Packet(packet) = said else { return self.say(header, said) };
+        let id = IdView { kind: IdType::FQDN, data: GATEWAY_ID };
+        let mut id_body = Vec::new();
+        id.encode(&mut id_body);
+        let (prf, sk_pr) = (self.keys.as_ref().unwrap().suite.prf, &self.sk_p.as_ref().unwrap().1);
+        let mut octets = signed_octets(prf, &self.init.1, &self.nonces.0, sk_pr, &id_body);
+        if server.faults.wrong_signature {
+            octets.push(0);
+        }
+        let proof = server.certificate.as_ref().filter(|_| !server.faults.no_auth).map(|(der, key)| {
+            (der.clone(), key.sign(None, codec::crypto::RsaScheme::default(), &octets).unwrap())
+        });
+        let device = server.ask_device;
+        self.sealed(header, |builder| {
+            builder.id_r(&id);
+            if let Some((data, signature)) = &proof {
+                builder.cert(&CertView { encoding: CertEncoding::X509_SIGNATURE, data });
+                builder.auth(&AuthView { method: signature.method, data: &signature.data });
+            }
+            builder.eap(&EapView { packet: &packet });
+            if let Some(kind) = device {
+                builder.notify(NotifyType::DEVICE_IDENTITY, &[0, 1, kind]);
+            }
+        })
+    }
+
+    fn say(&mut self, header: &IkeHeader, said: Said) -> Vec<u8> {
+        let refusal = self.faults.refuse_auth.unwrap_or(NotifyType::AUTHENTICATION_FAILED);
+        self.sealed(header, |builder| match &said {
+            Said::Packet(packet) | Said::Done(packet) => {
+                builder.eap(&EapView { packet });
+            }
+            Said::Over(packet) => {
+                builder.eap(&EapView { packet }).notify(refusal, &[]);
+            }
+        })
+    }
+
+    /// The last response: our AUTH by `key`, and what the UE asked for; IDr where it was not sent before.
+    fn answer_up(
+        &mut self,
+        header: &IkeHeader,
+        sa: &codec::ike::payload::SaView<'_>,
+        key: &[u8],
+        with_id: bool,
+    ) -> Vec<u8> {
+        let suite = self.keys.as_ref().unwrap().suite;
+        let sk_pr = self.sk_p.as_ref().unwrap().1.clone();
+        let chosen = select_esp(&self.esp, sa, GroupPolicy::Ignore).unwrap();
         let nonces = SaNonces { initiator: &self.nonces.0, responder: &self.nonces.1 };
         let keymat = child_keymat(suite.prf, &self.keys.as_ref().unwrap().sk_d, None, nonces, &chosen.suite);
         let spi = EspSpi(0x1000 + self.children.len() as u32);
@@ -204,17 +342,16 @@ impl Script {
         let mut id_body = Vec::new();
         id.encode(&mut id_body);
         let octets = signed_octets(suite.prf, &self.init.1, &self.nonces.0, &sk_pr, &id_body);
-        let psk: &[u8] = if self.faults.wrong_auth { b"another" } else { &self.psk };
-        let proof = psk_auth(suite.prf, psk, &octets);
+        let proof = psk_auth(suite.prf, key, &octets);
+        let config = self.config.clone();
+        let config: Vec<ConfigAttr<'_>> =
+            config.iter().map(|(kind, value)| ConfigAttr { kind: *kind, value }).collect();
         self.sealed(header, |builder| {
-            builder.id_r(&id).auth(&AuthView { method: AuthMethod::SHARED_KEY, data: proof.as_bytes() });
-            builder.config(
-                CfgType::REPLY,
-                &[
-                    ConfigAttr { kind: CfgAttrType::INTERNAL_IP4_ADDRESS, value: &INNER },
-                    ConfigAttr { kind: CfgAttrType::INTERNAL_IP4_DNS, value: &[10, 64, 0, 1] },
-                ],
-            );
+            if with_id {
+                builder.id_r(&id);
+            }
+            builder.auth(&AuthView { method: AuthMethod::SHARED_KEY, data: proof.as_bytes() });
+            builder.config(CfgType::REPLY, &config);
             builder.payload(PayloadType::SA, |out| chosen.encode(spi, out));
             builder.ts_i(&[TrafficSelector::ANY_IPV4]).ts_r(&[TrafficSelector::ANY_IPV4]);
         })

@@ -4,9 +4,10 @@ use super::Script;
 use codec::OsRandom;
 use codec::stream::{Deframer, FrameKind, NON_ESP_MARKER, Next, classify, frame_ike};
 use loadgen::engine::{FleetPlan, SourceSpread};
-use loadgen::ue::{Credentials, Identity, UeConfig};
+use loadgen::ue::{Credentials, Handset, Identity, UeConfig};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,9 @@ pub fn plan(gateway: SocketAddr, response_timeout: Duration) -> FleetPlan {
             response_timeout,
             dpd: None,
             replay_window: 64,
+            handset: Handset::default(),
         }),
-        idi: Box::new(|_| Identity::parse("ue@test")),
+        who: Rc::new(|_| Identity::parse("ue@test").into()),
         random: Box::new(OsRandom),
     }
 }

@@ -14,13 +14,14 @@ use super::fleet::{AttachOutcome, DetachOutcome, FleetPlan, HoldOutcome, warm_up
 use super::source::SourceSpread;
 use crate::error::Failure;
 use crate::report::Progress;
-use crate::ue::{Identity, Initiator, UeConfig};
+use crate::ue::{Initiator, Subscriber, UeConfig};
 use ring::Completion;
 use rings::Rings;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trickle::{Trickle, draw_below};
@@ -42,7 +43,7 @@ pub struct RawFleet {
     gateway: SocketAddr,
     source: SourceSpread,
     config: Arc<UeConfig>,
-    idi: Box<dyn Fn(u32) -> Identity>,
+    who: Rc<dyn Fn(u32) -> Subscriber>,
     in_flight: u64,
     rings: Rings,
     common: Common,
@@ -100,7 +101,7 @@ impl RawFleet {
                 tally: Tally::new(),
             },
             config: plan.config,
-            idi: plan.idi,
+            who: plan.who,
             ues: Vec::with_capacity(plan.ues as usize),
             timer_at: 0,
             timers_ran_at: Instant::now(),
@@ -185,7 +186,7 @@ impl RawFleet {
     /// Begins the next UE.
     fn begin(&mut self) {
         let index = self.ues.len() as u32;
-        self.ues.push(RawUe::new(Initiator::new(self.config.clone(), (self.idi)(index))));
+        self.ues.push(RawUe::new(Initiator::new(self.config.clone(), (self.who)(index))));
         self.connect(index);
     }
 
