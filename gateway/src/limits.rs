@@ -31,6 +31,21 @@ pub const ORIGINATE_QUEUE_OCTETS: usize = 256 * 1024;
 /// whose counter was too small, a challenge out of step, another, a notification, and one of a method refused by a Nak.
 pub const AKA_REQUESTS_MAX: u32 = 10;
 
+/// Largest Diameter message taken, octets. An EAP packet is at most 64 KB and mostly below 4 KB.
+pub const DIAMETER_MESSAGE_MAX: usize = 65_532;
+
+/// Servers of one Diameter back end.
+pub const DIAMETER_SERVERS_MAX: usize = 8;
+
+/// Requests of one Diameter back end without an answer; the peers of further ones are refused. Memory: 2 KB each.
+pub const DIAMETER_OUTSTANDING_MAX: usize = 65_536;
+
+/// Messages that wait for a Diameter connection that does not drain; one more and it is given up.
+pub const DIAMETER_UNSENT_MAX: usize = 16_384;
+
+/// Octets of State and Class AVPs that a Diameter session keeps for its server.
+pub const DIAMETER_KEPT_OCTETS_MAX: usize = 1_024;
+
 /// The range and unit of one limit, as the configuration reader and the documentation need them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {

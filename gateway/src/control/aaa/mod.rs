@@ -5,6 +5,7 @@
 //! loop takes the answers from the other end.
 
 pub mod aka;
+pub mod diameter;
 pub mod embedded;
 
 use std::cell::RefCell;
