@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use gateway::config;
+use gateway::control::aaa::diameter;
 use proptest::prelude::*;
 
 fn inputs(name: &str) -> Vec<Vec<u8>> {
@@ -21,7 +22,28 @@ fn config() {
     inputs.iter().for_each(|input| config::fuzz(input));
 }
 
+#[test]
+fn diameter() {
+    let inputs = inputs("diameter");
+    assert!(inputs.len() >= 10, "only {} inputs", inputs.len());
+    inputs.iter().for_each(|input| diameter::fuzz(input));
+}
+
 proptest! {
+    /// Cut anywhere, with any octet changed: an answer, a refusal or nothing, never a panic.
+    #[test]
+    fn diameter_damaged(seed in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), octet in any::<u8>()) {
+        let inputs = inputs("diameter");
+        let mut input = inputs[seed.index(inputs.len())].clone();
+        if !input.is_empty() {
+            let place = at.index(input.len());
+            input[place] = octet;
+            diameter::fuzz(&input);
+            input.truncate(cut.index(input.len()));
+        }
+        diameter::fuzz(&input);
+    }
+
     /// Cut anywhere, with any octet changed: a report or a configuration, never a panic.
     #[test]
     fn config_damaged(seed in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), octet in any::<u8>()) {

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::diameter;
 use super::reader::Section;
 use super::secrets;
 use super::sections::unique_name;
+use crate::control::aaa::diameter::Settings as DiameterSettings;
 use crate::control::aaa::embedded::Subscribers;
+use crate::control::responder::Identity;
 
 const KINDS: &str = "radius, diameter or embedded";
 
@@ -17,6 +20,8 @@ pub struct AaaSection {
     pub name: Arc<str>,
     /// What it is.
     pub kind: AaaKind,
+    /// Whether a profile names it: others are not opened.
+    pub used: bool,
 }
 
 /// What kind of back end.
@@ -27,7 +32,7 @@ pub enum AaaKind {
     /// RADIUS (RFC 2865, 3579).
     Radius,
     /// Diameter SWm (3GPP TS 29.273).
-    Diameter,
+    Diameter(Arc<DiameterSettings>),
 }
 
 impl AaaKind {
@@ -41,13 +46,18 @@ impl AaaKind {
         match self {
             Self::Embedded(_) => "embedded",
             Self::Radius => "radius",
-            Self::Diameter => "diameter",
+            Self::Diameter(_) => "diameter",
         }
     }
 }
 
-/// Reads all back ends. `used` tells which of them a profile names: the files of others are not opened.
-pub(super) fn read(root: &mut Section<'_>, used: impl Fn(&str) -> bool) -> Vec<AaaSection> {
+/// Reads all back ends. `used` tells which of them a profile names: the files of others are not opened. `own` is the
+/// identity of this gateway.
+pub(super) fn read(
+    root: &mut Section<'_>,
+    used: impl Fn(&str) -> bool,
+    own: Option<&Identity>,
+) -> Vec<AaaSection> {
     let mut sections: Vec<AaaSection> = Vec::new();
     for mut section in root.sections("aaa") {
         let name = unique_name(&mut section, sections.iter().map(|section| &*section.name));
@@ -55,7 +65,8 @@ pub(super) fn read(root: &mut Section<'_>, used: impl Fn(&str) -> bool) -> Vec<A
         let kind = section.required("kind", KINDS);
         let kind = match kind.as_ref().and_then(|kind| kind.text(KINDS)) {
             Some("radius") => Some(servers(&mut section, AaaKind::Radius)),
-            Some("diameter") => Some(servers(&mut section, AaaKind::Diameter)),
+            Some("diameter") => diameter::read(&mut section, &name, used, own)
+                .map(|settings| AaaKind::Diameter(settings.into())),
             Some("embedded") => embedded(&mut section, used),
             Some(_) => {
                 kind.inspect(|kind| kind.reject(KINDS));
@@ -64,7 +75,7 @@ pub(super) fn read(root: &mut Section<'_>, used: impl Fn(&str) -> bool) -> Vec<A
             None => None,
         };
         section.finish();
-        sections.extend(kind.map(|kind| AaaSection { name: name.into(), kind }));
+        sections.extend(kind.map(|kind| AaaSection { name: name.into(), kind, used }));
     }
     sections
 }

@@ -4,6 +4,7 @@
 //! mistake it found, each with file, line, key, value and what is allowed. Nothing here opens a socket.
 
 mod aaa;
+mod diameter;
 mod profile;
 mod reader;
 mod secrets;

@@ -238,6 +238,7 @@ fn own_backend(
     Some(AaaSection {
         name: format!("profile {name}").into(),
         kind: AaaKind::Embedded(Arc::new(subscribers)),
+        used: true,
     })
 }
 

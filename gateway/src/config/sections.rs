@@ -51,7 +51,8 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let inner = inner(&mut root);
     let pools = pools(&mut root);
     let used = aaa_used(document);
-    let mut aaa = aaa::read(&mut root, |name| used.contains(&name));
+    let mut aaa =
+        aaa::read(&mut root, |name| used.contains(&name), gateway.as_ref().map(|(identity, _)| identity));
     let (profiles, own) = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
     aaa.extend(own);
     let certificate = tls::Certificate::read(&mut root, true);

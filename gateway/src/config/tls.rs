@@ -74,7 +74,7 @@ fn offer(chain: &Field<'_>, key: &Field<'_>) -> Option<TlsServer> {
 }
 
 /// The contents of the file that `field` names.
-fn pem(field: &Field<'_>) -> Option<Vec<u8>> {
+pub(super) fn pem(field: &Field<'_>) -> Option<Vec<u8>> {
     let path = field.reader().resolve(field.text(PEM)?);
     super::read_octets(&path).map_err(|error| field.reject(format!("{PEM} ({error})"))).ok()
 }

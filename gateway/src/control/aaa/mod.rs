@@ -21,6 +21,7 @@ use super::responder::{AaaAnswer, AaaOrder, Attached, AttemptId, EapStep, Reject
 use crate::config::{AaaKind, AaaSection, Config};
 use crate::error::Failure;
 use crate::types::SessionId;
+use diameter::Diameter;
 use embedded::{Embedded, STORE_FILE, Sequence};
 
 /// Decides who is let in.
@@ -162,7 +163,10 @@ impl Opening<'_> {
                 let sequence = self.sequence()?;
                 Some(Box::new(Embedded::new(name, subscribers.clone(), sequence, outbox)))
             }
-            AaaKind::Radius | AaaKind::Diameter => None,
+            AaaKind::Diameter(settings) if section.used => {
+                Some(Box::new(Diameter::start((**settings).clone(), outbox)))
+            }
+            AaaKind::Radius | AaaKind::Diameter(_) => None,
         })
     }
 

@@ -22,7 +22,9 @@ impl Node {
         match message.header.command {
             // on_received has seen it.
             command::DEVICE_WATCHDOG => return,
-            command::DISCONNECT_PEER => return self.with_peer(now, peer, |peer, env| peer.on_disconnected(env)),
+            command::DISCONNECT_PEER => {
+                return self.with_peer(now, peer, |peer, env| peer.on_disconnected(env));
+            }
             _ => {}
         }
         let header = message.header;
@@ -99,7 +101,9 @@ impl Node {
                 let answer = AaaAnswer::Continue { packet: packet.to_vec() };
                 self.outputs.push_back(Output::Answer { attempt, answer });
             }
-            (Outcome::Granted, _) if !answer.msk.is_empty() && code.is_none_or(|code| code == EAP_SUCCESS) => {
+            (Outcome::Granted, _)
+                if !answer.msk.is_empty() && code.is_none_or(|code| code == EAP_SUCCESS) =>
+            {
                 self.accept(id, attempt, peer, answer);
             }
             (Outcome::Refused(cause), packet) => {
@@ -170,7 +174,7 @@ impl Node {
             }
             Outcome::Refused(RejectCause::NetworkFailure) | Outcome::Continue | Outcome::Elsewhere(_) => {}
             Outcome::Refused(_) => {
-                dialog.is_aborted = true;
+                dialog.ending = Some(value::AUTH_EXPIRED);
                 self.outputs.push_back(Output::Disconnect { session, ask: None });
             }
         }

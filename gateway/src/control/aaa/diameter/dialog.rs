@@ -53,19 +53,13 @@ pub struct Dialog {
     pub is_waiting: bool,
     /// Whether the server wants to hear of the end.
     pub stateful: bool,
-    /// The server has asked for the end.
-    pub is_aborted: bool,
+    /// Termination-Cause, where the server has asked for the end.
+    pub ending: Option<u32>,
 }
 
 impl Dialog {
     /// The dialog of a new attempt.
-    pub fn new(
-        settings: &Settings,
-        id: DialogId,
-        epoch: u32,
-        attempt: AttemptId,
-        subject: &Subject,
-    ) -> Self {
+    pub fn new(settings: &Settings, id: DialogId, epoch: u32, attempt: AttemptId, subject: &Subject) -> Self {
         let realm = settings.destination_realm.clone().unwrap_or_else(|| realm_of(settings, &subject.idi));
         Self {
             id,
@@ -81,7 +75,7 @@ impl Dialog {
             eap_identifier: 0,
             is_waiting: false,
             stateful: false,
-            is_aborted: false,
+            ending: None,
         }
     }
 
@@ -123,5 +117,7 @@ fn realm_of(settings: &Settings, nai: &str) -> Arc<str> {
 
 /// Whether a text can stand as a realm: what a peer calls itself decides where its request is routed.
 fn is_realm(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 255 && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c))
+    !text.is_empty()
+        && text.len() <= 255
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c))
 }

@@ -75,6 +75,7 @@ impl Header {
     }
 
     /// Whether it may have been seen before.
+    #[cfg(test)]
     pub fn is_retransmitted(&self) -> bool {
         self.flags & RETRANSMITTED != 0
     }
@@ -82,7 +83,8 @@ impl Header {
     /// That of a request of ours. `hop_by_hop` is filled in when it is sent.
     pub fn request(command: u32, application: u32, end_to_end: u32) -> Self {
         // RFC 6733 §5.3, §5.4, §5.5: what concerns a connection alone stays on it.
-        let flags = if application == super::names::application::COMMON { REQUEST } else { REQUEST | PROXIABLE };
+        let flags =
+            if application == super::names::application::COMMON { REQUEST } else { REQUEST | PROXIABLE };
         Self { flags, command, application, hop_by_hop: 0, end_to_end }
     }
 
@@ -116,9 +118,9 @@ impl<'a> Message<'a> {
     /// # Errors
     /// [`Malformed`] when an AVP does not fit, or there is no whole header.
     pub fn parse(octets: &'a [u8]) -> Result<Self, Malformed<'a>> {
-        let word = |at: usize| octets.get(at..at + 4).map_or(0, |word| {
-            u32::from_be_bytes([word[0], word[1], word[2], word[3]])
-        });
+        let word = |at: usize| {
+            octets.get(at..at + 4).map_or(0, |word| u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
+        };
         let header = Header {
             flags: octets.get(4).copied().unwrap_or(0),
             command: word(4) & 0x00ff_ffff,
@@ -208,7 +210,8 @@ mod tests {
     use super::*;
 
     fn request() -> Vec<u8> {
-        let mut writer = MessageWriter::new(Header::request(command::DIAMETER_EAP, application::SWM, 0x0102_0304));
+        let mut writer =
+            MessageWriter::new(Header::request(command::DIAMETER_EAP, application::SWM, 0x0102_0304));
         writer.avps().text(names::SESSION_ID, "epdg;1;2").octets(names::EAP_PAYLOAD, &[2, 1, 0, 5, 1]);
         writer.finish()
     }
@@ -218,12 +221,12 @@ mod tests {
     fn r6733_3_header() {
         let mut octets = request();
         address_request(&mut octets, 0x0a0b_0c0d, true);
-        let head = [
-            1, 0, 0, 52, 0xd0, 0, 1, 12, 1, 0, 0, 0x30, 0x0a, 0x0b, 0x0c, 0x0d, 1, 2, 3, 4,
-        ];
+        let head = [1, 0, 0, 52, 0xd0, 0, 1, 12, 1, 0, 0, 0x30, 0x0a, 0x0b, 0x0c, 0x0d, 1, 2, 3, 4];
         assert_eq!(octets[..HEADER], head);
         let message = Message::parse(&octets).expect("well formed");
-        assert!(message.header.is_request() && message.header.is_retransmitted() && !message.header.is_error());
+        assert!(
+            message.header.is_request() && message.header.is_retransmitted() && !message.header.is_error()
+        );
         assert_eq!((message.header.command, message.header.application), (268, 16_777_264));
         assert_eq!(message.text(names::SESSION_ID), Some("epdg;1;2"));
         let answer = message.header.answer(true);

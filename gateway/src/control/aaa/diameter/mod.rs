@@ -132,5 +132,8 @@ fn fuzz_node(octets: &[u8]) {
     let now = Instant::now();
     let mut node = Node::fuzzed(now);
     node.handle_message(now, 0, 1, octets);
-    assert!(std::iter::from_fn(|| node.poll_output()).count() <= 2, "more than an answer and what follows from it");
+    assert!(
+        std::iter::from_fn(|| node.poll_output()).count() <= 2,
+        "more than an answer and what follows from it"
+    );
 }

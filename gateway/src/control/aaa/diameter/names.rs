@@ -69,8 +69,6 @@ pub mod result {
     pub const MISSING_AVP: u32 = 5005;
     /// The user has all it may have.
     pub const RESOURCES_EXCEEDED: u32 = 5006;
-    /// Neither end serves what the other does.
-    pub const NO_COMMON_APPLICATION: u32 = 5010;
     /// Refused for no better reason.
     pub const UNABLE_TO_COMPLY: u32 = 5012;
     /// An AVP's length is wrong.

@@ -98,7 +98,8 @@ pub struct Node {
 impl Node {
     /// A node that connects to its peers at once.
     pub fn new(settings: Settings, ids: Ids, now: Instant) -> Self {
-        let view = |name| ServerView { backend: settings.name.clone(), server: name, ..ServerView::default() };
+        let view =
+            |name| ServerView { backend: settings.name.clone(), server: name, ..ServerView::default() };
         let slot = |server: &super::settings::Server| Slot {
             view: view(server.name.clone()),
             peer: Peer::new(server.clone(), now),
@@ -148,7 +149,8 @@ impl Node {
 
     /// Its servers.
     pub fn servers(&self) -> Vec<ServerView> {
-        let view = |slot: &Slot| ServerView { up: slot.peer.usable() >= Usable::Reopened, ..slot.view.clone() };
+        let view =
+            |slot: &Slot| ServerView { up: slot.peer.usable() >= Usable::Reopened, ..slot.view.clone() };
         self.slots.iter().map(view).collect()
     }
 
@@ -212,10 +214,7 @@ impl Node {
     /// A session has ended.
     pub fn ended(&mut self, now: Instant, session: SessionId) {
         let Some(id) = self.sessions.remove(&session) else { return };
-        let cause = match self.dialogs.get(&id) {
-            Some(dialog) if dialog.is_aborted => value::ADMINISTRATIVE,
-            _ => value::LOGOUT,
-        };
+        let cause = self.dialogs.get(&id).and_then(|dialog| dialog.ending).unwrap_or(value::LOGOUT);
         self.terminate(now, id, cause);
     }
 
@@ -361,7 +360,7 @@ impl Node {
         let checked = self.with_peer(now, peer, |peer, env| peer.on_capabilities(env, &message));
         let backend = &self.settings.name;
         match checked {
-            Ok(()) => tracing::info!(%backend, %server, "diameter peer is up"),
+            Ok(host) => tracing::info!(%backend, %server, %host, "diameter peer is up"),
             Err(why) => tracing::warn!(%backend, %server, %why, "diameter peer refused"),
         }
     }
@@ -404,8 +403,7 @@ impl Node {
     ) -> R {
         let slot = &mut self.slots[index];
         let before = slot.peer.usable();
-        let mut env =
-            Env { now, settings: &self.settings, ids: &mut self.ids, actions: &mut self.actions };
+        let mut env = Env { now, settings: &self.settings, ids: &mut self.ids, actions: &mut self.actions };
         let result = act(&mut slot.peer, &mut env);
         for action in self.actions.drain(..) {
             self.outputs.push_back(match action {

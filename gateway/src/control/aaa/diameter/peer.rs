@@ -60,12 +60,22 @@ pub enum Usable {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Link {
     /// No connection; the next is due.
-    Down { retry: Instant },
-    Connecting { until: Instant },
-    AwaitCea { until: Instant, hop_by_hop: u32 },
+    Down {
+        retry: Instant,
+    },
+    Connecting {
+        until: Instant,
+    },
+    AwaitCea {
+        until: Instant,
+        hop_by_hop: u32,
+    },
     Open(Watch),
     /// The peer has announced its end, or we have announced ours.
-    Closing { until: Instant, retry: Option<Duration> },
+    Closing {
+        until: Instant,
+        retry: Option<Duration>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,8 +101,6 @@ pub struct Peer {
     retry: Duration,
     /// Its last connection failed: the next has to prove itself.
     has_failed: bool,
-    /// What it calls itself, once it has said so.
-    host: Option<Arc<str>>,
 }
 
 /// What every call needs.
@@ -110,22 +118,12 @@ pub struct Env<'e> {
 impl Peer {
     /// A peer that is connected to at once.
     pub fn new(server: Server, now: Instant) -> Self {
-        Self { server, link: Link::Down { retry: now }, retry: RETRY_MIN, has_failed: false, host: None }
+        Self { server, link: Link::Down { retry: now }, retry: RETRY_MIN, has_failed: false }
     }
 
     /// Skips the exchange of capabilities.
     pub(super) fn open_for_fuzzing(&mut self, now: Instant) {
         self.link = Link::Open(Watch { state: WatchState::Okay, pending: false, due: now + UNWANTED });
-    }
-
-    /// As configured.
-    pub fn server(&self) -> &Server {
-        &self.server
-    }
-
-    /// What it calls itself.
-    pub fn host(&self) -> Option<&Arc<str>> {
-        self.host.as_ref()
     }
 
     /// Whether it can be given requests.
@@ -230,21 +228,20 @@ impl Peer {
         }
     }
 
-    /// The answer to our CER; anything else in its place ends the connection.
+    /// The answer to our CER; anything else in its place ends the connection. Returns what the peer calls itself.
     ///
     /// # Errors
     /// Why the peer is of no use; its connection is closed.
-    pub fn on_capabilities(&mut self, env: &mut Env<'_>, message: &Message<'_>) -> Result<(), Refused> {
-        let Link::AwaitCea { hop_by_hop, .. } = self.link else { return Ok(()) };
+    pub fn on_capabilities(&mut self, env: &mut Env<'_>, message: &Message<'_>) -> Result<Arc<str>, Refused> {
+        let Link::AwaitCea { hop_by_hop, .. } = self.link else { return Err(Refused::NoCea) };
         match capabilities::check(env.settings, &self.server, hop_by_hop, message) {
             Ok(host) => {
-                self.host = Some(host);
                 self.retry = RETRY_MIN;
                 let state = if self.has_failed { WatchState::Reopen(0) } else { WatchState::Okay };
                 // A reopened connection is asked at once.
                 let wait = if self.has_failed { Duration::ZERO } else { env.settings.watchdog };
                 self.link = Link::Open(Watch { state, pending: false, due: env.now + wait });
-                Ok(())
+                Ok(host)
             }
             Err(refused) => {
                 self.retry = RETRY_MAX;

@@ -89,7 +89,9 @@ impl Node {
         }
         // We are no agent: what is not for us goes nowhere.
         let is_other = |name, own: &str| {
-            message.find(name).is_some_and(|avp| avp.text().is_none_or(|text| !text.eq_ignore_ascii_case(own)))
+            message
+                .find(name)
+                .is_some_and(|avp| avp.text().is_none_or(|text| !text.eq_ignore_ascii_case(own)))
         };
         if is_other(names::DESTINATION_HOST, &self.settings.origin_host) {
             return Err(Refusal::plain(result::UNABLE_TO_DELIVER));
@@ -108,7 +110,8 @@ impl Node {
         let id = message.find(names::SESSION_ID).ok_or_else(|| Refusal::missing(names::SESSION_ID))?;
         let unknown = || Refusal::plain(result::UNKNOWN_SESSION_ID);
         let epoch = self.ids.origin_state();
-        let id = id.text().and_then(|text| parse_session_id(&self.settings, epoch, text)).ok_or_else(unknown)?;
+        let id =
+            id.text().and_then(|text| parse_session_id(&self.settings, epoch, text)).ok_or_else(unknown)?;
         match self.dialogs.get(&id).map(|dialog| dialog.stage) {
             Some(Stage::Attached(session)) => Ok((id, session)),
             _ => Err(unknown()),
@@ -122,7 +125,7 @@ impl Node {
             return Err(Refusal::plain(result::TOO_BUSY));
         }
         if let Some(dialog) = self.dialogs.get_mut(&id) {
-            dialog.is_aborted = true;
+            dialog.ending = Some(value::ADMINISTRATIVE);
         }
         self.next += 1;
         let connection = self.slots[peer].connection;
@@ -145,7 +148,8 @@ impl Node {
         let kind = message.find(names::RE_AUTH_REQUEST_TYPE);
         let kind = kind.ok_or_else(|| Refusal::missing(names::RE_AUTH_REQUEST_TYPE))?;
         // IKEv2 has no authentication that a gateway could start within a session.
-        if kind.number() != Some(value::RE_AUTHORIZE_ONLY) || self.requests.len() >= DIAMETER_OUTSTANDING_MAX {
+        if kind.number() != Some(value::RE_AUTHORIZE_ONLY) || self.requests.len() >= DIAMETER_OUTSTANDING_MAX
+        {
             return Err(Refusal::plain(result::UNABLE_TO_COMPLY));
         }
         self.answer(peer, &message.header, result::SUCCESS, repeated(message), None);
@@ -159,7 +163,14 @@ impl Node {
         Ok(())
     }
 
-    fn answer(&mut self, peer: usize, header: &Header, code: u32, repeated: Vec<u8>, failed: Option<Vec<u8>>) {
+    fn answer(
+        &mut self,
+        peer: usize,
+        header: &Header,
+        code: u32,
+        repeated: Vec<u8>,
+        failed: Option<Vec<u8>>,
+    ) {
         self.answer_on(self.slots[peer].connection, header, code, repeated, failed);
     }
 
@@ -188,9 +199,6 @@ fn repeated(message: &Message<'_>) -> Vec<u8> {
     for name in [names::SESSION_ID, names::USER_NAME] {
         message.find(name).into_iter().for_each(|avp| _ = writer.copy(avp.octets));
     }
-    message
-        .avps()
-        .filter(|avp| avp.is(names::PROXY_INFO))
-        .for_each(|avp| _ = writer.copy(avp.octets));
+    message.avps().filter(|avp| avp.is(names::PROXY_INFO)).for_each(|avp| _ = writer.copy(avp.octets));
     writer.into_octets()
 }

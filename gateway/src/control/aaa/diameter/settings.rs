@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 use super::names::application;
 
 /// One `[[aaa]]` of kind `diameter`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Name of the back end.
     pub name: Arc<str>,
