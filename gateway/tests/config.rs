@@ -102,6 +102,61 @@ fn the_sample_of_deploy_works() {
     assert_eq!(config.warnings, [""; 0]);
 }
 
+const DIAMETER: &str = r#"
+[[aaa]]
+name = "home"
+kind = "diameter"
+servers = ["10.77.0.1:3868", "[fd00::1]:3868"]
+"#;
+
+/// What a Diameter back end has without being told, and where each mistake is found.
+#[test]
+fn diameter_back_ends_are_read_and_their_mistakes_are_told() {
+    let dir = Dir::new();
+    let with = |keys: &str| {
+        let minimal = LEAST.replace("gw.test", "epdg.epc.mnc001.mcc001.3gppnetwork.org");
+        format!("{minimal}{DIAMETER}{keys}")
+    };
+    let settings = |config: Config| match &config.aaa[0].kind {
+        config::AaaKind::Diameter(settings) => settings.clone(),
+        _ => panic!("not Diameter"),
+    };
+    let found = settings(ok(dir.load(&with(""))));
+    assert_eq!(&*found.origin_host, "epdg.epc.mnc001.mcc001.3gppnetwork.org");
+    assert_eq!(&*found.origin_realm, "epc.mnc001.mcc001.3gppnetwork.org");
+    assert_eq!(found.destination_realm, None);
+    assert_eq!((found.timeout.as_millis(), found.watchdog.as_secs()), (5_000, 30));
+    assert!(found.tls.is_none() && found.servers.len() == 2);
+    let all = "origin_host = \"a.b\"\norigin_realm = \"b.c\"\ndestination_realm = \"d.e\"\n\
+               destination_host = \"f.d.e\"\nvisited_network = \"v.w\"\napplication = \"eap\"\n\
+               server_hosts = [\"one.d.e\", \"two.d.e\"]\ntransport = \"tls\"\nca = \"none.pem\"\n\
+               chain = \"none.pem\"\nkey = \"none.key\"\ntimeout_ms = 1000\nwatchdog_s = 6";
+    let found = settings(ok(dir.load(&with(all))));
+    assert_eq!(found.servers[1].host.as_deref(), Some("two.d.e"));
+    let host = "a DiameterIdentity: a fully qualified domain name, such as \
+                \"aaa.epc.mnc001.mcc001.3gppnetwork.org\"";
+    for (keys, mistake) in [
+        ("origin_host = \"a b\"", format!("origin_host = \"a b\": {host}")),
+        (
+            "server_hosts = [\"a.b\"]",
+            "server_hosts = [\"a.b\"]: as many DiameterIdentities as there are servers, in \
+                                     their order"
+                .into(),
+        ),
+        ("application = \"swx\"", "application = \"swx\": swm or eap".into()),
+        ("transport = \"sctp\"", "transport = \"sctp\": tcp or tls".into()),
+        ("ca = \"ca.pem\"", "ca = \"ca.pem\": nothing without transport = \"tls\"".into()),
+        ("watchdog_s = 5", "watchdog_s = 5: a number from 6 to 300 (seconds)".into()),
+        ("timeout_ms = 1", "timeout_ms = 1: a number from 200 to 60000 (milliseconds)".into()),
+    ] {
+        let mistakes = dir.mistakes(&with(keys));
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].ends_with(&mistake), "{mistakes:?}");
+    }
+    let without = with("").replace("epdg.epc.mnc001.mcc001.3gppnetwork.org", "user@example.org");
+    assert!(dir.mistakes(&without)[0].contains("origin_host = (missing): required in [[aaa]]"));
+}
+
 /// A relay needs to know where to; whatever else is there for a responder is said to be of no use.
 #[test]
 fn a_relay_needs_a_backend_only() {

@@ -4,6 +4,7 @@ mod failover;
 mod peers;
 mod served;
 mod sessions;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
