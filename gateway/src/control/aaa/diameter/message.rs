@@ -43,7 +43,7 @@ pub fn frame_len(octets: &[u8]) -> Result<Option<usize>, FrameError> {
         return Err(FrameError::Version(version));
     }
     let len = u32::from_be_bytes([0, l0, l1, l2]) as usize;
-    if !(HEADER..=DIAMETER_MESSAGE_MAX).contains(&len) || len % 4 != 0 {
+    if !(HEADER..=DIAMETER_MESSAGE_MAX).contains(&len) || !len.is_multiple_of(4) {
         return Err(FrameError::Length(len));
     }
     Ok(Some(len))

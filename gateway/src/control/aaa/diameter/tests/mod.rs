@@ -28,6 +28,9 @@ const TW: Duration = Duration::from_secs(30);
 /// How long a server has.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Writes the AVPs of a message.
+type Write<'w> = &'w dyn Fn(&mut AvpWriter);
+
 /// A message that the node sent.
 struct Sent(Vec<u8>);
 
@@ -197,7 +200,7 @@ impl Rig {
             self.pass(Duration::from_secs(1));
             while let Some(request) = self.sent[peer].pop_front() {
                 assert!(request.is(command::DEVICE_WATCHDOG, true), "only watchdogs are due");
-                self.reply(peer, &request, |avps| success(avps));
+                self.reply(peer, &request, success);
             }
         }
     }
@@ -323,7 +326,7 @@ fn the_corpus_reaches_what_it_should() {
 
 /// What the fuzzer begins with: one message of each kind, and the ways in which they can be wrong.
 fn corpus() -> Vec<(&'static str, Vec<u8>)> {
-    let answer = |command, write: &dyn Fn(&mut AvpWriter)| {
+    let answer = |command, write: Write<'_>| {
         let mut writer = MessageWriter::new(Header::request(command, application::SWM, 1).answer(false));
         write(writer.avps());
         writer.finish()

@@ -40,24 +40,24 @@ fn r4072_eap_alone_is_a_plain_application() {
 /// Each way in which a CEA is no use ends the connection.
 #[test]
 fn r6733_5_3_1_peers_of_no_use_are_left() {
-    let cases: [(&str, fn(&mut AvpWriter)); 5] = [
-        ("refused", |avps| {
+    let cases: [(&str, Write<'_>); 5] = [
+        ("refused", &|avps| {
             with_result(avps, 5010);
             swm_capability(avps);
         }),
-        ("another application", |avps| {
+        ("another application", &|avps| {
             with_result(avps, result::SUCCESS).number(names::AUTH_APPLICATION_ID, 4);
         }),
-        ("another vendor's application", |avps| {
+        ("another vendor's application", &|avps| {
             with_result(avps, result::SUCCESS).group(names::VENDOR_SPECIFIC_APPLICATION_ID, |group| {
                 group.number(names::VENDOR_ID, TGPP).number(names::AUTH_APPLICATION_ID, 16_777_265);
             });
         }),
-        ("another host", |avps| {
+        ("another host", &|avps| {
             avps.number(names::RESULT_CODE, result::SUCCESS).text(names::ORIGIN_HOST, "evil.example");
             swm_capability(avps);
         }),
-        ("no result", |avps| swm_capability(origin(avps))),
+        ("no result", &|avps| swm_capability(origin(avps))),
     ];
     for (what, write) in cases {
         let mut rig = Rig::with(1, |settings| settings.servers[0].host = Some("AAA.home.example".into()));

@@ -89,7 +89,7 @@ fn r6733_7_1_wrong_requests_are_refused_by_name() {
     let mut rig = Rig::up(1);
     let id = session_id(&rig.attach(1, 10));
     let unknown = names::Name { code: 4_000, vendor: 0, must: true };
-    let cases: [(u32, u32, &dyn Fn(&mut AvpWriter), u32, Option<u32>); 9] = [
+    let cases: [(u32, u32, Write<'_>, u32, Option<u32>); 9] = [
         (303, application::SWM, &|_| {}, 3001, None),
         (command::DIAMETER_EAP, application::SWM, &|_| {}, 3001, None),
         (command::ABORT_SESSION, application::EAP, &|_| {}, 3007, None),
