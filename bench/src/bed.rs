@@ -15,6 +15,7 @@ use loadgen::report::Progress;
 use loadgen::sink::Sink;
 use loadgen::ue::Identity;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -185,7 +186,7 @@ impl Bed {
                     in_flight: 256,
                     source: SourceSpread::new(Some(topology::sources())),
                     config,
-                    idi: Box::new(|index| Identity::parse(&format!("ue-{index}@bench.test"))),
+                    who: Rc::new(|index| Identity::parse(&format!("ue-{index}@bench.test")).into()),
                     random: Box::new(codec::OsRandom),
                 };
                 let (fleet, attach) = Fleet::attach(plan, &Progress::new()).await;

@@ -248,7 +248,7 @@ fn read_psk(text: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 /// Octets from hexadecimal digits, at least one; `None` when they are none.
 pub(super) fn read_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
-    if digits.is_empty() || digits.len() % 2 != 0 || !digits.is_ascii() {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     let octets = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok());
