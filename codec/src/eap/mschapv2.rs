@@ -208,7 +208,7 @@ impl Exchange {
     }
 
     fn hash_of_hash(&self) -> Zeroizing<[u8; 16]> {
-        Zeroizing::new(Md4::digest(&*self.password_hash).into())
+        Zeroizing::new(Md4::digest(*self.password_hash).into())
     }
 }
 

@@ -12,6 +12,12 @@ use tokio::sync::oneshot;
 pub enum Request {
     /// All sessions with their Child SAs and traffic.
     Sessions,
+    /// Attempts to attach that failed, oldest first.
+    Failed {
+        /// Only those of this identity or IMSI.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idi: Option<String>,
+    },
     /// Counters.
     Stats,
     /// Ends sessions: the one with this id, or all whose IDi is this (case is ignored).
@@ -45,6 +51,8 @@ pub enum Answer {
     Sessions(Vec<SessionRow>),
     /// To [`Request::Sessions`], of a relay.
     Relayed(Vec<RelayRow>),
+    /// To [`Request::Failed`].
+    Failed(Vec<FailedRow>),
     /// To [`Request::Stats`].
     Stats(Box<Stats>),
     /// Done; the text says what.
@@ -88,6 +96,7 @@ impl Answer {
         let text = match self {
             Self::Sessions(rows) => line(rows),
             Self::Relayed(rows) => line(rows),
+            Self::Failed(rows) => line(rows),
             Self::Stats(stats) => line(stats),
             Self::Done(message) => line(message),
             Self::Refused(error) => {
@@ -167,6 +176,63 @@ pub struct ChildRow {
     pub replay_drops: Option<u64>,
     /// Rekeys that led to it.
     pub rekeys: u32,
+}
+
+/// One element of `sessions --failed --json`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FailedRow {
+    /// When the attempt began, in seconds since 1970.
+    pub began_s: f64,
+    /// What the UE called itself, or a hash of it.
+    pub idi: String,
+    /// The APN that it asked for.
+    pub apn: Option<String>,
+    /// Its IMEI or IMEISV, or a hash of it, if it was asked and told.
+    pub imei: Option<String>,
+    /// The profile that fitted.
+    pub profile: Option<String>,
+    /// `tcp`, `tls` or `udp`.
+    pub transport: String,
+    /// The UE's address and port.
+    pub remote: String,
+    /// Why it failed, in words.
+    pub cause: String,
+    /// What happened when.
+    pub steps: Vec<StepRow>,
+}
+
+/// One step of a [`FailedRow`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StepRow {
+    /// What: `ike_auth`, `eap`, `round`, `accepted`, `failed`.
+    pub step: String,
+    /// Milliseconds since the attempt began.
+    pub ms: f64,
+}
+
+/// One server of an AAA back end in [`Stats`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AaaRow {
+    /// Name of the back end.
+    pub backend: String,
+    /// The server.
+    pub server: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// Requests, without retransmissions.
+    pub requests: u64,
+    /// Requests sent once more.
+    pub retransmissions: u64,
+    /// Requests it did not answer.
+    pub timeouts: u64,
+    /// Answers that were not authentic or not understood.
+    pub bad_answers: u64,
+    /// Peers accepted.
+    pub accepts: u64,
+    /// Peers rejected, by cause.
+    pub rejects: BTreeMap<String, u64>,
+    /// Mean time until an answer; null before the first one.
+    pub answer_ms: Option<f64>,
 }
 
 /// One element of `sessions --json` of a relay: a connection and its UDP port, by which the backend's log
@@ -249,6 +315,12 @@ pub struct Stats {
     pub exchanges: BTreeMap<String, u64>,
     /// Connections closed or refused, by cause.
     pub closes: BTreeMap<String, u64>,
+    /// Peers turned away by AAA back ends, by cause.
+    #[serde(default)]
+    pub rejects: BTreeMap<String, u64>,
+    /// Servers of AAA back ends.
+    #[serde(default)]
+    pub aaa: Vec<AaaRow>,
     /// End of validity of the gateway's certificate, seconds since 1970; null without one.
     pub certificate_not_after_s: Option<i64>,
     /// Whether the gateway takes new sessions.

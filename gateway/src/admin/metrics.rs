@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::api::Stats;
+use super::api::{AaaRow, Stats};
 use crate::control::attach::BUCKETS_S;
 
 /// What the HTTP answer says it is.
@@ -90,6 +90,9 @@ impl Collector for Snapshot {
         out.counters("drops", "Packets and messages dropped or refused", "reason", stats.drops.iter())?;
         out.counters("exchanges", "IKE exchanges by what they did", "kind", stats.exchanges.iter())?;
         out.counters("connections_closed", "Connections closed or refused", "cause", stats.closes.iter())?;
+        let help = "Peers that AAA back ends turned away";
+        out.counters("aaa_rejected", help, "cause", stats.rejects.iter())?;
+        aaa(&mut out, &stats.aaa)?;
         attach_histogram(&mut out, stats)?;
         let starved = stats.workers.iter().map(|worker| worker.receive_starved).sum();
         let help = "Times a connection found no receive buffer and waited for one";
@@ -125,6 +128,43 @@ impl Collector for Snapshot {
         }
         workers(&mut out, stats)
     }
+}
+
+fn aaa(out: &mut Families<'_>, servers: &[AaaRow]) -> std::fmt::Result {
+    type Value = fn(&AaaRow) -> u64;
+    let counters: [(&str, &str, Value); 5] = [
+        ("aaa_requests", "Requests to AAA servers, without retransmissions", |row| row.requests),
+        ("aaa_retransmissions", "Requests to AAA servers sent once more", |row| row.retransmissions),
+        ("aaa_timeouts", "Requests that AAA servers did not answer", |row| row.timeouts),
+        ("aaa_bad_answers", "Answers of AAA servers not authentic or not understood", |row| row.bad_answers),
+        ("aaa_accepts", "Peers that AAA servers let in", |row| row.accepts),
+    ];
+    let mut family =
+        out.0.encode_descriptor("aaa_server_up", "Whether an AAA server answers", None, MetricType::Gauge)?;
+    for row in servers {
+        let labels = [("backend", row.backend.as_str()), ("server", row.server.as_str())];
+        ConstGauge::new(i64::from(row.up)).encode(family.encode_family(&labels)?)?;
+    }
+    for (name, help, value) in counters {
+        let mut family = out.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for row in servers {
+            let labels = [("backend", row.backend.as_str()), ("server", row.server.as_str())];
+            ConstCounter::new(value(row)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let help = "Peers that an AAA server turned away";
+    let mut family = out.0.encode_descriptor("aaa_server_rejects", help, None, MetricType::Counter)?;
+    for row in servers {
+        for (cause, n) in &row.rejects {
+            let labels = [
+                ("backend", row.backend.as_str()),
+                ("server", row.server.as_str()),
+                ("cause", cause.as_str()),
+            ];
+            ConstCounter::new(*n).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 fn udp(out: &mut Families<'_>, workers: &[super::api::WorkerStats]) -> std::fmt::Result {

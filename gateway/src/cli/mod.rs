@@ -41,6 +41,12 @@ enum Command {
         /// As a JSON array.
         #[arg(long)]
         json: bool,
+        /// The latest attempts to attach that failed, and why.
+        #[arg(long)]
+        failed: bool,
+        /// With --failed: only those of this IMSI or identity.
+        #[arg(long, requires = "failed")]
+        idi: Option<String>,
     },
     /// Show counters, rates and drops of the running gateway.
     Stats {
@@ -112,7 +118,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Run => return run::run(file),
         Command::Check => return check(file),
         Command::Originate(options) => return originate::run(&options),
-        Command::Sessions { json } => return show::sessions(&config::run_dir(file), json),
+        Command::Sessions { json, failed: true, idi } => {
+            return show::failed(&config::run_dir(file), json, idi);
+        }
+        Command::Sessions { json, failed: false, idi: _ } => {
+            return show::sessions(&config::run_dir(file), json);
+        }
         Command::Stats { json, watch } => return show::stats(&config::run_dir(file), json, watch),
         Command::Terminate(Target { id, idi }) => Request::Terminate { id, idi },
         Command::Drain { timeout } => Request::Drain { timeout_s: timeout },

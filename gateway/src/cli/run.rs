@@ -199,7 +199,9 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
     let dispatcher = Dispatcher::new(&inboxes, config.limits.inbox_backlog as usize, steering);
     let (outbox, aaa_answers) = Outbox::new();
     let aaa = Aaa::open(&config, outbox)?;
-    let engine = Engine::new(config.responder.clone(), dispatcher, aaa, config.limits.log_lines_per_s, now);
+    let mut engine =
+        Engine::new(config.responder.clone(), dispatcher, aaa, config.limits.log_lines_per_s, now);
+    engine.attempts.set_named(config.debug.identities);
     let (calls, incoming) = mpsc::channel(CALLS_MAX);
     let connections = config.limits.admin_connections;
     if let Some(listener) = metrics {

@@ -4,14 +4,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::de::DeserializeOwned;
 
 use super::ANSWER_TIMEOUT;
-use crate::admin::api::{RelayRow, Request, SessionRow, Stats};
+use crate::admin::api::{FailedRow, RelayRow, Request, SessionRow, Stats};
 use crate::admin::socket;
 use crate::error::Failure;
 
@@ -51,6 +51,36 @@ pub(super) fn sessions(run_dir: &Path, json: bool) -> Result<(), Failure> {
             row.children.len().to_string(),
             sum(|child| child.bytes_in),
             sum(|child| child.bytes_out),
+        ]);
+    }
+    print(&table)
+}
+
+/// Prints attempts that failed.
+pub(super) fn failed(run_dir: &Path, json: bool, idi: Option<String>) -> Result<(), Failure> {
+    let answer = socket::ask(run_dir, &Request::Failed { idi }, ANSWER_TIMEOUT)?;
+    if json {
+        return print(&answer);
+    }
+    let rows: Vec<FailedRow> = decode(answer)?;
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    table.set_header(["AGO S", "IDI", "APN", "IMEI", "PROFILE", "VIA", "REMOTE", "STEPS MS", "CAUSE"]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "-".into(), printable);
+    for row in &rows {
+        let steps: Vec<String> =
+            row.steps.iter().map(|step| format!("{} {:.0}", step.step, step.ms)).collect();
+        table.add_row([
+            format!("{:.0}", (now - row.began_s).max(0.0)),
+            printable(&row.idi),
+            or_none(&row.apn),
+            or_none(&row.imei),
+            or_none(&row.profile),
+            row.transport.clone(),
+            row.remote.clone(),
+            steps.join(", "),
+            row.cause.clone(),
         ]);
     }
     print(&table)

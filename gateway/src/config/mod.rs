@@ -156,6 +156,8 @@ pub struct DebugSection {
     pub log: String,
     /// Whether `swugate keylog` may write keys.
     pub keylog: bool,
+    /// Whether records of failed attempts name subscribers; else a hash stands for each.
+    pub identities: bool,
 }
 
 impl Config {

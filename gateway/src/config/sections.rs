@@ -479,7 +479,7 @@ fn responder_limits(limits: &Limits) -> ResponderLimits {
 }
 
 fn debug(root: &mut Section<'_>) -> DebugSection {
-    let default = DebugSection { log: "info".into(), keylog: false };
+    let default = DebugSection { log: "info".into(), keylog: false, identities: false };
     let Some(mut section) = root.section("debug") else { return default };
     let allowed =
         "off, error, warn, info, debug, trace, or directives such as \"info,gateway::control=debug\"";
@@ -494,6 +494,7 @@ fn debug(root: &mut Section<'_>) -> DebugSection {
         Some(text.to_owned())
     });
     let keylog = section.flag("keylog", default.keylog);
+    let identities = section.flag("identities", default.identities);
     section.finish();
-    DebugSection { log: log.unwrap_or(default.log), keylog }
+    DebugSection { log: log.unwrap_or(default.log), keylog, identities }
 }

@@ -98,6 +98,9 @@ impl Administration {
         let Call { request, reply } = call;
         let answer = match request {
             Request::Sessions => return self.start_report(engine, workers, now, reply),
+            Request::Failed { idi } => {
+                Answer::Failed(engine.attempts.failed(&engine.responder, idi.as_deref()))
+            }
             Request::Stats => Answer::Stats(Box::new(self.stats(engine, workers, now))),
             Request::Terminate { id, idi } => terminate(engine, now, id, idi),
             Request::Drain { timeout_s } => {
@@ -257,6 +260,11 @@ impl Administration {
             tracing::warn!("reload: {key} takes effect at the next start only");
         }
         self.log.set(&config.debug.log);
+        engine.attempts.set_named(config.debug.identities);
+        if let Err(failure) = engine.aaa.reload(&config) {
+            tracing::error!("reload: {failure}; the running configuration stays");
+            return Answer::Refused(format!("the running configuration stays: {failure}"));
+        }
         engine.responder.set_config(now, config.responder.clone());
         engine.settle(now);
         if let (Some(new), Some(running)) = (&config.tls, &self.config.tls) {

@@ -11,6 +11,7 @@ use codec::esp::EspSpi;
 
 use super::aaa::{Aaa, FromAaa, SessionEnd};
 use super::attach::{AttachHistogram, AttachMeter};
+use super::attempts::AttemptLog;
 use super::dispatch::Dispatcher;
 use super::responder::{Event, Responder, ResponderConfig, Verdict};
 use crate::admin::keylog::KeyRing;
@@ -34,6 +35,8 @@ pub struct Engine {
     pub reports: Reports,
     /// The AAA back ends.
     pub aaa: Aaa,
+    /// How failed attempts are shown.
+    pub attempts: AttemptLog,
     /// A worker has found the inner device deleted.
     pub device_gone: bool,
     attached_log: LogLimit,
@@ -69,6 +72,7 @@ impl Engine {
             keys: KeyRing::default(),
             reports: Reports::default(),
             aaa,
+            attempts: AttemptLog::default(),
             device_gone: false,
             attached_log: LogLimit::new(log_lines_per_s, now),
             ended_log: LogLimit::new(log_lines_per_s, now),
@@ -212,7 +216,9 @@ impl Engine {
             Event::AttemptFailed(failed) => {
                 if let Some(skipped) = self.failed_log.allow(now) {
                     let (apn, transport) = (failed.apn.as_deref(), failed.transport.as_str());
-                    tracing::info!(cause = failed.cause, apn, transport, skipped, "attempt to attach failed");
+                    let (idi, steps) = (self.attempts.shown(&failed.idi), AttemptLog::steps(&failed));
+                    let cause = failed.cause;
+                    tracing::info!(idi, apn, transport, steps, cause, skipped, "attempt to attach failed");
                 }
             }
             Event::KeyLog(key) => self.keys.push(key),

@@ -3,6 +3,7 @@
 pub mod aaa;
 pub mod administration;
 pub mod attach;
+pub mod attempts;
 pub mod dispatch;
 pub mod engine;
 pub mod inner;

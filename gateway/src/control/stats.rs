@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::aaa::ServerView;
 use super::engine::Engine;
 use super::responder::{ChildView, SessionView};
 use crate::admin::api::{
-    ChildRow, ControlStats, IkeRow, MemoryStats, SessionRow, Stats, Traffic, WorkerStats,
+    AaaRow, ChildRow, ControlStats, IkeRow, MemoryStats, SessionRow, Stats, Traffic, WorkerStats,
 };
 use crate::io::thread::cpu_time;
 use crate::process::resident_octets;
@@ -52,6 +53,8 @@ pub fn collect<'a>(
         memory: MemoryStats { rss_bytes: resident_octets() },
         exchanges: counters.exchanges.iter().map(|(name, n)| (name.to_owned(), n)).collect(),
         closes: BTreeMap::new(),
+        rejects: counters.rejects.iter().map(|(cause, n)| (cause.name().to_owned(), n)).collect(),
+        aaa: engine.aaa.servers().iter().map(server).collect(),
         certificate_not_after_s: around.certificate_not_after_s,
         ready: around.ready,
         attach: engine.attach,
@@ -65,6 +68,21 @@ pub fn collect<'a>(
         *stats.drops.entry(name).or_default() += n;
     }
     stats
+}
+
+fn server(view: &ServerView) -> AaaRow {
+    AaaRow {
+        backend: view.backend.to_string(),
+        server: view.server.to_string(),
+        up: view.up,
+        requests: view.requests,
+        retransmissions: view.retransmissions,
+        timeouts: view.timeouts,
+        bad_answers: view.bad_answers,
+        accepts: view.accepts,
+        rejects: view.rejects.iter().map(|(cause, n)| (cause.name().to_owned(), *n)).collect(),
+        answer_ms: (view.answers > 0).then(|| view.waited.as_secs_f64() * 1e3 / view.answers as f64),
+    }
 }
 
 fn add_worker(stats: &mut Stats, id: u8, worker: &WorkerCounters) {

@@ -108,6 +108,9 @@ impl Control {
         let Call { request, reply } = call;
         let answer = match request {
             Request::Sessions => return self.list(reply),
+            Request::Failed { .. } => {
+                Answer::Refused("a relay does not authenticate; ask its backend".into())
+            }
             Request::Stats => Answer::Stats(Box::new(self.stats())),
             Request::Terminate { id: Some(id), .. } => return self.terminate(id, reply),
             Request::Terminate { .. } => Answer::Refused("a relay knows no identities: give an id".into()),
@@ -246,6 +249,8 @@ impl Control {
             memory: MemoryStats { rss_bytes: resident_octets() },
             exchanges: BTreeMap::new(),
             closes: BTreeMap::new(),
+            rejects: BTreeMap::new(),
+            aaa: Vec::new(),
             certificate_not_after_s: None,
             ready: self.drain.is_none(),
             attach: AttachHistogram::default(),

@@ -45,6 +45,13 @@ pub trait Backend {
         let _ = (now, session, end);
     }
 
+    /// Goes on under a changed configuration, if it can do that without losing what is under way. One that cannot, and
+    /// whose configuration did change, is replaced by a new one.
+    fn adopt(&mut self, kind: &AaaKind) -> bool {
+        let _ = kind;
+        false
+    }
+
     /// Its servers, for metrics and health; empty when it has none.
     fn servers(&self) -> Vec<ServerView> {
         Vec::new()
@@ -192,6 +199,8 @@ impl Opening<'_> {
 pub struct Aaa {
     backends: AHashMap<Arc<str>, Box<dyn Backend>>,
     outbox: Outbox,
+    /// Held open over reloads.
+    sequence: Option<Rc<RefCell<Sequence>>>,
     attempts: AHashMap<AttemptId, Arc<str>>,
     sessions: AHashMap<SessionId, Held>,
     deadlines: BTreeSet<(Instant, SessionId)>,
@@ -210,6 +219,7 @@ impl Aaa {
         Self {
             backends: backends.into_iter().collect(),
             outbox,
+            sequence: None,
             attempts: AHashMap::new(),
             sessions: AHashMap::new(),
             deadlines: BTreeSet::new(),
@@ -221,14 +231,50 @@ impl Aaa {
     /// # Errors
     /// [`Failure::Environment`] naming the back end and what it lacks.
     pub fn open(config: &Config, outbox: Outbox) -> Result<Self, Failure> {
-        let mut backends: Vec<(Arc<str>, Box<dyn Backend>)> = Vec::new();
-        let mut opening = Opening { config, outbox: &outbox, sequence: None };
+        let mut aaa = Self::new([], outbox);
+        aaa.reload(config)?;
+        Ok(aaa)
+    }
+
+    /// Goes over to the back ends of another configuration. Attempts of one that is replaced or gone are refused; the UEs
+    /// try again.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; back ends that come before the one named are there already.
+    pub fn reload(&mut self, config: &Config) -> Result<(), Failure> {
+        let outbox = self.outbox.clone();
+        let mut opening = Opening { config, outbox: &outbox, sequence: self.sequence.take() };
         for section in &config.aaa {
-            if let Some(backend) = opening.open(section)? {
-                backends.push((section.name.clone(), backend));
+            let adopted = self.backends.get_mut(&section.name).is_some_and(|old| old.adopt(&section.kind));
+            if adopted {
+                continue;
+            }
+            let opened = opening.open(section);
+            self.sequence = opening.sequence.clone();
+            self.forget(&section.name);
+            if let Some(backend) = opened? {
+                self.backends.insert(section.name.clone(), backend);
             }
         }
-        Ok(Self::new(backends, outbox))
+        self.sequence = opening.sequence;
+        let kept = |name: &Arc<str>| config.aaa.iter().any(|section| section.name == *name);
+        let gone: Vec<Arc<str>> = self.backends.keys().filter(|name| !kept(name)).cloned().collect();
+        gone.iter().for_each(|name| self.forget(name));
+        Ok(())
+    }
+
+    /// Takes a back end away; nobody answers its attempts any more but we.
+    fn forget(&mut self, name: &Arc<str>) {
+        self.backends.remove(name);
+        let mut orphans = Vec::new();
+        self.attempts.retain(|attempt, backend| {
+            let stays = backend != name;
+            if !stays {
+                orphans.push(*attempt);
+            }
+            stays
+        });
+        orphans.into_iter().for_each(|attempt| self.outbox.refuse(attempt, RejectCause::NetworkFailure));
     }
 
     /// Carries out an order of the responder.

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::aka::{AkaPolicy, AkaServer, MethodChoice, Verdict};
 use super::{Backend, Outbox, ServerView};
+use crate::config::AaaKind;
 use crate::control::responder::{AaaAnswer, Accepted, AttemptId, EapMethod, EapStep, RejectCause};
 use centre::Centre;
 use mschap::{MsChap, Outcome};
@@ -121,6 +122,16 @@ impl Backend for Embedded {
 
     fn abandon(&mut self, attempt: AttemptId) {
         self.attempts.remove(&attempt);
+    }
+
+    fn adopt(&mut self, kind: &AaaKind) -> bool {
+        match kind {
+            AaaKind::Embedded(subscribers) => {
+                self.centre.subscribers = subscribers.clone();
+                true
+            }
+            _ => false,
+        }
     }
 
     fn servers(&self) -> Vec<ServerView> {
