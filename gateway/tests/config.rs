@@ -157,6 +157,123 @@ fn diameter_back_ends_are_read_and_their_mistakes_are_told() {
     assert!(dir.mistakes(&without)[0].contains("origin_host = (missing): required in [[aaa]]"));
 }
 
+const RADIUS: &str = r#"
+[[aaa]]
+name = "home"
+kind = "radius"
+servers = ["10.77.0.1:1812", "[fd00::1]:1812"]
+"#;
+
+/// A directory with certificates and a shared secret.
+fn with_radius_files() -> Dir {
+    let dir = Dir::new();
+    let pki = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pki");
+    for (name, from) in [("gw.pem", "gw-ec.pem"), ("gw.key", "gw-ec.key"), ("root.pem", "root.pem")] {
+        dir.write(name, &fs::read_to_string(pki.join(from)).expect("the fixture"));
+    }
+    dir.write("radius.secret", "a shared secret of some length\n");
+    dir
+}
+
+/// A profile that uses the back end.
+fn radius(keys: &str) -> String {
+    let psk = "auth = \"psk\"\nsecrets_file = \"secrets.toml\"\n";
+    let certificate = "[certificate]\nchain = \"gw.pem\"\nkey = \"gw.key\"\nca = \"root.pem\"\n";
+    let eap = LEAST.replace(psk, "auth = \"eap-radius\"\naaa = \"home\"\n");
+    format!("{eap}{certificate}{RADIUS}{keys}")
+}
+
+/// What a RADIUS back end has without being told, and with everything told.
+#[test]
+fn radius_back_ends_are_read() {
+    let dir = with_radius_files();
+    let section = |config: &Config| match &config.aaa[0].kind {
+        config::AaaKind::Radius(section) => section.clone(),
+        _ => panic!("not RADIUS"),
+    };
+    let config = ok(dir.load(&radius("secret_file = \"radius.secret\"")));
+    assert_eq!(config.warnings, [""; 0]);
+    let found = section(&config).expect("a profile uses it");
+    assert_eq!((found.servers.len(), found.accounting.len()), (2, 0));
+    assert!(found.tls.is_none() && found.dynamic.is_none() && found.interim.is_none());
+    assert_eq!((found.timeout.as_millis(), found.retries, found.outstanding), (1_000, 2, 8_192));
+    assert_eq!((found.dead_after.as_secs(), found.revive_after.as_secs()), (4, 10));
+    assert!(!format!("{found:?}").contains("shared"), "a secret is not shown");
+    let all = "secret_file = \"radius.secret\"\naccounting = true\ninterim_s = 600\nnas_identifier = \"epdg\"\n\
+               accounting_queue = 64\ntimeout_ms = 50\nretries = 0\ndead_after_ms = 100\nrevive_s = 1\n\
+               status_server = false\noutstanding = 1\ndynamic_authorization = \"127.0.0.1:3799\"\n\
+               dynamic_clients = [\"10.77.0.9\"]\nevent_timestamp = false";
+    let found = section(&ok(dir.load(&radius(all)))).expect("a profile uses it");
+    let ports: Vec<u16> = found.accounting.iter().map(|server| server.port()).collect();
+    assert_eq!(ports, [1813, 1813]);
+    let dynamic = found.dynamic.as_ref().expect("switched on");
+    assert_eq!((dynamic.clients.len(), dynamic.needs_timestamp), (1, false));
+    let tls = "transport = \"tls\"\nca = \"root.pem\"\nchain = \"gw.pem\"\nkey = \"gw.key\"\ntls_name = \"aaa.test\"";
+    let found = section(&ok(dir.load(&radius(&format!("{tls}\naccounting = [\"10.77.0.2:2083\"]")))));
+    assert_eq!(found.and_then(|found| found.tls.as_ref().map(Vec::len)), Some(3));
+    // A back end that no profile uses: nothing of it is opened.
+    let unused = format!("{LEAST}{RADIUS}secret_file = \"not there\"");
+    assert!(section(&ok(dir.load(&unused))).is_none());
+}
+
+/// Where each mistake in a RADIUS back end is found, and what of it is a warning only.
+#[test]
+fn mistakes_of_radius_back_ends_are_told() {
+    let dir = with_radius_files();
+    let secret = "secret_file = \"radius.secret\"\n";
+    for (keys, mistake) in [
+        ("", "secret_file = (missing): required in [[aaa]]: the path of a file with one line"),
+        ("secret_file = \"none\"", "secret_file = \"none\": the path of a file with one line"),
+        ("accounting = 1813", "accounting = 1813: a list: true (the servers' addresses with port 1813"),
+        ("accounting = []", "accounting = []: at least one of: true"),
+        ("accounting = [\"a:1\"]", "accounting = \"a:1\": true"),
+        (
+            "accounting = [\"10.0.0.1:1\", \"10.0.0.1:1\"]",
+            "accounting = \"10.0.0.1:1\": a port from 1 to 65535, and no",
+        ),
+        ("timeout_ms = 1", "timeout_ms = 1: a number from 50 to 30000 (milliseconds)"),
+        ("retries = 11", "retries = 11: a number from 0 to 10 (repetitions)"),
+        ("interim_s = 59", "interim_s = 59: a number from 60 to 86400 (seconds)"),
+        ("outstanding = 0", "outstanding = 0: a number from 1 to 65536 (requests)"),
+        ("nas_identifier = \"\"", "nas_identifier = \"\": a text of 1 to 253 octets"),
+        ("dynamic_authorization = \"3799\"", "dynamic_authorization = \"3799\": address:port, such as"),
+        ("dynamic_clients = [\"any\"]", "dynamic_clients = \"any\": IP addresses of servers"),
+        ("transport = \"tcp\"", "transport = \"tcp\": \"udp\" or \"tls\""),
+        ("ca = \"root.pem\"", "ca = \"root.pem\": nothing here without transport = \"tls\""),
+        (
+            "transport = \"tls\"\nca = \"root.pem\"\nchain = \"gw.pem\"",
+            "key = (missing): required in [[aaa]]: ",
+        ),
+        (
+            "transport = \"tls\"\nca = \"gw.key\"\nchain = \"gw.pem\"\nkey = \"gw.key\"",
+            "ca = \"gw.key\": the path of a PEM file (no certificate in PEM form)",
+        ),
+        (
+            "transport = \"tls\"\nca = \"root.pem\"\nchain = \"gw.pem\"\nkey = \"gw.key\"\ntls_name = \"a b\"",
+            "tls_name = \"a b\": the servers' name in their certificates",
+        ),
+    ] {
+        let keys = if keys.is_empty() || keys.contains("tls\"\n") || keys.contains("secret") {
+            keys.to_owned()
+        } else {
+            format!("{secret}{keys}")
+        };
+        let mistakes = dir.mistakes(&radius(&keys));
+        assert_eq!(mistakes.len(), 1, "{keys}: {mistakes:?}");
+        assert!(mistakes[0].contains(mistake), "{mistake}: {mistakes:?}");
+    }
+    for bad in ["", "\n", "two\nlines\n", &"x".repeat(254)] {
+        dir.write("bad.secret", bad);
+        let mistakes = dir.mistakes(&radius("secret_file = \"bad.secret\""));
+        assert!(mistakes[0].contains("bad.secret\": the path of a file with one line"), "{mistakes:?}");
+    }
+    let short = dir.write("short.secret", "testing123\n");
+    fs::set_permissions(short, fs::Permissions::from_mode(0o644)).expect("mode set");
+    let config = ok(dir.load(&radius("secret_file = \"short.secret\"")));
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("mode 0644") && config.warnings[1].contains("less than 16 octets"));
+}
+
 /// A relay needs to know where to; whatever else is there for a responder is said to be of no use.
 #[test]
 fn a_relay_needs_a_backend_only() {

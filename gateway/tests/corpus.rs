@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use gateway::config;
-use gateway::control::aaa::diameter;
+use gateway::control::aaa::{diameter, radius};
 use proptest::prelude::*;
 
 fn inputs(name: &str) -> Vec<Vec<u8>> {
@@ -23,6 +23,13 @@ fn config() {
 }
 
 #[test]
+fn radius() {
+    let inputs = inputs("radius");
+    assert!(inputs.len() >= 10, "only {} inputs", inputs.len());
+    inputs.iter().for_each(|input| radius::fuzz(input));
+}
+
+#[test]
 fn diameter() {
     let inputs = inputs("diameter");
     assert!(inputs.len() >= 10, "only {} inputs", inputs.len());
@@ -30,6 +37,20 @@ fn diameter() {
 }
 
 proptest! {
+    /// Cut anywhere, with any octet changed: a packet or none, never a panic.
+    #[test]
+    fn radius_damaged(seed in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), octet in any::<u8>()) {
+        let inputs = inputs("radius");
+        let mut input = inputs[seed.index(inputs.len())].clone();
+        if !input.is_empty() {
+            let place = at.index(input.len());
+            input[place] = octet;
+            radius::fuzz(&input);
+            input.truncate(cut.index(input.len()));
+        }
+        radius::fuzz(&input);
+    }
+
     /// Cut anywhere, with any octet changed: an answer, a refusal or nothing, never a panic.
     #[test]
     fn diameter_damaged(seed in any::<prop::sample::Index>(), cut in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(), octet in any::<u8>()) {

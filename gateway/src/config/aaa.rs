@@ -1,14 +1,13 @@
 //! `[[aaa]]`: back ends that decide who is let in.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::diameter;
 use super::reader::Section;
-use super::secrets;
 use super::sections::unique_name;
+use super::{diameter, radius, secrets};
 use crate::control::aaa::diameter::Settings as DiameterSettings;
 use crate::control::aaa::embedded::Subscribers;
+use crate::control::aaa::radius::RadiusConfig;
 use crate::control::responder::Identity;
 
 const KINDS: &str = "radius, diameter or embedded";
@@ -29,8 +28,8 @@ pub struct AaaSection {
 pub enum AaaKind {
     /// Subscribers in a file.
     Embedded(Arc<Subscribers>),
-    /// RADIUS (RFC 2865, 3579).
-    Radius,
+    /// RADIUS (RFC 2865, 3579); `None` when no profile uses it.
+    Radius(Option<Arc<RadiusConfig>>),
     /// Diameter SWm (3GPP TS 29.273).
     Diameter(Arc<DiameterSettings>),
 }
@@ -45,7 +44,7 @@ impl AaaKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Embedded(_) => "embedded",
-            Self::Radius => "radius",
+            Self::Radius(_) => "radius",
             Self::Diameter(_) => "diameter",
         }
     }
@@ -64,7 +63,7 @@ pub(super) fn read(
         let used = used(&name);
         let kind = section.required("kind", KINDS);
         let kind = match kind.as_ref().and_then(|kind| kind.text(KINDS)) {
-            Some("radius") => Some(servers(&mut section, AaaKind::Radius)),
+            Some("radius") => Some(AaaKind::Radius(radius::read(&mut section, used).map(Arc::new))),
             Some("diameter") => diameter::read(&mut section, &name, used, own)
                 .map(|settings| AaaKind::Diameter(settings.into())),
             Some("embedded") => embedded(&mut section, used),
@@ -78,15 +77,6 @@ pub(super) fn read(
         sections.extend(kind.map(|kind| AaaSection { name: name.into(), kind, used }));
     }
     sections
-}
-
-fn servers(section: &mut Section<'_>, kind: AaaKind) -> AaaKind {
-    let allowed = "address:port, such as [\"10.77.0.1:1812\"]";
-    for server in section.list("servers", allowed) {
-        let _ = server.parse::<SocketAddr>(allowed);
-    }
-    let _ = section.text("secret_file", "", "the path of a file");
-    kind
 }
 
 /// Reads the subscribers of `kind = "embedded"`.

@@ -6,6 +6,7 @@
 mod aaa;
 mod diameter;
 mod profile;
+mod radius;
 mod reader;
 mod secrets;
 mod sections;

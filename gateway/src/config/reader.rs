@@ -327,6 +327,11 @@ impl<'a> Field<'a> {
         self.value.get_ref().is_str()
     }
 
+    /// Whether it is a truth value.
+    pub fn is_flag(&self) -> bool {
+        self.value.get_ref().is_bool()
+    }
+
     /// Whether it is an empty list.
     pub fn is_empty_list(&self) -> bool {
         self.value.get_ref().as_array().is_some_and(|array| array.is_empty())

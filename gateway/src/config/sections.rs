@@ -385,12 +385,14 @@ pub(super) fn unique_name<'n>(
     name.to_owned()
 }
 
-/// Names of back ends that a profile uses.
+/// Names of back ends that a profile with EAP uses.
 fn aaa_used<'d>(document: &'d Spanned<DeTable<'_>>) -> Vec<&'d str> {
     let profiles = document.get_ref().get("profile").and_then(|profiles| profiles.get_ref().as_array());
     let tables = profiles.into_iter().flat_map(|profiles| profiles.iter());
     let tables = tables.filter_map(|profile| profile.get_ref().as_table());
-    tables.filter_map(|profile| profile.get("aaa")?.get_ref().as_str()).collect()
+    let text = |profile: &'d DeTable<'_>, key| profile.get(key)?.get_ref().as_str();
+    let with_eap = tables.filter(|profile| text(profile, "auth").is_none_or(|auth| auth.starts_with("eap-")));
+    with_eap.filter_map(|profile| text(profile, "aaa")).collect()
 }
 
 /// Reads `[resumption]`.

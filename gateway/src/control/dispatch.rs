@@ -111,9 +111,10 @@ impl Dispatcher {
         self.push(worker, ToWorker::BindPath { session, path: Box::new(path), follow });
     }
 
-    /// Removes a session from its worker and its inner addresses, as far as they are routed, from all.
-    pub fn close_session(&mut self, session: SessionId, worker: WorkerId, inner: &[IpAddr]) {
-        self.push(worker, ToWorker::CloseSession { session });
+    /// Removes a session from its worker and its inner addresses, as far as they are routed, from all. With `report`,
+    /// the worker says what it has done.
+    pub fn close_session(&mut self, session: SessionId, worker: WorkerId, inner: &[IpAddr], report: bool) {
+        self.push(worker, ToWorker::CloseSession { session, report });
         inner.iter().for_each(|&addr| self.route(addr, None));
     }
 

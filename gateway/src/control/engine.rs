@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use ahash::AHashMap;
 use codec::esp::EspSpi;
 
-use super::aaa::{Aaa, FromAaa, SessionEnd};
+use super::aaa::{Aaa, EndCause, FromAaa};
 use super::attach::{AttachHistogram, AttachMeter};
 use super::attempts::AttemptLog;
 use super::dispatch::Dispatcher;
@@ -114,6 +114,7 @@ impl Engine {
             }
             ToControl::FenceReached { worker: _, fence } => self.dispatcher.fence_reached(fence),
             ToControl::DeviceGone => self.device_gone = true,
+            ToControl::Traffic { session, traffic, over } => self.aaa.traffic(now, session, &traffic, over),
             ToControl::ChildCounters { worker, children } => {
                 self.reports.missing.retain(|&missing| missing != worker);
                 self.reports.children.extend(children);
@@ -139,8 +140,14 @@ impl Engine {
         match message {
             FromAaa::Answer { attempt, answer } => self.responder.handle_aaa(now, attempt, answer),
             FromAaa::Disconnect { session, done } => {
+                self.aaa.note_cause(session, EndCause::Server);
                 // A server that has gone away does not need its answer.
                 let _ = done.send(self.responder.terminate(now, session));
+            }
+            FromAaa::ReportTraffic { session } => {
+                if let Some(worker) = self.responder.worker_of(session) {
+                    self.dispatcher.push(worker, ToWorker::ReportTraffic { session });
+                }
             }
             FromAaa::Timeout { session, left } => self.aaa.set_timeout(now, session, left),
         }
@@ -150,6 +157,7 @@ impl Engine {
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(session) = self.aaa.pop_due(now) {
+            self.aaa.note_cause(session, EndCause::Timeout);
             self.responder.terminate(now, session);
         }
         self.responder.handle_timeout(now);
@@ -201,8 +209,9 @@ impl Engine {
                 false => self.dispatcher.bind(session, worker, conn),
             },
             Event::CloseSession { session, worker, inner } => {
-                self.dispatcher.close_session(session, worker, &inner);
-                self.aaa.ended(now, session, &SessionEnd::default());
+                // Its back end hears of the end with what its worker knows of it.
+                let report = self.aaa.holds(session);
+                self.dispatcher.close_session(session, worker, &inner, report);
                 if let Some(skipped) = self.ended_log.allow(now) {
                     tracing::info!(session = session.0, skipped, "session ended");
                 }

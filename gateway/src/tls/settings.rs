@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -123,6 +124,42 @@ impl TlsClient {
     pub fn load(authorities: &Path, name: &str) -> Result<Self, SettingsError> {
         let pem = fs::read(authorities).map_err(|error| SettingsError::Authorities(error.to_string()))?;
         Self::new(&pem, name)
+    }
+
+    /// As [`TlsClient::new`], and presents the certificate `chain`, leaf first, with its `key` (all PEM) to servers
+    /// that ask for one.
+    ///
+    /// # Errors
+    /// As there, and when chain and key are not that or do not belong together.
+    pub fn with_certificate(
+        authorities: &[u8],
+        name: &str,
+        chain: &[u8],
+        key: &[u8],
+    ) -> Result<Self, SettingsError> {
+        let client = Self::new(authorities, name)?;
+        let chain = certificates(chain).map_err(SettingsError::Chain)?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key).map_err(|error| SettingsError::Key(error.to_string()))?;
+        let mut config = ClientConfig::clone(&client.config);
+        let key = aws_lc_rs::default_provider()
+            .key_provider
+            .load_private_key(key)
+            .map_err(|error| SettingsError::Key(error.to_string()))?;
+        let certified = CertifiedKey::new(chain, key);
+        certified.keys_match().map_err(|error| SettingsError::Key(error.to_string()))?;
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        Ok(Self { config: Arc::new(config), name: client.name })
+    }
+
+    /// For streams that carry TLS themselves.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+
+    /// Whom it believes to speak to.
+    pub fn name(&self) -> ServerName<'static> {
+        self.name.clone()
     }
 
     /// The client's end of a new connection.

@@ -58,6 +58,13 @@ pub enum ToWorker {
     CloseSession {
         /// The session.
         session: SessionId,
+        /// Whether [`ToControl::Traffic`] is to say what it has done.
+        report: bool,
+    },
+    /// Answer with [`ToControl::Traffic`].
+    ReportTraffic {
+        /// The session.
+        session: SessionId,
     },
     /// The connection carries a half-open IKE SA: it gets the half-open time instead of the first-message time.
     HalfOpen {
@@ -177,6 +184,29 @@ pub struct ChildCounters {
     pub replay_drops: u64,
 }
 
+/// What a session has sent and received over all its Child SAs, those replaced included. Octets are those of inner
+/// packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Packets from the UE.
+    pub packets_in: u64,
+    /// Octets from the UE.
+    pub bytes_in: u64,
+    /// Packets to the UE.
+    pub packets_out: u64,
+    /// Octets to the UE.
+    pub bytes_out: u64,
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.packets_in += more.packets_in;
+        self.bytes_in += more.bytes_in;
+        self.packets_out += more.packets_out;
+        self.bytes_out += more.bytes_out;
+    }
+}
+
 /// From a worker to the control thread.
 pub enum ToControl {
     /// An IKE message without its marker.
@@ -245,5 +275,14 @@ pub enum ToControl {
         worker: WorkerId,
         /// Inbound SPI and counters.
         children: Vec<(EspSpi, ChildCounters)>,
+    },
+    /// What a session has done.
+    Traffic {
+        /// The session.
+        session: SessionId,
+        /// Since it began.
+        traffic: Traffic,
+        /// Whether it has ended.
+        over: bool,
     },
 }

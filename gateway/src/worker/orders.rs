@@ -40,7 +40,13 @@ impl Worker {
             ToWorker::Bind { session, conn } => self.on_bind(session, conn),
             ToWorker::BindPath { session, path, follow } => self.bind_path(session, &path, follow),
             ToWorker::SendTo { path, message, .. } => self.send_ike_to(&path, &message),
-            ToWorker::CloseSession { session } => self.close_session(session),
+            ToWorker::CloseSession { session, report } => {
+                if report {
+                    self.report_traffic(session, true);
+                }
+                self.close_session(session);
+            }
+            ToWorker::ReportTraffic { session } => self.report_traffic(session, false),
             ToWorker::HalfOpen { conn } => {
                 if let Some(slot) = self.slot_of(conn) {
                     let due = self.now + self.limits.half_open_timeout;
@@ -84,6 +90,11 @@ impl Worker {
             ToWorker::StopAccepting => self.ring.stop_accepting(),
             ToWorker::Stop => self.stopping = Some(self.now + STOP_WITHIN),
         }
+    }
+
+    fn report_traffic(&mut self, session: SessionId, over: bool) {
+        let traffic = self.sad.traffic(session);
+        self.report(ToControl::Traffic { session, traffic, over });
     }
 
     fn on_install(&mut self, install: ChildInstall) {

@@ -10,7 +10,7 @@ use codec::Random;
 use codec::esp::{EspSpi, InboundSa, OutboundSa};
 use codec::ip::InnerHeader;
 
-use super::inbox::ChildCounters;
+use super::inbox::{ChildCounters, Traffic};
 use super::udp::flows::is_flow;
 use crate::types::{ChildInstall, Follow, SessionId, TsRange};
 
@@ -54,6 +54,15 @@ impl Child {
             && any(&self.local_ts, inner.dst, inner.proto, inner.dst_port)
     }
 
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            packets_in: self.inbound.packets(),
+            bytes_in: self.inbound.bytes(),
+            packets_out: self.outbound.packets(),
+            bytes_out: self.outbound.bytes(),
+        }
+    }
+
     fn admits_downlink(&self, inner: &InnerHeader) -> bool {
         any(&self.local_ts, inner.src, inner.proto, inner.src_port)
             && any(&self.remote_ts, inner.dst, inner.proto, inner.dst_port)
@@ -92,6 +101,8 @@ pub struct Session {
     /// Second of the worker's clock in which it last moved a packet.
     pub active_s: u64,
     cold: bool,
+    /// What its removed Child SAs have carried; a session that never rekeyed has none.
+    past: Option<Box<Traffic>>,
 }
 
 impl Session {
@@ -162,6 +173,7 @@ impl Sad {
         let Some(child) = self.children.remove(&spi) else { return };
         if let Some(session) = self.sessions.get_mut(&child.session) {
             session.children.retain(|&other| other != spi);
+            **session.past.get_or_insert_default() += child.traffic();
             // The downlink of a replacement that waited for this one goes over now.
             for other in &session.children {
                 if let Some(next) = self.children.get_mut(other) {
@@ -255,6 +267,18 @@ impl Sad {
     /// Child SAs.
     pub fn len(&self) -> usize {
         self.children.len()
+    }
+
+    /// What a session has carried over all its Child SAs; nothing when there is none.
+    pub fn traffic(&self, id: SessionId) -> Traffic {
+        let Some(session) = self.sessions.get(&id) else { return Traffic::default() };
+        let mut traffic = session.past.as_deref().copied().unwrap_or_default();
+        for spi in &session.children {
+            if let Some(child) = self.children.get(spi) {
+                traffic += child.traffic();
+            }
+        }
+        traffic
     }
 
     /// Traffic counters of every Child SA.

@@ -190,7 +190,7 @@ fn a_packet_beyond_the_inner_mtu_is_answered_with_packet_too_big() {
 fn r9329_6_1_3_after_the_session_the_connection_serves_another_or_closes() {
     let rig = Rig::new(1);
     let (ue, mut peer) = attached(&rig, 0, 0);
-    rig.order(0, ToWorker::CloseSession { session: ue.session });
+    rig.order(0, ToWorker::CloseSession { session: ue.session, report: false });
     rig.fence(0);
     peer.send(&ike_frame(&[5; 28]));
     let (conn, _) = rig.ike();

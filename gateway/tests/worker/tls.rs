@@ -309,7 +309,7 @@ fn r9329_b_2_1_close_notify_is_answered_and_everything_freed() {
     let mut peer = TlsPeer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"up"));
     assert!(rig.core_receives(0).ends_with(b"up"));
-    rig.order(0, ToWorker::CloseSession { session: ue.session });
+    rig.order(0, ToWorker::CloseSession { session: ue.session, report: false });
     rig.fence(0);
     peer.stream.conn.send_close_notify();
     peer.stream.flush().expect("sent");
@@ -321,7 +321,7 @@ fn r9329_b_2_1_close_notify_is_answered_and_everything_freed() {
     let mut peer = TlsPeer::connect(&rig, 0);
     peer.send(&ue.frame_to(CORE, b"up"));
     assert!(rig.core_receives(0).ends_with(b"up"));
-    rig.order(0, ToWorker::CloseSession { session: ue.session });
+    rig.order(0, ToWorker::CloseSession { session: ue.session, report: false });
     assert!(peer.ends_cleanly());
     rig.until("closed", 1, |rig| rig.closes(0, "session_over"));
 }

@@ -332,11 +332,11 @@ fn a_session_that_ends_takes_its_path_with_it() {
     bind(&rig, 0, &one, &host, Follow::Any);
     bind(&rig, 0, &two, &host, Follow::Any);
     assert_eq!(rig.seats[0].counters.udp_paths.get(), 1, "both share it");
-    rig.order(0, ToWorker::CloseSession { session: two.session });
+    rig.order(0, ToWorker::CloseSession { session: two.session, report: false });
     rig.fence(0);
     rig.to_ue(0, &udp(CORE, one.addr, b"goes on"));
     assert!(one.open(host.receive()).ends_with(b"goes on"));
-    rig.order(0, ToWorker::CloseSession { session: one.session });
+    rig.order(0, ToWorker::CloseSession { session: one.session, report: false });
     rig.fence(0);
     assert_eq!(rig.seats[0].counters.udp_paths.get(), 0);
 }

@@ -7,6 +7,7 @@
 pub mod aka;
 pub mod diameter;
 pub mod embedded;
+pub mod radius;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -21,8 +22,10 @@ use super::responder::{AaaAnswer, AaaOrder, Attached, AttemptId, EapStep, Reject
 use crate::config::{AaaKind, AaaSection, Config};
 use crate::error::Failure;
 use crate::types::SessionId;
+use crate::worker::inbox::Traffic;
 use diameter::Diameter;
 use embedded::{Embedded, STORE_FILE, Sequence};
+use radius::Radius;
 
 /// Decides who is let in.
 ///
@@ -38,6 +41,11 @@ pub trait Backend {
     /// An attempt that was accepted has become a session.
     fn attached(&mut self, now: Instant, attached: &Attached) {
         let _ = (now, attached);
+    }
+
+    /// What a session of this back end has done so far, which it asked for ([`FromAaa::ReportTraffic`]).
+    fn traffic(&mut self, now: Instant, session: SessionId, so_far: &Traffic) {
+        let _ = (now, session, so_far);
     }
 
     /// A session of this back end has ended.
@@ -61,14 +69,32 @@ pub trait Backend {
 /// What a session has done when it ends. Directions are the gateway's: in is from the UE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SessionEnd {
-    /// Inner packets from the UE.
-    pub packets_in: u64,
-    /// Their octets.
-    pub bytes_in: u64,
-    /// Inner packets to the UE.
-    pub packets_out: u64,
-    /// Their octets.
-    pub bytes_out: u64,
+    /// What it has carried.
+    pub traffic: Traffic,
+    /// Why it ended.
+    pub cause: EndCause,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum EndCause {
+    /// The UE said so.
+    #[default]
+    Peer,
+    /// The UE does not answer any more.
+    Lost,
+    /// Its time was up.
+    Timeout,
+    /// An administrator said so.
+    Administrator,
+    /// The AAA server said so.
+    Server,
+    /// The gateway ends.
+    Shutdown,
+    /// The UE attached anew in its place.
+    Replaced,
+    /// The UE broke the rules, or the gateway could not go on.
+    Error,
 }
 
 /// One server of a back end.
@@ -96,6 +122,8 @@ pub struct ServerView {
     pub answers: u64,
     /// See [`Self::answers`].
     pub waited: Duration,
+    /// Accounting records lost because too many waited.
+    pub lost: u64,
 }
 
 /// What comes from the back ends.
@@ -113,6 +141,11 @@ pub enum FromAaa {
         session: SessionId,
         /// Told whether there was such a session.
         done: oneshot::Sender<bool>,
+    },
+    /// A back end wants to know what a session has done so far: [`Backend::traffic`].
+    ReportTraffic {
+        /// The session.
+        session: SessionId,
     },
     /// A server changes how long a session may last from now on (CoA, RAR).
     Timeout {
@@ -145,6 +178,12 @@ impl Outbox {
         self.send(FromAaa::Answer { attempt, answer });
     }
 
+    /// Has a session ended.
+    pub fn disconnect(&self, session: SessionId) {
+        let (done, _) = oneshot::channel();
+        self.send(FromAaa::Disconnect { session, done });
+    }
+
     /// Answers a step with a refusal that has no EAP packet.
     pub fn refuse(&self, attempt: AttemptId, cause: RejectCause) {
         self.answer(attempt, AaaAnswer::Reject { packet: None, cause });
@@ -173,7 +212,16 @@ impl Opening<'_> {
             AaaKind::Diameter(settings) if section.used => {
                 Some(Box::new(Diameter::start((**settings).clone(), outbox)))
             }
-            AaaKind::Radius | AaaKind::Diameter(_) => None,
+            AaaKind::Radius(Some(radius)) => {
+                let identity = self.config.responder.identity.to_string();
+                let backend = Radius::start(name, radius, &identity, outbox);
+                let backend = backend.map_err(|error| {
+                    let name = &section.name;
+                    Failure::Environment(format!("[[aaa]] {name}: dynamic_authorization: {error}"))
+                })?;
+                Some(Box::new(backend))
+            }
+            AaaKind::Radius(None) | AaaKind::Diameter(_) => None,
         })
     }
 
@@ -211,6 +259,8 @@ struct Held {
     backend: Arc<str>,
     /// When its time is up.
     deadline: Option<Instant>,
+    /// Why it ends, as far as we know beforehand.
+    cause: EndCause,
 }
 
 impl Aaa {
@@ -299,7 +349,10 @@ impl Aaa {
                 let Some(name) = self.attempts.remove(&attached.attempt) else { return };
                 if let Some(backend) = self.backends.get_mut(&name) {
                     backend.attached(now, &attached);
-                    self.sessions.insert(attached.session, Held { backend: name, deadline: None });
+                    self.sessions.insert(
+                        attached.session,
+                        Held { backend: name, deadline: None, cause: EndCause::default() },
+                    );
                     self.set_timeout(now, attached.session, attached.timeout);
                 }
             }
@@ -316,14 +369,33 @@ impl Aaa {
         self.deadlines.extend(deadline.map(|at| (at, session)));
     }
 
-    /// Takes note that a session has ended.
-    pub fn ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {
-        let Some(held) = self.sessions.remove(&session) else { return };
-        if let Some(at) = held.deadline {
-            self.deadlines.remove(&(at, session));
+    /// Whether the session is of a back end that wants to hear of its end.
+    pub fn holds(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
+    }
+
+    /// Takes note of why a session that still lives is about to end.
+    pub fn note_cause(&mut self, session: SessionId, cause: EndCause) {
+        if let Some(held) = self.sessions.get_mut(&session) {
+            held.cause = cause;
         }
-        if let Some(backend) = self.backends.get_mut(&held.backend) {
-            backend.ended(now, session, end);
+    }
+
+    /// Passes on what a session has done; it has ended when it is `over`.
+    pub fn traffic(&mut self, now: Instant, session: SessionId, traffic: &Traffic, over: bool) {
+        let Some(held) = self.sessions.get(&session) else { return };
+        let end = SessionEnd { traffic: *traffic, cause: held.cause };
+        let (name, deadline) = (held.backend.clone(), held.deadline);
+        if over {
+            self.sessions.remove(&session);
+            if let Some(at) = deadline {
+                self.deadlines.remove(&(at, session));
+            }
+        }
+        let Some(backend) = self.backends.get_mut(&name) else { return };
+        match over {
+            true => backend.ended(now, session, &end),
+            false => backend.traffic(now, session, &end.traffic),
         }
     }
 

@@ -396,6 +396,11 @@ impl Responder {
         true
     }
 
+    /// The worker that a session lives on.
+    pub fn worker_of(&self, session: SessionId) -> Option<WorkerId> {
+        self.sessions.get(&session).map(|session| session.worker)
+    }
+
     /// Deletes every session and accepts no new one. UEs that can be sent to another gateway are, and have half of
     /// the time until `until` to leave on their own; nobody has longer than that.
     pub fn drain(&mut self, now: Instant, until: Instant) {
