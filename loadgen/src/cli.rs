@@ -4,7 +4,7 @@ use crate::engine::traffic::Direction;
 use crate::probe::SizePlan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Plays RFC 9329 UEs against an IKEv2 gateway and measures what they see.
@@ -170,10 +170,14 @@ pub struct AttachArgs {
     /// Sends so many voice packets (160 octets) per second from random UEs while it holds them
     #[arg(long, value_name = "PACKETS/S", value_parser = positive)]
     pub trickle: Option<f64>,
+    /// Cuts all connections at once, then waits until every UE has an echo of this host behind the gateway through its
+    /// tunnel again
+    #[arg(long, value_name = "IP")]
+    pub storm: Option<Ipv4Addr>,
     /// Leaves without DELETE: the gateway has to find out
     #[arg(long)]
     pub no_delete: bool,
-    /// What drives the connections [default: raw above 15,000 UEs or with --trickle, tokio otherwise]
+    /// What drives the connections [default: raw above 15,000 UEs or with --trickle or --storm, tokio otherwise]
     #[arg(long, value_enum)]
     pub engine: Option<Engine>,
 }
@@ -181,11 +185,8 @@ pub struct AttachArgs {
 impl AttachArgs {
     /// Returns the engine to use.
     pub fn engine(&self) -> Engine {
-        let default = if self.measure.ues > TOKIO_UES_MAX || self.trickle.is_some() {
-            Engine::Raw
-        } else {
-            Engine::Tokio
-        };
+        let raw = self.trickle.is_some() || self.storm.is_some();
+        let default = if self.measure.ues > TOKIO_UES_MAX || raw { Engine::Raw } else { Engine::Tokio };
         self.engine.unwrap_or(default)
     }
 }

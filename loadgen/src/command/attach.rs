@@ -2,14 +2,14 @@
 
 use super::options::{Prepared, environment, gateway_process};
 use crate::cli::{AttachArgs, Engine};
-use crate::engine::raw::RawFleet;
+use crate::engine::raw::{RawFleet, StormOutcome};
 use crate::engine::{self, AttachOutcome, DetachOutcome, Fleet, FleetPlan, HoldOutcome};
 use crate::error::Failure;
 use crate::host::affinity;
 use crate::host::process::{GatewayProcess, MemoryReading};
 use crate::report::{
-    AttachSection, DetachSection, GatewaySection, HoldSection, Progress, Report, Table, attach_section,
-    write_json,
+    AttachSection, DetachSection, GatewaySection, HoldSection, LatencySection, Progress, Report,
+    StormSection, Table, attach_section, write_json,
 };
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ struct Run {
     gateway: GatewaySection,
     own_bytes_per_ue: Option<f64>,
     hold: HoldOutcome,
+    storm: Option<StormOutcome>,
     /// `None` when the UEs left without DELETE.
     detach: Option<DetachOutcome>,
 }
@@ -48,8 +49,8 @@ pub fn run(args: &AttachArgs) -> Result<bool, Failure> {
             affinity::pin(core)?;
             run_raw(args, plan, process, &progress)?
         }
-        Engine::Tokio if args.trickle.is_some() => {
-            return Err(Failure::Usage("--trickle needs --engine raw".into()));
+        Engine::Tokio if args.trickle.is_some() || args.storm.is_some() => {
+            return Err(Failure::Usage("--trickle and --storm need --engine raw".into()));
         }
         Engine::Tokio => {
             let plan = prepared.fleet(&args.measure, args.rate)?;
@@ -73,7 +74,11 @@ pub fn run(args: &AttachArgs) -> Result<bool, Failure> {
     if let Some(path) = &args.measure.json {
         write_json(path, &report)?;
     }
-    Ok(run.attach.failed.is_empty() && run.hold.lost == 0 && unanswered == 0)
+    let away = run.storm.as_ref().map_or(0, |storm| storm.ues - storm.back);
+    if away > 0 {
+        eprintln!("{away} UEs did not come back from the storm");
+    }
+    Ok(run.attach.failed.is_empty() && run.hold.lost == 0 && unanswered == 0 && away == 0)
 }
 
 fn run_raw(
@@ -87,8 +92,9 @@ fn run_raw(
     let mut gateway = before.gateway.after_attach(process, &attach);
     let hold = fleet.hold(hold_time(args), args.trickle.unwrap_or(0.0))?;
     let own_bytes_per_ue = before.held(process, &attach, &mut gateway);
+    let storm = args.storm.map(|far| fleet.storm(far)).transpose()?;
     let detach = if args.no_delete { None } else { Some(fleet.detach()?) };
-    Ok(Run { attach, gateway, own_bytes_per_ue, hold, detach })
+    Ok(Run { attach, gateway, own_bytes_per_ue, hold, storm, detach })
 }
 
 async fn run_tokio(
@@ -103,7 +109,7 @@ async fn run_tokio(
     let hold = hold(hold_time(args), &fleet).await;
     let own_bytes_per_ue = before.held(process, &attach, &mut gateway);
     let detach = if args.no_delete { None } else { Some(detach(fleet).await) };
-    Run { attach, gateway, own_bytes_per_ue, hold, detach }
+    Run { attach, gateway, own_bytes_per_ue, hold, storm: None, detach }
 }
 
 fn hold_time(args: &AttachArgs) -> Duration {
@@ -158,6 +164,12 @@ fn section(run: &Run) -> AttachSection {
             lost: hold.lost,
             reconnects: hold.reconnects,
             trickle_sent: hold.trickle_sent,
+        }),
+        storm: run.storm.as_ref().map(|storm| StormSection {
+            ues: storm.ues,
+            back: storm.back,
+            back_99_s: storm.most_s,
+            latency_us: LatencySection::from_summary(&storm.latencies.summary()),
         }),
         detach: run.detach.map(|detach| DetachSection {
             ok: detach.ok,

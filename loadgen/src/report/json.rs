@@ -54,6 +54,9 @@ pub struct AttachSection {
     /// The time between attach and detach (`attach`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldSection>,
+    /// All connections cut at once (`attach --storm`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm: Option<StormSection>,
     /// How the UEs left (`attach`), null when they left without DELETE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detach: Option<DetachSection>,
@@ -73,6 +76,19 @@ pub struct HoldSection {
     pub reconnects: u64,
     /// Voice packets sent by random UEs.
     pub trickle_sent: u64,
+}
+
+/// UEs that lost their connections in the same moment.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StormSection {
+    /// How many.
+    pub ues: u64,
+    /// Those that had an answer through their tunnel again.
+    pub back: u64,
+    /// Seconds until 99 % had; null when fewer did.
+    pub back_99_s: Option<f64>,
+    /// From the loss of the connection to that answer.
+    pub latency_us: Option<LatencySection>,
 }
 
 /// UEs that left.
@@ -311,6 +327,7 @@ pub fn attach_section(
         per_s,
         latency_us: LatencySection::from_summary(latency),
         hold: None,
+        storm: None,
         detach: None,
         loadgen_bytes_per_ue: None,
     }

@@ -7,8 +7,8 @@ mod table;
 
 pub use json::{
     AttachSection, ChurnSection, DetachSection, DirectionSection, GatewaySection, HoldSection,
-    LatencySection, LoadgenSection, Report, SinkSection, VoiceSection, attach_section, failure_counts,
-    write_json,
+    LatencySection, LoadgenSection, Report, SinkSection, StormSection, VoiceSection, attach_section,
+    failure_counts, write_json,
 };
 pub use latency::{Latencies, LatencySummary};
 pub use progress::Progress;

@@ -41,6 +41,10 @@ impl Table {
                 format!("{:.1} s: {} / {} / {}", hold.seconds, hold.lost, hold.reconnects, hold.trickle_sent),
             );
         }
+        if let Some(storm) = &section.storm {
+            let most = storm.back_99_s.map_or_else(|| "never".into(), |seconds| format!("{seconds:.2} s"));
+            self.row("storm: UEs / back / 99 % after", format!("{} / {} / {most}", storm.ues, storm.back));
+        }
         if let Some(detach) = &section.detach {
             self.row(
                 "detached / unanswered",

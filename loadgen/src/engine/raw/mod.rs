@@ -6,6 +6,7 @@
 
 pub(super) mod ring;
 mod rings;
+mod storm;
 mod trickle;
 mod ue;
 
@@ -24,6 +25,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub use storm::StormOutcome;
 use trickle::{Trickle, draw_below};
 use ue::{Common, Link, Phase, RawUe, Tally};
 
@@ -54,6 +56,7 @@ pub struct RawFleet {
     timers_ran_at: Instant,
     /// UEs to connect again, in order of time.
     reconnects_due: VecDeque<(Instant, u32)>,
+    reconnect_pause: Duration,
     reconnects: u64,
 }
 
@@ -106,6 +109,7 @@ impl RawFleet {
             timer_at: 0,
             timers_ran_at: Instant::now(),
             reconnects_due: VecDeque::new(),
+            reconnect_pause: RECONNECT_PAUSE,
             reconnects: 0,
         })
     }
@@ -214,7 +218,7 @@ impl RawFleet {
 
     fn connect_later(&mut self, index: u32) {
         if self.ues[index as usize].phase == Phase::Attached {
-            self.reconnects_due.push_back((Instant::now() + RECONNECT_PAUSE, index));
+            self.reconnects_due.push_back((Instant::now() + self.reconnect_pause, index));
         }
     }
 

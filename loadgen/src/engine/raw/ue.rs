@@ -53,6 +53,9 @@ pub(super) struct Tally {
     pub(super) esp_dropped: u64,
     /// Authentic ESP packets.
     pub(super) esp_received: u64,
+    /// UEs that have come back in a storm, and how long that took.
+    pub(super) came_back: u64,
+    pub(super) back: Latencies,
 }
 
 impl Tally {
@@ -65,6 +68,8 @@ impl Tally {
             lost: 0,
             esp_dropped: 0,
             esp_received: 0,
+            came_back: 0,
+            back: Latencies::new(),
         }
     }
 
@@ -86,6 +91,8 @@ pub(super) struct RawUe {
     inner: Option<IpAddr>,
     started_at: Instant,
     heard_esp: bool,
+    /// When it lost its connection, while nothing has come through its tunnel since.
+    pub(super) away_since: Option<Instant>,
     pub(super) phase: Phase,
     pub(super) link: Link,
 }
@@ -101,6 +108,7 @@ impl RawUe {
             inner: None,
             started_at: Instant::now(),
             heard_esp: false,
+            away_since: None,
             phase: Phase::Attaching,
             link: Link::Down,
         }
@@ -181,6 +189,10 @@ impl RawUe {
                 Arrived::Inner(_) | Arrived::Nothing => {
                     self.heard_esp = true;
                     common.tally.esp_received += 1;
+                    if let Some(since) = self.away_since.take() {
+                        common.tally.came_back += 1;
+                        common.tally.back.record(since.elapsed().as_nanos() as u64);
+                    }
                 }
                 Arrived::Unknown | Arrived::Forged | Arrived::Dropped => common.tally.esp_dropped += 1,
             },
