@@ -67,17 +67,17 @@ dpd_s = {dpd_s}
 
 
 def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0", "[::]"), listen="",
-                 device="swu0", limits="", profile="", more="", pools=POOLS, tls=None):
+                 device="swu0", limits="", profile="", more="", pools=POOLS, tls=None, profiles=True):
     """Writes swugate.toml and the files it names into a directory; returns the configuration's path.
 
     Always a PSK profile; with certificates (a harness.pki.Pki or an object with its `file`) one
     that wants them as well.  hosts, ports: where it listens on TCP; listen, limits, profile: lines of
-    those sections; more: further sections; pools: what addresses it gives.
+    those sections; more: further sections; pools: what addresses it gives; profiles: without, `more` has its own.
     """
     os.makedirs(directory, exist_ok=True)
-    profiles = _PROFILE.format(auth="psk", dpd_s=dpd_s, profile=profile, secrets='\nsecrets_file = "secrets.toml"')
+    own = _PROFILE.format(auth="psk", dpd_s=dpd_s, profile=profile, secrets='\nsecrets_file = "secrets.toml"')
     if pki:
-        profiles += _PROFILE.format(auth="certificate", dpd_s=dpd_s, profile=profile, secrets="")
+        own += _PROFILE.format(auth="certificate", dpd_s=dpd_s, profile=profile, secrets="")
         for name in ("gw.pem", "gw.key", "ca.pem"):
             shutil.copy(pki.file(name), os.path.join(directory, name))
     config = os.path.join(directory, "swugate.toml")
@@ -88,7 +88,7 @@ def write_config(directory, pki=None, dpd_s=60, ports=(4500,), hosts=("0.0.0.0",
     with open(config, "w") as file:
         file.write(_CONFIG.format(run_dir=os.path.join(directory, "run"), pools=", ".join(f'"{p}"' for p in pools),
                                   certificate=_CERTIFICATE if pki else "", tcp=tcp, listen=listen, device=device, limits=limits,
-                                  more=more) + profiles)
+                                  more=more) + (own if profiles else ""))
     secrets = os.path.join(directory, "secrets.toml")
     with open(os.open(secrets, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(f'psk = "{PSK}"\n[[ppk]]\nid = "{PPK_ID}"\nkey = "{PPK}"\n')

@@ -4,12 +4,13 @@ Ids such as 9329-6.1-4 name the rows of docs/conformance.md that a scenario prov
 """
 import contextlib
 import ipaddress
+import os
 import re
 import time
 from dataclasses import dataclass
 from typing import Callable
 
-from . import libreswan, redirect, strongswan, udp
+from . import diameter, libreswan, redirect, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, OriginatedTls, Relayed
 from .gateway import POOLS, PPK_ID, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
@@ -553,6 +554,9 @@ SCENARIOS = [
     Scenario("relay-port-500", HostBench, _relayed(_short_session, first_at_500=True, ue=OriginatedFrom500), swugate_only=True),
     Scenario("relay-tls", HostBench, _relayed(_whole_session_measured, ue=OriginatedTls), swugate_only=True),
     Scenario("relay-reset-for-a-minute", HostBench, _relayed(_reset_for_a_minute, dpd=1), swugate_only=True),
+    Scenario("diameter-session", HostBench, diameter.session, swugate_only=True),
+    Scenario("diameter-failover", HostBench, diameter.failover, swugate_only=True),
+    *([Scenario("diameter-crowd", HostBench, diameter.crowd, swugate_only=True)] if os.path.exists(diameter.HLR) else []),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),
 ]

@@ -89,13 +89,13 @@ pools {{
 class Charon:
     """One IKE daemon in a namespace, with its own configuration, /run and log."""
 
-    def __init__(self, lab, namespace, name, connections, psk, credentials=None):
+    def __init__(self, lab, namespace, name, connections, psk, credentials=None, plugins=PLUGINS):
         """credentials: (Pki, "gw" or "ue") for certificate authentication."""
         self.dir = lab.directory(name)
         for sub in ("x509", "x509ca", "private"):
             os.makedirs(os.path.join(self.dir, "swanctl", sub))
         with open(os.path.join(self.dir, "strongswan.conf"), "w") as file:
-            file.write(_STRONGSWAN_CONF.format(plugins=PLUGINS, directory=self.dir) +
+            file.write(_STRONGSWAN_CONF.format(plugins=plugins, directory=self.dir) +
                        "swanctl { load = random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints }\n")
         with open(os.path.join(self.dir, "swanctl", "swanctl.conf"), "w") as file:
             file.write(connections + f'secrets {{ ike {{ secret = "{psk}" }} ppk {{ id = {PPK_ID}\n secret = {PPK} }} }}\n')
@@ -224,13 +224,17 @@ class Initiator:
         for fault, value in (("split", split), ("coalesce", coalesce)):
             if value:
                 self.shim.do(f"{fault} {value}")
-        local, remote = _sides(auth, "ue@ue.test" if auth == "psk" else "ue.test", "gw.test", "ue")
+        local, remote = self.sides(auth)
         self.charon = Charon(lab, network.ue, "initiator", _INITIATOR.format(
             gateway=self.towards(gateway), ports=self.ports, ike=ike, esp=esp, local=local, remote=remote, dpd=dpd,
-            mobike=mobike, rekey=rekey, more=more),
-            psk, pki and (pki, "ue"))
+            mobike=mobike, rekey=rekey, more=more) + self.secrets,
+            psk, pki and (pki, "ue"), self.plugins)
 
-    ports = _THROUGH_SHIM
+    ports, secrets, plugins = _THROUGH_SHIM, "", PLUGINS
+
+    @staticmethod
+    def sides(auth):
+        return _sides(auth, "ue@ue.test" if auth == "psk" else "ue.test", "gw.test", "ue")
 
     @staticmethod
     def way(lab, network, gateway):

@@ -34,6 +34,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How soon a full inbox is tried again.
 const BACKLOG_RETRY: Duration = Duration::from_millis(1);
 
+/// Time AAA servers have to hear that all sessions have ended, at shutdown.
+const AAA_LEAVE_MAX: Duration = Duration::from_secs(1);
+
 /// Time the workers have to flush and end, at shutdown.
 const WORKER_STOP_MAX: Duration = Duration::from_millis(500);
 
@@ -221,6 +224,11 @@ impl ControlLoop {
         let deadline = Instant::now() + WORKER_STOP_MAX;
         while Instant::now() < deadline && !self.workers.threads.iter().all(JoinHandle::is_finished) {
             self.engine.flush();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.engine.aaa.leave(Instant::now());
+        let deadline = Instant::now() + AAA_LEAVE_MAX;
+        while Instant::now() < deadline && !self.engine.aaa.has_left() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let left = self.engine.responder.counters().gauges.sessions;

@@ -60,6 +60,16 @@ pub trait Backend {
         false
     }
 
+    /// The gateway ends, and all sessions have: what servers have yet to hear is sent now.
+    fn leave(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// Whether servers have heard all of it.
+    fn has_left(&self) -> bool {
+        true
+    }
+
     /// Its servers, for metrics and health; empty when it has none.
     fn servers(&self) -> Vec<ServerView> {
         Vec::new()
@@ -412,6 +422,16 @@ impl Aaa {
             held.deadline = None;
         }
         Some(session)
+    }
+
+    /// See [`Backend::leave`].
+    pub fn leave(&mut self, now: Instant) {
+        self.backends.values_mut().for_each(|backend| backend.leave(now));
+    }
+
+    /// See [`Backend::has_left`].
+    pub fn has_left(&self) -> bool {
+        self.backends.values().all(|backend| backend.has_left())
     }
 
     /// All servers of all back ends.

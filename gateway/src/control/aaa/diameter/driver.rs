@@ -1,6 +1,6 @@
 //! The node's sockets and clock: carries out what [`Node`] wants done. A task per back end, and one per connection.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -38,8 +38,6 @@ pub struct Shared {
     pub node: RefCell<Node>,
     /// Told after every call into the node.
     pub wake: Notify,
-    /// The back end is gone: the task ends once the node has said goodbye.
-    pub is_leaving: Cell<bool>,
 }
 
 /// From a connection.
@@ -71,7 +69,7 @@ impl Driver {
         loop {
             driver.carry_out();
             let shared = driver.shared.clone();
-            if shared.is_leaving.get() && shared.node.borrow().has_left() {
+            if shared.node.borrow().has_left() {
                 return;
             }
             let timeout = shared.node.borrow().poll_timeout();

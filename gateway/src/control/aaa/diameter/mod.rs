@@ -22,7 +22,7 @@ mod swm;
 #[cfg(test)]
 mod tests;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
@@ -36,6 +36,7 @@ pub use node::Node;
 pub use settings::{Application, Server, Settings};
 
 use super::{Backend, Outbox, ServerView, SessionEnd};
+use crate::config::AaaKind;
 use crate::control::responder::{Attached, AttemptId, EapStep};
 use crate::types::SessionId;
 
@@ -58,7 +59,6 @@ impl Diameter {
         let shared = Rc::new(Shared {
             node: RefCell::new(Node::new(settings, ids, Instant::now())),
             wake: Notify::new(),
-            is_leaving: Cell::new(false),
         });
         tokio::task::spawn_local(Driver::run(shared.clone(), outbox));
         Self { shared }
@@ -88,6 +88,21 @@ impl Backend for Diameter {
         self.with(|node| node.ended(now, session));
     }
 
+    fn adopt(&mut self, kind: &AaaKind) -> bool {
+        match kind {
+            AaaKind::Diameter(settings) => self.with(|node| node.adopt(settings)),
+            _ => false,
+        }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        self.with(|node| node.leave(now));
+    }
+
+    fn has_left(&self) -> bool {
+        self.shared.node.borrow().has_left()
+    }
+
     fn servers(&self) -> Vec<ServerView> {
         self.shared.node.borrow().servers()
     }
@@ -95,8 +110,7 @@ impl Backend for Diameter {
 
 impl Drop for Diameter {
     fn drop(&mut self) {
-        self.shared.is_leaving.set(true);
-        self.with(|node| node.leave(Instant::now()));
+        self.leave(Instant::now());
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Node {
     actions: Vec<Action>,
     /// The gateway ends: goodbye is said then, or when nothing is under way any more.
     leave: Option<Instant>,
+    /// It has been said.
+    has_said_goodbye: bool,
 }
 
 impl Node {
@@ -119,6 +121,7 @@ impl Node {
             next: 0,
             actions: Vec::new(),
             leave: None,
+            has_said_goodbye: false,
         }
     }
 
@@ -134,6 +137,15 @@ impl Node {
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Goes on under other settings, if they are of the same node.
+    pub fn adopt(&mut self, settings: &Settings) -> bool {
+        let is_same = self.settings.is_same_node(settings);
+        if is_same {
+            self.settings = settings.clone();
+        }
+        is_same
     }
 
     /// What is to be done next.
@@ -156,7 +168,7 @@ impl Node {
 
     /// Whether nothing is left to do after [`Self::leave`].
     pub fn has_left(&self) -> bool {
-        self.leave.is_none() && self.slots.iter().all(|slot| slot.peer.has_left())
+        self.has_said_goodbye && self.slots.iter().all(|slot| slot.peer.has_left())
     }
 
     /// Dialogs held, for tests of leaks.
@@ -220,6 +232,9 @@ impl Node {
 
     /// The gateway ends: says goodbye when the last answers are there, or soon.
     pub fn leave(&mut self, now: Instant) {
+        if self.has_said_goodbye || self.leave.is_some() {
+            return;
+        }
         self.leave = Some(now + LEAVE_MAX);
         self.leave_when_done(now);
     }
@@ -385,6 +400,7 @@ impl Node {
             return;
         }
         self.leave = None;
+        self.has_said_goodbye = true;
         for peer in 0..self.slots.len() {
             self.with_peer(now, peer, |peer, env| peer.leave(env));
         }
@@ -426,7 +442,7 @@ impl Node {
     /// Failover and failback (RFC 6733 §5.5.4).
     fn on_usable(&mut self, now: Instant, index: usize, before: Usable, after: Usable) {
         let (backend, server) = (&self.settings.name, &self.slots[index].view.server);
-        if before >= Usable::Reopened && after < Usable::Reopened {
+        if before >= Usable::Reopened && after < Usable::Reopened && !self.has_said_goodbye {
             tracing::warn!(%backend, %server, "diameter peer is down");
         }
         if after >= Usable::Reopened {

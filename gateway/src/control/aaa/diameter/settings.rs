@@ -48,6 +48,18 @@ pub struct Server {
 }
 
 impl Settings {
+    /// Whether connections and sessions of one can go on under the other: everything but times and the files of TLS,
+    /// which the next connection takes.
+    pub(super) fn is_same_node(&self, other: &Self) -> bool {
+        let node = |settings: &Self| {
+            let Self { name, servers, origin_host, origin_realm, destination_realm, .. } = settings.clone();
+            let rest =
+                (settings.destination_host.clone(), settings.application, settings.visited_network.clone());
+            (name, servers, origin_host, origin_realm, destination_realm, rest, settings.tls.is_some())
+        };
+        node(self) == node(other)
+    }
+
     /// Those of the fuzzer: one server that is never reached.
     pub(super) fn fuzzed() -> Self {
         let server = Server { name: "a".into(), addr: SocketAddr::from(([192, 0, 2, 1], 3868)), host: None };

@@ -258,3 +258,15 @@ fn what_a_server_wants_kept_is_bounded() {
     let dialog = rig.node.dialogs.values().next().expect("the dialog");
     assert!(dialog.class.len() < 10 && dialog.state.is_none());
 }
+
+#[test]
+fn a_reload_keeps_sessions_unless_the_node_is_another() {
+    let mut rig = Rig::up(1);
+    rig.attach(1, 10);
+    let same = Settings { timeout: 2 * TIMEOUT, ..rig.node.settings().clone() };
+    assert!(rig.node.adopt(&same) && rig.node.settings().timeout == 2 * TIMEOUT);
+    let other = Settings { origin_host: "epdg2.visited.example".into(), ..same };
+    assert!(!rig.node.adopt(&other));
+    rig.ended(10);
+    assert!(rig.take(0).is(command::SESSION_TERMINATION, true));
+}
