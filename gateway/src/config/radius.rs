@@ -60,11 +60,17 @@ pub(super) fn read(section: &mut Section<'_>, used: bool) -> Option<RadiusConfig
         _ => None,
     };
     (used && !servers.is_empty()).then_some(())?;
+    let pem = tls.as_ref().map(|(_, digest)| *digest);
+    let rest = (&servers, &accounting, &nas_identifier, timeout, retries, dead_after, revive_after);
+    let more = (status_server, outstanding, interim, accounting_queue, &dynamic, pem);
+    let secret = secret?;
+    let digest = secret.digest(format!("{rest:?}{more:?}").as_bytes());
     Some(RadiusConfig {
+        digest,
         servers,
         accounting,
-        secret: secret?,
-        tls,
+        secret,
+        tls: tls.map(|(tls, _)| tls),
         nas_identifier,
         timeout,
         retries,
@@ -189,7 +195,8 @@ fn transport<'a>(section: &mut Section<'a>) -> Option<Tls<'a>> {
 
 impl Tls<'_> {
     /// What each of `servers` is spoken to with. Without a name, a server's certificate must have its address.
-    fn open<'s>(&self, servers: impl Iterator<Item = &'s SocketAddr>) -> Option<Vec<TlsClient>> {
+    /// Also returns a digest of it all.
+    fn open<'s>(&self, servers: impl Iterator<Item = &'s SocketAddr>) -> Option<(Vec<TlsClient>, [u8; 32])> {
         let (ca, chain, key) = (self.ca.as_ref()?, self.chain.as_ref()?, self.key.as_ref()?);
         if let Some(path) = key.text(PEM) {
             secrets::warn_if_open(key.reader(), &key.reader().resolve(path));
@@ -207,7 +214,10 @@ impl Tls<'_> {
         };
         let clients: Result<Vec<TlsClient>, SettingsError> = servers.map(client).collect();
         match clients {
-            Ok(clients) => return Some(clients),
+            Ok(clients) => {
+                let files = [&ca_pem[..], &chain_pem, &key_pem, name.unwrap_or_default().as_bytes()].concat();
+                return Some((clients, Secret::new(&files).digest(b"tls")));
+            }
             Err(SettingsError::Authorities(what)) => ca.reject(format!("{PEM} ({what})")),
             Err(SettingsError::Chain(what)) => chain.reject(format!("{PEM} ({what})")),
             Err(SettingsError::Key(what)) => key.reject(format!("{PEM} ({what})")),

@@ -80,6 +80,18 @@ impl Accounting {
         self.put(now, Status::Stop, attributes);
     }
 
+    /// The records that no server has taken yet.
+    pub fn into_records(self) -> VecDeque<Record> {
+        self.pool.into_tokens().chain(self.waiting).collect()
+    }
+
+    /// Goes on with the records of another.
+    pub fn take_over(&mut self, now: Instant, records: VecDeque<Record>) {
+        self.waiting.extend(records);
+        self.fill(now);
+        self.shed();
+    }
+
     fn put(&mut self, now: Instant, status: Status, attributes: Attributes) {
         let mut all = Attributes::new();
         let _ = all.push_number(kind::ACCT_STATUS_TYPE, status as u32);

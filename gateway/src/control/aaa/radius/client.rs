@@ -116,6 +116,25 @@ impl Client {
         client
     }
 
+    /// Goes over to other servers. Attempts under way are refused; sessions and records of accounting stay.
+    pub fn reconfigure(&mut self, now: Instant, parts: Parts) {
+        let refused: Vec<AttemptId> =
+            self.attempts.extract_if(|_, attempt| attempt.granted.is_none()).map(|(id, _)| id).collect();
+        for attempt in refused {
+            self.outbox.refuse(attempt, RejectCause::NetworkFailure);
+        }
+        let records = self.accounting.take().map(Accounting::into_records).unwrap_or_default();
+        (self.secret, self.nas_identifier) = (parts.secret, parts.nas_identifier);
+        (self.outstanding_max, self.interim) = (parts.outstanding_max, parts.interim);
+        (self.servers, self.pool, self.dynamic) = (parts.servers, parts.pool, parts.dynamic);
+        self.accounting = parts.accounting;
+        self.actions.clear();
+        if let Some(accounting) = &mut self.accounting {
+            accounting.take_over(now, records);
+        }
+        self.settle(now);
+    }
+
     /// Carries out what the control thread says.
     pub fn handle_order(&mut self, now: Instant, order: Order) {
         match order {

@@ -32,6 +32,7 @@ use codec::OsRandom;
 use tokio::sync::mpsc;
 
 use super::{Backend, Outbox, ServerView, SessionEnd};
+use crate::config::AaaKind;
 use crate::control::responder::{Attached, AttemptId, EapStep};
 use crate::tls::TlsClient;
 use crate::types::SessionId;
@@ -42,7 +43,7 @@ use counters::ServerCounters;
 use dynamic::Dynamic;
 use packet::{Attributes, code, kind};
 use pool::{Pool, Settings};
-use shell::Addresses;
+use shell::{Addresses, Message};
 
 pub use packet::{VALUE_LEN_MAX, fuzz};
 pub use sign::Secret;
@@ -58,6 +59,8 @@ const STREAMS_MAX: usize = 8;
 
 /// `[[aaa]]` of kind "radius". Holds a secret: its `Debug` shows servers only.
 pub struct RadiusConfig {
+    /// A digest of everything here, files included: two of the same configuration have the same.
+    pub digest: [u8; 32],
     /// Servers that let peers in, in order of preference.
     pub servers: Vec<SocketAddr>,
     /// Servers that are told of sessions; none switches accounting off.
@@ -102,8 +105,13 @@ pub struct DynamicConfig {
 /// A back end that asks RADIUS servers.
 pub struct Radius {
     name: Arc<str>,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<Message>,
     servers: Vec<(String, Arc<ServerCounters>)>,
+    digest: [u8; 32],
+    identity: Box<str>,
+    outbox: Outbox,
+    /// Where requests of RFC 5176 come in.
+    dynamic: Option<UdpSocket>,
 }
 
 impl Radius {
@@ -112,29 +120,34 @@ impl Radius {
     /// # Errors
     /// When the socket for dynamic authorization cannot be had.
     pub fn start(name: Arc<str>, config: &RadiusConfig, identity: &str, outbox: Outbox) -> io::Result<Self> {
-        let dynamic_socket = match &config.dynamic {
-            Some(dynamic) => {
-                let socket = UdpSocket::bind(dynamic.listen)?;
-                socket.set_nonblocking(true)?;
-                Some(socket)
-            }
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let dynamic = config.dynamic.as_ref().map(|dynamic| bind(dynamic.listen)).transpose()?;
+        let addresses = config.addresses(dynamic.as_ref())?;
+        let (parts, servers) = config.parts(identity, outbox.clone());
+        tokio::spawn(shell::run(Client::new(Instant::now(), parts), addresses, receiver));
+        let (digest, identity) = (config.digest, identity.into());
+        Ok(Self { name, orders, servers, digest, identity, outbox, dynamic })
+    }
+
+    /// Goes over to another configuration; sessions and accounting records stay.
+    fn reconfigure(&mut self, config: &RadiusConfig) -> io::Result<()> {
+        let bound = self.dynamic.as_ref().and_then(|socket| socket.local_addr().ok());
+        let dynamic = match &config.dynamic {
+            Some(wanted) if Some(wanted.listen) == bound => self.dynamic.take(),
+            Some(wanted) => Some(bind(wanted.listen)?),
             None => None,
         };
-        let addresses = Addresses {
-            authentication: config.servers.clone(),
-            accounting: config.accounting.clone(),
-            tls: config.tls.clone(),
-            dynamic: dynamic_socket,
-        };
-        let (client, servers) = config.client(identity, outbox);
-        let (orders, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(shell::run(client, addresses, receiver));
-        Ok(Self { name, orders, servers })
+        self.dynamic = dynamic;
+        let addresses = config.addresses(self.dynamic.as_ref())?;
+        let (parts, servers) = config.parts(&self.identity, self.outbox.clone());
+        (self.servers, self.digest) = (servers, config.digest);
+        let _ = self.orders.send(Message::Reconfigure(Box::new((parts, addresses))));
+        Ok(())
     }
 
     fn order(&self, order: Order) {
         // The task lives as long as this handle.
-        let _ = self.orders.send(order);
+        let _ = self.orders.send(Message::Order(order));
     }
 }
 
@@ -159,14 +172,30 @@ impl Backend for Radius {
         self.order(Order::Ended(session, *end));
     }
 
+    fn adopt(&mut self, kind: &AaaKind) -> bool {
+        match kind {
+            AaaKind::Radius(Some(config)) => config.digest == self.digest || self.reconfigure(config).is_ok(),
+            _ => false,
+        }
+    }
+
     fn servers(&self) -> Vec<ServerView> {
         self.servers.iter().map(|(server, counters)| counters.view(&self.name, server)).collect()
     }
 }
 
 impl RadiusConfig {
-    /// The client of this configuration, and the counters of its servers by name.
-    fn client(&self, identity: &str, outbox: Outbox) -> (Client, Vec<(String, Arc<ServerCounters>)>) {
+    fn addresses(&self, dynamic: Option<&UdpSocket>) -> io::Result<Addresses> {
+        Ok(Addresses {
+            authentication: self.servers.clone(),
+            accounting: self.accounting.clone(),
+            tls: self.tls.clone(),
+            dynamic: dynamic.map(UdpSocket::try_clone).transpose()?,
+        })
+    }
+
+    /// What the client of this configuration is made of, and the counters of its servers by name.
+    fn parts(&self, identity: &str, outbox: Outbox) -> (Parts, Vec<(String, Arc<ServerCounters>)>) {
         let now = Instant::now();
         let nas_identifier: Arc<str> = match &self.nas_identifier {
             Some(identifier) => identifier.clone(),
@@ -204,7 +233,7 @@ impl RadiusConfig {
             accounting,
             dynamic,
         };
-        (Client::new(now, parts), [servers, accounting_servers].concat())
+        (parts, [servers, accounting_servers].concat())
     }
 
     fn settings(&self, code: u8, nas_identifier: &str) -> Settings {
@@ -225,6 +254,12 @@ impl RadiusConfig {
             probe,
         }
     }
+}
+
+fn bind(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(listen)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 impl std::fmt::Debug for RadiusConfig {

@@ -12,7 +12,7 @@ use ahash::AHashMap;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::client::{Client, Order, Side};
+use super::client::{Client, Order, Parts, Side};
 use super::packet::PACKET_LEN_MAX;
 use super::pool::Action;
 use super::stream;
@@ -84,18 +84,25 @@ impl Drop for LinkHandle {
     }
 }
 
+/// What the control thread says.
+pub enum Message {
+    /// Something for the client.
+    Order(Order),
+    /// Other servers from now on.
+    Reconfigure(Box<(Parts, Addresses)>),
+}
+
 /// Runs `client` until its orders end.
-pub async fn run(mut client: Client, addresses: Addresses, mut orders: mpsc::UnboundedReceiver<Order>) {
+pub async fn run(mut client: Client, addresses: Addresses, mut orders: mpsc::UnboundedReceiver<Message>) {
     let (sender, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
-    let dynamic = addresses.dynamic.as_ref().and_then(|socket| read_requests(socket, &sender));
-    let mut links = Links { addresses, sender, open: AHashMap::new(), opened: 0 };
+    let mut links = Links::new(addresses, sender, 0);
     links.carry_out(&mut client);
     loop {
         let deadline = client.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         tokio::select! {
             order = orders.recv() => match order {
-                Some(order) => client.handle_order(Instant::now(), order),
-                None => break,
+                Some(order) => links.obey(&mut client, order),
+                None => return,
             },
             Some(arrival) = arrivals.recv() => links.handle(&mut client, arrival),
             () = tokio::time::sleep_until(deadline.into()) => {}
@@ -103,7 +110,7 @@ pub async fn run(mut client: Client, addresses: Addresses, mut orders: mpsc::Unb
         let now = Instant::now();
         for _ in 0..BATCH {
             let Ok(order) = orders.try_recv() else { break };
-            client.handle_order(now, order);
+            links.obey(&mut client, order);
         }
         for _ in 0..BATCH {
             let Ok(arrival) = arrivals.try_recv() else { break };
@@ -114,9 +121,6 @@ pub async fn run(mut client: Client, addresses: Addresses, mut orders: mpsc::Unb
         }
         links.carry_out(&mut client);
     }
-    if let Some(dynamic) = dynamic {
-        dynamic.abort();
-    }
 }
 
 struct Links {
@@ -124,9 +128,35 @@ struct Links {
     sender: mpsc::Sender<Arrival>,
     open: AHashMap<LinkId, LinkHandle>,
     opened: u64,
+    /// Reads requests of RFC 5176.
+    dynamic: Option<JoinHandle<()>>,
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        if let Some(dynamic) = &self.dynamic {
+            dynamic.abort();
+        }
+    }
 }
 
 impl Links {
+    fn new(addresses: Addresses, sender: mpsc::Sender<Arrival>, opened: u64) -> Self {
+        let dynamic = addresses.dynamic.as_ref().and_then(|socket| read_requests(socket, &sender));
+        Self { addresses, sender, open: AHashMap::new(), opened, dynamic }
+    }
+
+    fn obey(&mut self, client: &mut Client, message: Message) {
+        match message {
+            Message::Order(order) => client.handle_order(Instant::now(), order),
+            Message::Reconfigure(new) => {
+                let (parts, addresses) = *new;
+                *self = Self::new(addresses, self.sender.clone(), self.opened);
+                client.reconfigure(Instant::now(), parts);
+            }
+        }
+    }
+
     fn handle(&mut self, client: &mut Client, arrival: Arrival) {
         let now = Instant::now();
         match arrival {

@@ -31,6 +31,15 @@ impl Secret {
         Self(Zeroizing::new(octets.to_vec()))
     }
 
+    /// A digest of it and of `more`, by which a change of either shows.
+    pub fn digest(&self, more: &[u8]) -> [u8; 32] {
+        let mut out = [0; 32];
+        let mac =
+            aws_lc_rs::hmac::sign(&aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.0), more);
+        out.copy_from_slice(mac.as_ref());
+        out
+    }
+
     /// The one that all of RadSec uses: TLS protects there (RFC 6614 §2.3).
     pub fn radsec() -> Self {
         Self::new(b"radsec")

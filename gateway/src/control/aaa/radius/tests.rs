@@ -110,6 +110,7 @@ mod whole {
 
     fn config(servers: Vec<SocketAddr>, accounting: Vec<SocketAddr>) -> RadiusConfig {
         RadiusConfig {
+            digest: [0; 32],
             servers,
             accounting,
             secret: Secret::new(SECRET),
@@ -286,6 +287,34 @@ mod whole {
         }
         assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [1, 2, 7]);
         assert_eq!(rig.radius.servers()[1].lost, 0);
+    }
+
+    #[tokio::test]
+    async fn another_configuration_keeps_sessions_and_records() {
+        use crate::config::AaaKind;
+        let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let silent = silent.local_addr().expect("an address");
+        let free = UdpSocket::bind("127.0.0.1:0").await.expect("a socket").local_addr().expect("an address");
+        let mut first = config(vec![udp_server(Seen::default()).await], vec![silent]);
+        first.dynamic = Some(DynamicConfig { listen: free, clients: Vec::new(), needs_timestamp: false });
+        let mut rig = Rig::new(&first);
+        rig.attach().await;
+        rig.radius.step(Instant::now(), step(2, IDENTITY));
+        let records = Seen::default();
+        let mut second =
+            config(vec![udp_server(Seen::default()).await], vec![udp_server(records.clone()).await]);
+        (second.digest, second.dynamic) = ([1; 32], first.dynamic.clone());
+        let kind = AaaKind::Radius(Some(Arc::new(second)));
+        assert!(rig.radius.adopt(&kind) && rig.radius.adopt(&kind), "once changed, once the same");
+        assert!(!rig.radius.adopt(&AaaKind::Radius(None)));
+        let answer = rig.next().await;
+        assert!(
+            matches!(&answer, FromAaa::Answer { answer, .. } if rejected(answer) == Some(RejectCause::NetworkFailure))
+        );
+        until(|| records.lock().expect("unpoisoned").len() == 2).await;
+        rig.radius.ended(Instant::now(), SessionId(7), &SessionEnd::default());
+        until(|| records.lock().expect("unpoisoned").len() == 3).await;
+        let AaaAnswer::Continue { .. } = rig.ask(3, IDENTITY).await else { panic!("not challenged") };
     }
 
     #[tokio::test]

@@ -190,6 +190,15 @@ impl<T> Pool<T> {
         }
     }
 
+    /// What was asked for and is under way.
+    pub fn into_tokens(self) -> impl Iterator<Item = T> {
+        let tokens = self.exchanges.into_values().filter_map(|exchange| match exchange.asker {
+            Asker::Token(token) => Some(token),
+            _ => None,
+        });
+        self.outcomes.into_iter().map(|(token, _)| token).chain(tokens)
+    }
+
     /// Requests under way.
     pub fn len(&self) -> usize {
         self.exchanges.len()
