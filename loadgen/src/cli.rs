@@ -29,6 +29,8 @@ pub enum Command {
     Sink(SinkArgs),
     /// One real UE: a TUN device with kernel traffic through the tunnel (needs root)
     Ue(UeArgs),
+    /// Lists the handsets that --profile plays
+    Profiles,
 }
 
 /// How UEs connect and who they are.
@@ -46,16 +48,20 @@ pub struct UeOptions {
     /// Name in the gateway's TLS certificate [default: the host of --gateway]
     #[arg(long, value_name = "NAME")]
     pub tls_name: Option<String>,
-    /// Kind of authentication
-    #[arg(long, value_enum, default_value_t = Auth::Psk)]
-    pub auth: Auth,
+    /// Plays a handset, with its proposals, its way to authenticate and its quirks; `loadgen profiles` lists them. Other
+    /// options go before what it says
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Kind of authentication [default: psk, or the profile's]
+    #[arg(long, value_enum)]
+    pub auth: Option<Auth>,
     /// Pre-shared key; 0x… for hexadecimal
     #[arg(long, env = "LOADGEN_PSK", hide_env_values = true, value_name = "SECRET")]
     pub psk: Option<String>,
     /// Identity of the UEs; {} becomes the UE's index (default: ue-{}@loadgen.test, or the certificate's subject)
     #[arg(long, value_name = "ID")]
     pub idi: Option<String>,
-    /// Identity asked for in IDr: the APN
+    /// Identity asked for in IDr: the APN [default with --profile: ims]
     #[arg(long, value_name = "ID")]
     pub idr: Option<String>,
     /// Identity the gateway must prove [default: any that its key or certificate covers]
@@ -73,11 +79,11 @@ pub struct UeOptions {
     /// SIMs, for --auth eap-aka and eap-aka-prime.
     #[command(flatten)]
     pub sim: SimOptions,
-    /// IKE proposal in strongSwan's keywords; may be repeated
-    #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16-prfsha256-x25519")]
+    /// IKE proposal in strongSwan's keywords; may be repeated [default: aes128gcm16-prfsha256-x25519, or the profile's]
+    #[arg(long, value_name = "PROPOSAL")]
     pub ike: Vec<String>,
-    /// ESP proposal in strongSwan's keywords; may be repeated
-    #[arg(long, value_name = "PROPOSAL", default_value = "aes128gcm16")]
+    /// ESP proposal in strongSwan's keywords; may be repeated [default: aes128gcm16, or the profile's]
+    #[arg(long, value_name = "PROPOSAL")]
     pub esp: Vec<String>,
     /// Takes source addresses from this prefix in turn; they must be local (ip route add local CIDR dev lo)
     #[arg(long, value_name = "CIDR")]
@@ -174,6 +180,10 @@ pub struct AttachArgs {
     /// tunnel again
     #[arg(long, value_name = "IP")]
     pub storm: Option<Ipv4Addr>,
+    /// Attaches so many times in a row; SIMs take their names and keys along, so later attaches by EAP are fast
+    /// re-authentications where the network allows them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub attaches: u32,
     /// Leaves without DELETE: the gateway has to find out
     #[arg(long)]
     pub no_delete: bool,

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 pub mod host;
 pub mod probe;
+pub mod profile;
 pub mod program;
 pub mod report;
 pub mod sink;

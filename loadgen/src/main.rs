@@ -18,5 +18,6 @@ fn main() -> ExitCode {
         Command::Traffic(args) => command::traffic::run(args),
         Command::Sink(args) => command::sink::run(args),
         Command::Ue(args) => command::ue::run(args),
+        Command::Profiles => command::profiles::run(),
     })
 }

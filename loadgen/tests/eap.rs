@@ -3,141 +3,15 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod script;
 
-use codec::SeededRandom;
-use codec::crypto::PrivateKey;
 use codec::eap::aka::{IdentityRequest, Notification, Variant};
-use codec::eap::identity::Plmn;
 use codec::eap::usim::Sqn;
 use codec::ike::{CfgAttrType, ExchangeType, IdType, NotifyType};
-use loadgen::ue::{
-    Attached, Credentials, EapCredentials, EndCause, Event, GatewayTrust, Handset, Identity, Initiator, Sim,
-    SimKeys, Subscriber, UeConfig,
-};
+use loadgen::ue::{GatewayTrust, Handset};
 use rustls_pki_types::UnixTime;
-use script::Script;
-use script::eap::{EapFaults, EapServer, IMSI, Move, usim};
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use script::eap::{EapFaults, Move};
+use script::phone::{Phone, certificate};
 
-const IKE: &str = "aes128gcm16-prfsha256-x25519";
-const ESP: &str = "aes128gcm16";
 const NAI: &str = "001010000000001@nai.epc.mnc001.mcc001.3gppnetwork.org";
-const IMEI: &str = "123456789123456";
-
-/// A gateway's certificate and its key.
-fn certificate() -> (Vec<u8>, PrivateKey) {
-    let made = rcgen::generate_simple_self_signed(["gw.test".to_owned()]).unwrap();
-    (made.cert.der().to_vec(), PrivateKey::from_der(&made.signing_key.serialize_der()).unwrap())
-}
-
-fn sim() -> Rc<RefCell<Sim>> {
-    let keys = SimKeys { usim: Rc::new(usim(1)), check_sqn: true };
-    let plmn = Plmn::new("001", "01").unwrap();
-    Rc::new(RefCell::new(Sim::new(keys, IMSI.into(), plmn, IMEI.into())))
-}
-
-/// One phone and its gateway.
-struct Phone {
-    sim: Rc<RefCell<Sim>>,
-    config: UeConfig,
-    script: Script,
-}
-
-/// What came of an attach.
-struct Outcome {
-    script: Script,
-    sim: Rc<RefCell<Sim>>,
-    attached: Option<Attached>,
-    end: Option<EndCause>,
-}
-
-impl Phone {
-    fn new(variant: Variant, moves: &[Move]) -> Self {
-        let eap = EapCredentials { variant, network_name: "WLAN".into(), trust: None, alone: false };
-        let config = UeConfig {
-            ike: vec![IKE.parse().unwrap()],
-            esp: vec![ESP.parse().unwrap()],
-            credentials: Credentials::Eap(Box::new(eap)),
-            idr: Some(Identity::parse("ims")),
-            gateway_id: None,
-            response_timeout: Duration::from_secs(10),
-            dpd: None,
-            replay_window: 64,
-            handset: Handset::default(),
-        };
-        let mut script = Script::new(IKE, ESP, b"");
-        let mut server = EapServer::new(variant, moves);
-        server.certificate = Some(certificate());
-        script.eap = Some(server);
-        Self { sim: sim(), config, script }
-    }
-
-    fn eap(mut self, change: impl FnOnce(&mut EapServer)) -> Self {
-        change(self.script.eap.as_mut().unwrap());
-        self
-    }
-
-    fn credentials(mut self, change: impl FnOnce(&mut EapCredentials)) -> Self {
-        let Credentials::Eap(eap) = &mut self.config.credentials else { unreachable!("set above") };
-        change(eap);
-        self
-    }
-
-    fn with_sim(mut self, sim: Rc<RefCell<Sim>>) -> Self {
-        self.sim = sim;
-        self
-    }
-
-    /// Exchanges messages until nobody has more to say.
-    fn attach(mut self) -> Outcome {
-        let Credentials::Eap(eap) = &self.config.credentials else { unreachable!("set above") };
-        let who = Subscriber::of_sim(self.sim.clone(), eap.variant);
-        let mut ue = Initiator::new(Arc::new(self.config), who);
-        let (mut random, now) = (SeededRandom::new(1), Instant::now());
-        let (local, remote) = ("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:4500".parse().unwrap());
-        ue.handle_connected(now, local, remote, &mut random);
-        let (mut attached, mut end) = (None, None);
-        for _ in 0..60 {
-            while let Some(event) = ue.poll_event() {
-                match event {
-                    Event::Established(it) => attached = Some(*it),
-                    Event::Ended(cause) => end = Some(cause),
-                    Event::Install(_) | Event::Retire(_) => {}
-                }
-            }
-            let Some(request) = ue.poll_transmit() else {
-                return Outcome { script: self.script, sim: self.sim, attached, end };
-            };
-            if let Some(mut answer) = self.script.answer(&request) {
-                ue.handle_message(now, &mut answer, &mut random);
-            }
-        }
-        panic!("the exchange does not end");
-    }
-}
-
-impl Outcome {
-    fn up(self) -> Self {
-        assert_eq!(self.end, None);
-        assert!(self.attached.is_some());
-        self
-    }
-
-    fn server(&self) -> &EapServer {
-        self.script.eap.as_ref().unwrap()
-    }
-
-    fn cause(self) -> String {
-        assert!(self.attached.is_none());
-        self.end.expect("an end").to_string()
-    }
-
-    fn seen(&self) -> Vec<&str> {
-        self.server().seen.iter().map(String::as_str).collect()
-    }
-}
 
 const FULL: [Move; 2] = [Move::Challenge, Move::Success];
 

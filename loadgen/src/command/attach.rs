@@ -1,6 +1,6 @@
 //! `loadgen attach`
 
-use super::options::{Prepared, environment, gateway_process};
+use super::options::{Prepared, chosen_proposals, environment, gateway_process};
 use crate::cli::{AttachArgs, Engine};
 use crate::engine::raw::{RawFleet, StormOutcome};
 use crate::engine::{self, AttachOutcome, DetachOutcome, Fleet, FleetPlan, HoldOutcome};
@@ -24,61 +24,94 @@ struct Run {
     detach: Option<DetachOutcome>,
 }
 
-/// Runs the command; returns whether every UE attached, stayed and detached.
+/// Runs the command; returns whether every UE attached, stayed and detached, each time.
 ///
 /// # Errors
 /// See [`Prepared::new`].
 pub fn run(args: &AttachArgs) -> Result<bool, Failure> {
-    let prepared = Prepared::new(&args.ue)?;
-    let core = prepared.core;
+    let mut prepared = Prepared::new(&args.ue)?;
+    let (core, who) = (prepared.core, prepared.who.clone());
     let process = gateway_process(args.measure.gateway_pid)?;
+    let mut earlier: Vec<AttachSection> = Vec::new();
+    loop {
+        let run = run_once(args, prepared, process)?;
+        complain(&run);
+        let good = run.is_good();
+        let mut report = report(args, core, &run);
+        let mut table = Table::new("attach");
+        if let Some(section) = &report.attach {
+            table.attach(section);
+        }
+        table.gateway(&report.gateway).print();
+        let done = earlier.len() as u32 + 1;
+        if !good || done == args.attaches {
+            if let Some(section) = &mut report.attach {
+                section.earlier = earlier;
+            }
+            if let Some(path) = &args.measure.json {
+                write_json(path, &report)?;
+            }
+            return Ok(good);
+        }
+        earlier.extend(report.attach);
+        // The same SIMs again.
+        prepared = Prepared { who: who.clone(), ..Prepared::new(&args.ue)? };
+    }
+}
+
+impl Run {
+    /// Whether every UE attached, stayed and detached.
+    fn is_good(&self) -> bool {
+        self.attach.failed.is_empty() && self.hold.lost == 0 && self.unanswered() == 0 && self.away() == 0
+    }
+
+    /// UEs that did not come back from a storm.
+    fn away(&self) -> u64 {
+        self.storm.as_ref().map_or(0, |storm| storm.ues - storm.back)
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.detach.map_or(0, |detach| detach.unanswered)
+    }
+}
+
+fn complain(run: &Run) {
+    if run.hold.lost > 0 {
+        eprintln!("{} UEs lost their IKE SA while held", run.hold.lost);
+    }
+    if run.unanswered() > 0 {
+        eprintln!("{} UEs had no answer to their DELETE", run.unanswered());
+    }
+    if run.away() > 0 {
+        eprintln!("{} UEs did not come back from the storm", run.away());
+    }
+}
+
+/// Attaches, holds and detaches.
+fn run_once(args: &AttachArgs, prepared: Prepared, process: Option<GatewayProcess>) -> Result<Run, Failure> {
+    let core = prepared.core;
     let progress = Progress::new();
-    let run = match args.engine() {
+    match args.engine() {
         Engine::Raw if prepared.tls.is_some() => {
-            return Err(Failure::Usage(
-                "--engine raw takes TCP only; --transport tls needs --engine tokio".into(),
-            ));
+            Err(Failure::Usage("--engine raw takes TCP only; --transport tls needs --engine tokio".into()))
         }
         Engine::Raw if prepared.udp => {
-            return Err(Failure::Usage(
-                "--engine raw takes TCP only; --transport udp needs --engine tokio".into(),
-            ));
+            Err(Failure::Usage("--engine raw takes TCP only; --transport udp needs --engine tokio".into()))
         }
         Engine::Raw => {
             let plan = prepared.fleet_without_files(&args.measure, args.rate)?;
             affinity::pin(core)?;
-            run_raw(args, plan, process, &progress)?
+            run_raw(args, plan, process, &progress)
         }
         Engine::Tokio if args.trickle.is_some() || args.storm.is_some() => {
-            return Err(Failure::Usage("--trickle and --storm need --engine raw".into()));
+            Err(Failure::Usage("--trickle and --storm need --engine raw".into()))
         }
         Engine::Tokio => {
             let plan = prepared.fleet(&args.measure, args.rate)?;
             affinity::pin(core)?;
-            engine::run(run_tokio(args, plan, process, &progress))?
+            engine::run(run_tokio(args, plan, process, &progress))
         }
-    };
-    if run.hold.lost > 0 {
-        eprintln!("{} UEs lost their IKE SA while held", run.hold.lost);
     }
-    let unanswered = run.detach.map_or(0, |detach| detach.unanswered);
-    if unanswered > 0 {
-        eprintln!("{unanswered} UEs had no answer to their DELETE");
-    }
-    let report = report(args, core, &run);
-    let mut table = Table::new("attach");
-    if let Some(section) = &report.attach {
-        table.attach(section);
-    }
-    table.gateway(&report.gateway).print();
-    if let Some(path) = &args.measure.json {
-        write_json(path, &report)?;
-    }
-    let away = run.storm.as_ref().map_or(0, |storm| storm.ues - storm.back);
-    if away > 0 {
-        eprintln!("{away} UEs did not come back from the storm");
-    }
-    Ok(run.attach.failed.is_empty() && run.hold.lost == 0 && unanswered == 0 && away == 0)
 }
 
 fn run_raw(
@@ -135,11 +168,12 @@ async fn detach(fleet: Fleet) -> DetachOutcome {
 }
 
 fn report(args: &AttachArgs, core: usize, run: &Run) -> Report {
+    let (ike, esp) = chosen_proposals(&args.ue);
     Report {
         command: "attach",
         config: serde_json::json!({
             "gateway": args.ue.gateway, "ues": args.measure.ues, "rate": args.rate, "in_flight": args.measure.in_flight,
-            "ike": args.ue.ike, "esp": args.ue.esp, "source": args.ue.source.map(|source| source.to_string()),
+            "profile": args.ue.profile, "ike": ike, "esp": esp, "source": args.ue.source.map(|source| source.to_string()),
             "hold_s": args.hold, "trickle_per_s": args.trickle, "engine": format!("{:?}", args.engine()).to_lowercase(),
         }),
         environment: environment(core),
@@ -177,6 +211,7 @@ fn section(run: &Run) -> AttachSection {
             per_s: if detach.span_s > 0.0 { detach.ok as f64 / detach.span_s } else { 0.0 },
         }),
         loadgen_bytes_per_ue: run.own_bytes_per_ue,
+        fast: (attach.fast > 0).then_some(attach.fast),
         ..attach_section(attach.ok, attach.failed.clone(), attach.span_s, &attach.latencies.summary())
     }
 }

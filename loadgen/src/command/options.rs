@@ -6,6 +6,7 @@ use crate::engine::{FleetPlan, SourceSpread, TlsSettings};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege};
+use crate::profile::Profile;
 use crate::ue::{CertificateCredentials, Credentials, GatewayTrust, Handset, Identity, Subscriber, UeConfig};
 use codec::crypto::PrivateKey;
 use codec::{OsRandom, Random, SeededRandom};
@@ -14,13 +15,20 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 /// Anti-replay window of the UEs in packets: one connection keeps order, so a small one does.
 const REPLAY_WINDOW: u32 = 128;
+
+/// What UEs offer unless they are told otherwise.
+const IKE_DEFAULT: &str = "aes128gcm16-prfsha256-x25519";
+const ESP_DEFAULT: &str = "aes128gcm16";
+
+/// The APN of phones that are to make calls.
+const APN_DEFAULT: &str = "ims";
 
 /// Everything a command needs before it attaches.
 pub struct Prepared {
@@ -164,9 +172,11 @@ type SubscriberOf = Rc<dyn Fn(u32) -> Subscriber>;
 /// # Errors
 /// See [`Prepared::new`].
 fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure> {
-    let ike = proposals("--ike", &options.ike)?;
-    let esp = proposals("--esp", &options.esp)?;
-    let (credentials, subject) = match options.auth {
+    let profile = options.profile.as_deref().map(Profile::find).transpose()?;
+    let (ike, esp) = offered(options, profile.as_ref());
+    let (ike, esp) = (proposals("--ike", &ike)?, proposals("--esp", &esp)?);
+    let auth = options.auth.or(profile.as_ref().map(Profile::auth)).unwrap_or(Auth::Psk);
+    let (credentials, subject) = match auth {
         Auth::Psk => {
             let text = options.psk.as_deref().ok_or_else(|| {
                 Failure::Usage(
@@ -181,7 +191,9 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure>
             (Credentials::Certificate(Box::new(certificate)), subject)
         }
         Auth::EapAka | Auth::EapAkaPrime => {
-            (Credentials::Eap(Box::new(sim::read_eap(options, trust(options)?))), None)
+            let alone = options.sim.eap_only || profile.as_ref().is_some_and(|profile| profile.eap_only);
+            let eap = sim::read_eap(options, auth, alone, trust(options)?);
+            (Credentials::Eap(Box::new(eap)), None)
         }
     };
     let seconds = |value: f64, name: &str| {
@@ -192,16 +204,22 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure>
         ike,
         esp,
         credentials,
-        idr: options.idr.as_deref().map(Identity::parse),
+        idr: match &profile {
+            Some(profile) => Some(profile.idr(options.idr.as_deref().unwrap_or(APN_DEFAULT))),
+            None => options.idr.as_deref().map(Identity::parse),
+        },
         gateway_id: options.gateway_id.as_deref().map(Identity::parse),
         response_timeout: seconds(options.timeout, "--timeout")?,
-        dpd: options.dpd.map(|dpd| seconds(dpd, "--dpd")).transpose()?,
+        dpd: match options.dpd {
+            Some(dpd) => Some(seconds(dpd, "--dpd")?),
+            None => profile.as_ref().and_then(Profile::dpd),
+        },
         replay_window: REPLAY_WINDOW,
-        handset: Handset::default(),
+        handset: profile.as_ref().map(Profile::handset).unwrap_or_default(),
     };
     let who: SubscriberOf = match (&options.idi, subject) {
         (idi, _) if matches!(config.credentials, Credentials::Eap(_)) => {
-            sim::read_sims(options, idi.clone())?
+            sim::read_sims(options, auth, idi.clone())?
         }
         (Some(pattern), _) => {
             let pattern = pattern.clone();
@@ -211,6 +229,25 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure>
         (None, None) => Rc::new(|index| Identity::parse(&format!("ue-{index}@loadgen.test")).into()),
     };
     Ok((config, who))
+}
+
+/// Proposals of IKE and ESP as texts: those asked for, else the profile's, else one each.
+fn offered(options: &UeOptions, profile: Option<&Profile>) -> (Vec<String>, Vec<String>) {
+    let choose = |asked: &[String], of_profile: Option<&Vec<String>>, default: &str| match (asked, of_profile)
+    {
+        ([], Some(texts)) => texts.clone(),
+        ([], None) => vec![default.to_owned()],
+        (asked, _) => asked.to_vec(),
+    };
+    let ike = choose(&options.ike, profile.map(|profile| &profile.ike), IKE_DEFAULT);
+    let esp = choose(&options.esp, profile.map(|profile| &profile.esp), ESP_DEFAULT);
+    (ike, esp)
+}
+
+/// The proposals in use, for reports.
+pub fn chosen_proposals(options: &UeOptions) -> (Vec<String>, Vec<String>) {
+    let profile = options.profile.as_deref().and_then(|name| Profile::find(name).ok());
+    offered(options, profile.as_ref())
 }
 
 /// Builds settings for pre-shared keys with one proposal each and the usual timeouts.
@@ -271,8 +308,9 @@ fn read_certificate(options: &UeOptions) -> Result<CertificateCredentials, Failu
 
 /// Whom UEs by EAP believe; without --ca anybody, which is said once.
 fn trust(options: &UeOptions) -> Result<Option<GatewayTrust>, Failure> {
+    static SAID: Once = Once::new();
     if options.ca.is_none() {
-        eprintln!("no --ca: the gateway's certificate is not checked");
+        SAID.call_once(|| eprintln!("no --ca: the gateway's certificate is not checked"));
     }
     options.ca.as_deref().map(read_trust).transpose()
 }

@@ -17,17 +17,22 @@ const TUAK_RES_LEN: usize = 8;
 /// IMEI of the first phone when none is given: 00 is the reporting body of test equipment.
 const IMEI_DEFAULT: &str = "001010000000000";
 
-fn variant(options: &UeOptions) -> Variant {
-    if options.auth == Auth::EapAkaPrime { Variant::AkaPrime } else { Variant::Aka }
+fn variant(auth: Auth) -> Variant {
+    if auth == Auth::EapAkaPrime { Variant::AkaPrime } else { Variant::Aka }
 }
 
 /// How UEs with SIMs authenticate.
-pub(super) fn read_eap(options: &UeOptions, trust: Option<GatewayTrust>) -> EapCredentials {
+pub(super) fn read_eap(
+    options: &UeOptions,
+    auth: Auth,
+    alone: bool,
+    trust: Option<GatewayTrust>,
+) -> EapCredentials {
     EapCredentials {
-        variant: variant(options),
+        variant: variant(auth),
         network_name: options.sim.network_name.as_str().into(),
         trust,
-        alone: options.sim.eap_only,
+        alone,
     }
 }
 
@@ -38,6 +43,7 @@ pub(super) fn read_eap(options: &UeOptions, trust: Option<GatewayTrust>) -> EapC
 /// [`Failure::Usage`] for what is missing or wrong.
 pub(super) fn read_sims(
     options: &UeOptions,
+    auth: Auth,
     idi: Option<String>,
 ) -> Result<Rc<dyn Fn(u32) -> Subscriber>, Failure> {
     let sim = &options.sim;
@@ -54,7 +60,7 @@ pub(super) fn read_sims(
         .ok_or_else(|| usage("--imei: 15 or 16 digits"))?;
     let sqn = sim.sqn.as_deref().map(read_sqn).transpose()?;
     let keys = SimKeys { usim: Rc::new(read_usim(sim)?), check_sqn: !sim.no_sqn_check };
-    let variant = variant(options);
+    let variant = variant(auth);
     let sims: RefCell<BTreeMap<u32, Rc<RefCell<Sim>>>> = RefCell::default();
     Ok(Rc::new(move |index| {
         let made = || {
@@ -140,7 +146,7 @@ mod tests {
     fn sims(more: &str) -> Result<Rc<dyn Fn(u32) -> Subscriber>, String> {
         let words = "loadgen attach --gateway g:1 --auth eap-aka".split(' ').chain(more.split_whitespace());
         let Command::Attach(args) = Cli::parse_from(words).command else { unreachable!("the text says so") };
-        read_sims(&args.ue, None).map_err(|error| error.to_string())
+        read_sims(&args.ue, Auth::EapAka, None).map_err(|error| error.to_string())
     }
 
     #[test]

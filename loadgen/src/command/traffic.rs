@@ -2,7 +2,7 @@
 
 use super::attach::GatewayBefore;
 use super::load;
-use super::options::{Prepared, environment, gateway_process};
+use super::options::{Prepared, chosen_proposals, environment, gateway_process};
 use crate::cli::TrafficArgs;
 use crate::engine::traffic::{self, Direction, TrafficPlan};
 use crate::engine::{self, Fleet};
@@ -65,9 +65,10 @@ pub fn run(args: &TrafficArgs) -> Result<bool, Failure> {
 }
 
 fn config(args: &TrafficArgs, plan: &TrafficPlan) -> serde_json::Value {
+    let (ike, esp) = chosen_proposals(&args.ue);
     let own = serde_json::json!({
         "gateway": args.ue.gateway, "ues": args.measure.ues, "direction": format!("{:?}", args.direction).to_lowercase(),
-        "seconds": args.seconds, "far": args.far, "ike": args.ue.ike, "esp": args.ue.esp,
+        "seconds": args.seconds, "far": args.far, "profile": args.ue.profile, "ike": ike, "esp": esp,
     });
     load::with_config(own, load::config(&args.load, plan))
 }

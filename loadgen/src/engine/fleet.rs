@@ -54,6 +54,8 @@ pub struct AttachOutcome {
     pub span_s: f64,
     /// Attach latencies.
     pub latencies: Latencies,
+    /// UEs among them whose EAP was a fast re-authentication.
+    pub fast: u64,
 }
 
 /// What a hold saw.
@@ -197,7 +199,9 @@ impl Fleet {
             })
             .collect();
         let ok = self.ues.len() as u64 - causes.len() as u64;
-        AttachOutcome { ok, failed: failure_counts(causes.iter().map(String::as_str)), span_s, latencies }
+        let failed = failure_counts(causes.iter().map(String::as_str));
+        let fast = self.attached().filter(|ue| ue.attached().fast).count() as u64;
+        AttachOutcome { ok, failed, span_s, latencies, fast }
     }
 }
 

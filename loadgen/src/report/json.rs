@@ -60,6 +60,12 @@ pub struct AttachSection {
     /// How the UEs left (`attach`), null when they left without DELETE.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detach: Option<DetachSection>,
+    /// UEs whose EAP was a fast re-authentication (`attach --attaches`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast: Option<u64>,
+    /// The attaches before this one (`attach --attaches`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<AttachSection>,
     /// Private memory of loadgen per attached UE (`attach`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loadgen_bytes_per_ue: Option<f64>,
@@ -329,6 +335,8 @@ pub fn attach_section(
         hold: None,
         storm: None,
         detach: None,
+        fast: None,
+        earlier: Vec::new(),
         loadgen_bytes_per_ue: None,
     }
 }

@@ -28,6 +28,9 @@ impl Table {
     /// Adds the attach phase.
     pub fn attach(&mut self, section: &AttachSection) -> &mut Self {
         self.row("attached", section.ok.to_string());
+        if let Some(fast) = section.fast {
+            self.row("by fast re-authentication", fast.to_string());
+        }
         for (cause, count) in &section.failed {
             self.row(&format!("failed: {cause}"), count.to_string());
         }

@@ -143,13 +143,23 @@ impl Initiator {
             self.forged = true;
             return;
         };
+        self.take_auth_response(now, opened.payloads(message), random);
+    }
+
+    /// Takes the payloads of an authentic response.
+    pub(super) fn take_auth_response(
+        &mut self,
+        now: Instant,
+        payloads: PayloadIter<'_>,
+        random: &mut dyn Random,
+    ) {
         let State::Auth(mut auth) = std::mem::replace(&mut self.state, State::Ended) else { return };
-        let step = Received::read(opened.payloads(message)).and_then(|received| match auth.eap.take() {
+        let step = Received::read(payloads).and_then(|received| match auth.eap.take() {
             Some(run) => auth.go_on(now, &self.config, &self.who, run, &received, random),
             None => {
                 auth.check(&received)?;
                 auth.verify(&self.config, &received)?;
-                auth.finish(&self.config, &received)
+                auth.finish(&self.config, &received, false)
             }
         });
         match step {
@@ -178,6 +188,8 @@ impl Initiator {
             exchange: None,
             wishes: VecDeque::new(),
             heard_at: now,
+            ike_since: now,
+            child_since: now,
         }));
         self.events.push_back(Event::Established(Box::new(attached)));
         self.events.push_back(Event::Install(Box::new(child)));
@@ -253,7 +265,12 @@ impl Authenticating {
     }
 
     /// Takes what an authentic gateway gives.
-    pub(super) fn finish(&self, config: &UeConfig, received: &Received<'_>) -> Result<AuthStep, EndCause> {
+    pub(super) fn finish(
+        &self,
+        config: &UeConfig,
+        received: &Received<'_>,
+        fast: bool,
+    ) -> Result<AuthStep, EndCause> {
         // Authentic, but without a Child SA: useless to a UE.
         if let Some(error) = received.error {
             return Err(EndCause::Refused(error));
@@ -262,6 +279,7 @@ impl Authenticating {
             config.handset.check_answers(view)?;
         }
         let attached = received.config.map(|view| read_config(&view)).unwrap_or_default();
+        let attached = Attached { fast, ..attached };
         let nonces =
             codec::crypto::SaNonces { initiator: &self.proof.nonce_i, responder: &self.proof.nonce_r };
         let child = self.offer.finish_first(config, &received.child, &self.sa, nonces)?;

@@ -23,6 +23,7 @@ pub(super) struct EapRun {
     gateway: Option<Vec<u8>>,
     /// The key, once EAP has succeeded.
     msk: Option<Secret>,
+    fast: bool,
     /// What DEVICE_IDENTITY asks for: answered in the next request.
     device_wanted: Option<u8>,
     rounds: u32,
@@ -34,7 +35,14 @@ impl EapRun {
         let Credentials::Eap(eap) = &config.credentials else { return Ok(None) };
         let sim = who.sim.clone().ok_or(EndCause::Local("EAP without a SIM"))?;
         let peer = EapPeer::new(eap.variant, eap.network_name.clone(), sim, who.idi.data.clone());
-        Ok(Some(Box::new(Self { peer, gateway: None, msk: None, device_wanted: None, rounds: 0 })))
+        Ok(Some(Box::new(Self {
+            peer,
+            gateway: None,
+            msk: None,
+            fast: false,
+            device_wanted: None,
+            rounds: 0,
+        })))
     }
 }
 
@@ -54,7 +62,7 @@ impl Authenticating {
             let auth = received.auth.as_ref().ok_or(EndCause::Unauthenticated("no AUTH"))?;
             let id_body = run.gateway.as_deref().ok_or(EndCause::Unauthenticated("no IDr"))?;
             self.verify_key(msk.as_bytes(), auth, &self.gateway_octets(id_body))?;
-            return self.finish(config, received);
+            return self.finish(config, received, run.fast);
         }
         let Credentials::Eap(eap) = &config.credentials else {
             return Err(EndCause::Local("EAP without credentials"));
@@ -76,7 +84,10 @@ impl Authenticating {
         };
         let message = match run.peer.handle(packet, random)? {
             PeerStep::Respond(packet) => self.send_eap(now, who, &mut run, &packet, random),
-            PeerStep::Success(msk) => self.send_proof(now, who, run.msk.insert(msk), random),
+            PeerStep::Success(msk, fast) => {
+                run.fast = fast;
+                self.send_proof(now, who, run.msk.insert(msk), random)
+            }
             // The error type says more than EAP-Failure, unless it says the same (TS 24.302 §8.1.2.2).
             PeerStep::Failure(cause) => match received.error {
                 Some(error) if error != NotifyType::AUTHENTICATION_FAILED => {

@@ -18,6 +18,10 @@ pub struct Handset {
     pub p_cscf_reselection: bool,
     /// Whether it claims to be behind a NAT, so that ESP is encapsulated in UDP whatever the path is.
     pub fakes_nat: bool,
+    /// Whether it announces IKE fragmentation (RFC 7383).
+    pub fragmentation: bool,
+    /// Whether it gives up at a message in a single fragment.
+    pub fears_single_fragment: bool,
     /// Whether it takes a cookie for an error.
     pub fears_cookies: bool,
     /// Whether it takes anything in the response to its Delete for an error (INVALID_SYNTAX).
@@ -41,6 +45,8 @@ impl Default for Handset {
             pdu_session: None,
             p_cscf_reselection: false,
             fakes_nat: false,
+            fragmentation: false,
+            fears_single_fragment: false,
             fears_cookies: false,
             empty_delete_response: false,
             rekey_child: None,

@@ -74,11 +74,25 @@ impl Initiator {
             self.forged = true;
             return;
         };
-        up.heard_at = now;
         let payloads = opened.payloads(message);
         if is_old {
-            self.handle_on_old(header, random);
-        } else if header.flags.is_response() {
+            up.heard_at = now;
+            return self.handle_on_old(header, random);
+        }
+        self.take_established(now, header, payloads, random);
+    }
+
+    /// Takes the payloads of an authentic message of the current SA.
+    pub(super) fn take_established(
+        &mut self,
+        now: Instant,
+        header: &IkeHeader,
+        payloads: PayloadIter<'_>,
+        random: &mut dyn Random,
+    ) {
+        let State::Up(up) = &mut self.state else { return };
+        up.heard_at = now;
+        if header.flags.is_response() {
             self.handle_answer(now, header, payloads, random);
         } else {
             self.handle_request(now, header, payloads, random);
@@ -108,7 +122,13 @@ impl Initiator {
             return;
         }
         up.sa.pending = None;
-        let done = match up.exchange.take() {
+        let exchange = up.exchange.take();
+        let deleted = matches!(exchange, Some(Exchange::DeleteChild(_) | Exchange::Detach));
+        if deleted && self.config.handset.empty_delete_response && payloads.clone().next().is_some() {
+            // RFC 7296 §1.4.1 has the paired SPI there; this phone answers with INVALID_SYNTAX and is gone.
+            return self.end(EndCause::Handset("something in the response to a Delete".into()));
+        }
+        let done = match exchange {
             Some(Exchange::RekeyChild(offer)) => self.finish_child_rekey(*offer, payloads),
             Some(Exchange::RekeyIke(offer)) => self.finish_ike_rekey(now, *offer, payloads, random),
             Some(Exchange::DeleteChild(child)) => {

@@ -18,6 +18,9 @@ use std::time::Instant;
 /// Most IKE_SA_INIT requests of one attach: the first, a cookie, another group, and both again.
 const REQUESTS_MAX: u32 = 5;
 
+/// No UE's address.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
 /// An IKE_SA_INIT in flight.
 pub(super) struct Initiating {
     spi_i: IkeSpi,
@@ -154,9 +157,14 @@ impl Initiating {
         builder.ke(&KeView { group: self.group, data: exchange.public() });
         builder.nonce(&self.nonce_i);
         // RFC 9329 §6.5: computed over the addresses and ports of the TCP connection.
-        builder.notify(NotifyType::NAT_DETECTION_SOURCE_IP, &nat_digest(self.spi_i, self.local));
+        // A phone that wants UDP around ESP whatever the path is says an address that is not its own.
+        let local = if config.handset.fakes_nat { NOWHERE } else { self.local };
+        builder.notify(NotifyType::NAT_DETECTION_SOURCE_IP, &nat_digest(self.spi_i, local));
         builder.notify(NotifyType::NAT_DETECTION_DESTINATION_IP, &nat_digest(self.spi_i, self.remote));
         builder.notify(NotifyType::SIGNATURE_HASH_ALGORITHMS, &HashSet::notify_data());
+        if config.handset.fragmentation {
+            builder.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED, &[]);
+        }
         self.request = Bytes::from(builder.finish().ok()?);
         self.requests += 1;
         Some(self.request.clone())
@@ -176,6 +184,9 @@ impl Initiating {
                 Payload::Ke(view) => received.ke = Some(view),
                 Payload::Nonce(view) => received.nonce = Some(view.data),
                 Payload::Notify(notify) => match notify.kind {
+                    NotifyType::COOKIE if config.handset.fears_cookies => {
+                        return Err(EndCause::Handset("cookie".into()));
+                    }
                     NotifyType::COOKIE if self.cookie != notify.data => {
                         return Ok(Answer::Cookie(notify.data.to_vec()));
                     }

@@ -16,6 +16,7 @@ mod child;
 mod config;
 mod eap;
 mod error;
+mod fragments;
 mod handset;
 mod informational;
 mod init;
@@ -33,13 +34,13 @@ pub use trust::{GatewayTrust, TrustError};
 use bytes::Bytes;
 use codec::Random;
 use codec::esp::{EspKeys, EspSpi, EspSuite};
-use codec::ike::IkeHeader;
 use codec::ike::payload::TrafficSelector;
+use codec::ike::{IkeHeader, PayloadType};
 use sa::IkeSa;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What the initiator tells its owner.
 pub enum Event {
@@ -62,6 +63,8 @@ pub struct Attached {
     pub dns: Vec<IpAddr>,
     /// P-CSCFs, in whatever form they were asked for.
     pub p_cscf: Vec<IpAddr>,
+    /// Whether EAP was a fast re-authentication.
+    pub fast: bool,
 }
 
 /// One negotiated pair of ESP SAs.
@@ -128,6 +131,9 @@ struct Established {
     exchange: Option<Exchange>,
     wishes: VecDeque<Wish>,
     heard_at: Instant,
+    /// When the IKE SA and its child were made or last replaced, by whichever end.
+    ike_since: Instant,
+    child_since: Instant,
 }
 
 /// State of the request in flight.
@@ -148,6 +154,8 @@ pub struct Initiator {
     transmits: VecDeque<Bytes>,
     /// A message of a known IKE SA was not authentic.
     forged: bool,
+    /// A message that has not come whole; boxed because it is hardly ever there.
+    fragments: Option<Box<fragments::Fragments>>,
 }
 
 impl Initiator {
@@ -160,6 +168,7 @@ impl Initiator {
             events: VecDeque::new(),
             transmits: VecDeque::new(),
             forged: false,
+            fragments: None,
         }
     }
 
@@ -228,6 +237,9 @@ impl Initiator {
         if header.version.major() != 2 || header.length as usize != message.len() {
             return;
         }
+        if header.next_payload == PayloadType::ENCRYPTED_FRAGMENT {
+            return self.handle_fragment(now, &header, message, random);
+        }
         match self.state {
             State::Init(_) => self.handle_init_response(now, &header, message, random),
             State::Auth(_) => self.handle_auth_response(now, &header, message, random),
@@ -248,6 +260,7 @@ impl Initiator {
                     self.end(EndCause::Timeout(pending_name(pending)))
                 }
                 Some(_) => {}
+                None if self.is_old(now) => self.renew(now, random),
                 None => {
                     let silent = now.saturating_duration_since(up.heard_at);
                     if self.config.dpd.is_some_and(|dpd| silent >= dpd) {
@@ -256,6 +269,33 @@ impl Initiator {
                 }
             },
             _ => {}
+        }
+    }
+
+    /// Whether an SA is as old as this handset lets one become.
+    fn is_old(&self, now: Instant) -> bool {
+        let State::Up(up) = &self.state else { return false };
+        let handset = &self.config.handset;
+        let due = |since: Instant, after: Option<Duration>| {
+            after.is_some_and(|after| now.saturating_duration_since(since) >= after)
+        };
+        due(up.ike_since, handset.rekey_ike) || due(up.child_since, handset.rekey_child)
+    }
+
+    /// Replaces the SA that is too old, the child first.
+    fn renew(&mut self, now: Instant, random: &mut dyn Random) {
+        let State::Up(up) = &mut self.state else { return };
+        let child_is_old = self
+            .config
+            .handset
+            .rekey_child
+            .is_some_and(|after| now.saturating_duration_since(up.child_since) >= after);
+        if child_is_old {
+            up.child_since = now;
+            self.rekey_child(now, random);
+        } else {
+            up.ike_since = now;
+            self.rekey_ike(now, random);
         }
     }
 

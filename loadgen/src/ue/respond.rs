@@ -76,8 +76,8 @@ impl Initiator {
     ) {
         let answered = match Wanted::read(payloads) {
             None => Err((NotifyType::INVALID_SYNTAX, Vec::new())),
-            Some(wanted) if wanted.is_for_ike() => self.accept_ike(&wanted, header, random),
-            Some(wanted) => self.accept_child(&wanted, header, random),
+            Some(wanted) if wanted.is_for_ike() => self.accept_ike(now, &wanted, header, random),
+            Some(wanted) => self.accept_child(now, &wanted, header, random),
         };
         let Err((kind, data)) = answered else { return };
         let State::Up(up) = &mut self.state else { return };
@@ -90,6 +90,7 @@ impl Initiator {
 
     fn accept_child(
         &mut self,
+        now: Instant,
         wanted: &Wanted<'_>,
         header: &IkeHeader,
         random: &mut dyn Random,
@@ -107,6 +108,7 @@ impl Initiator {
         let response = up.sa.respond(header, random, |builder| made.encode(wanted, builder));
         let child = made.child;
         up.children.insert(0, ChildSpis { spi_in: child.spi_in, spi_out: child.spi_out });
+        up.child_since = now;
         self.events.push_back(Event::Install(Box::new(child)));
         self.transmits.extend(response);
         Ok(())
@@ -114,6 +116,7 @@ impl Initiator {
 
     fn accept_ike(
         &mut self,
+        now: Instant,
         wanted: &Wanted<'_>,
         header: &IkeHeader,
         random: &mut dyn Random,
@@ -126,6 +129,7 @@ impl Initiator {
         let response = up.sa.respond(header, random, |builder| made.encode(builder));
         // The gateway deletes the old one (RFC 7296 §2.8).
         up.old = Some(Box::new(std::mem::replace(&mut up.sa, made.sa)));
+        up.ike_since = now;
         self.transmits.extend(response);
         Ok(())
     }

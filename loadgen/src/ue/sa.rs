@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{IkeKeys, IkeSuite, Opened, Secret, SkError, SkKey, open_sk};
+use codec::crypto::{IkeKeys, IkeSuite, Opened, OpenedFragment, Secret, SkError, SkKey, open_sk, open_skf};
 use codec::ike::{ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId};
 use std::time::Instant;
 
@@ -114,6 +114,11 @@ impl IkeSa {
     /// Opens a message of the gateway in place.
     pub(super) fn open(&self, message: &mut [u8]) -> Result<Opened, SkError> {
         open_sk(message, &self.key_in)
+    }
+
+    /// Opens a fragment of a message of the gateway in place.
+    pub(super) fn open_fragment(&self, message: &mut [u8]) -> Result<OpenedFragment, SkError> {
+        open_skf(message, &self.key_in)
     }
 
     /// Returns whether `header` belongs to this SA.

@@ -3,6 +3,7 @@
 //! It is built on `codec` alone and keeps one IKE SA. It holds keys and Message IDs, and nothing else of a real responder.
 
 pub mod eap;
+pub mod phone;
 pub mod tcp;
 
 use codec::crypto::{
@@ -70,6 +71,12 @@ pub struct Script {
     pub eap: Option<EapServer>,
     /// What the first IKE_AUTH request by EAP said.
     pub first: Option<FirstAuth>,
+    /// Cuts what is sealed into fragments of so many octets (RFC 7383).
+    pub fragment_len: Option<usize>,
+    /// The last answer, cut.
+    fragments: Vec<Vec<u8>>,
+    /// Leaves the paired SPIs out of the answer to a Delete.
+    pub empty_deletes: bool,
     /// The Configuration reply.
     pub config: Vec<(CfgAttrType, Vec<u8>)>,
     spi_r: IkeSpi,
@@ -95,6 +102,9 @@ impl Script {
             deleted: false,
             eap: None,
             first: None,
+            fragment_len: None,
+            fragments: Vec::new(),
+            empty_deletes: false,
             config: vec![
                 (CfgAttrType::INTERNAL_IP4_ADDRESS, INNER.to_vec()),
                 (CfgAttrType::INTERNAL_IP4_DNS, vec![10, 64, 0, 1]),
@@ -108,6 +118,13 @@ impl Script {
             nonces: (Vec::new(), Vec::new()),
             next_request: 0,
         }
+    }
+
+    /// Answers one message of the UE in as many messages as it takes.
+    pub fn answers(&mut self, message: &[u8]) -> Vec<Vec<u8>> {
+        let answer = self.answer(message);
+        let fragments = std::mem::take(&mut self.fragments);
+        if fragments.is_empty() { answer.into_iter().collect() } else { fragments }
     }
 
     /// Answers one message of the UE; `None` for a response.
@@ -436,15 +453,25 @@ impl Script {
                 }
             }
         }
+        let empty = self.empty_deletes;
         self.sealed(header, |builder| {
-            if !gone.is_empty() {
+            if !gone.is_empty() && !empty {
                 builder.delete_esp(&gone);
             }
         })
     }
 
     fn sealed(&mut self, header: &IkeHeader, fill: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
-        seal_answer(header, &mut self.keys.as_mut().unwrap().key_out, &mut self.random, fill)
+        let key = &mut self.keys.as_mut().unwrap().key_out;
+        if let Some(len) = self.fragment_len {
+            let mut builder = clear_answer(header, header.spi_r);
+            fill(&mut builder);
+            self.fragments = builder.seal_fragments(key, &mut self.random, len).unwrap();
+            // The last arrives first.
+            self.fragments.reverse();
+            return Vec::new();
+        }
+        seal_answer(header, key, &mut self.random, fill)
     }
 
     fn nonce(&mut self) -> Vec<u8> {

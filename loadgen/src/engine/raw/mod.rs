@@ -184,7 +184,13 @@ impl RawFleet {
     fn outcome(&mut self, span_s: f64) -> AttachOutcome {
         let tally = &mut self.common.tally;
         let latencies = std::mem::take(&mut tally.latencies);
-        AttachOutcome { ok: tally.attached, failed: tally.failed.clone(), span_s, latencies }
+        AttachOutcome {
+            ok: tally.attached,
+            failed: tally.failed.clone(),
+            span_s,
+            latencies,
+            fast: tally.fast,
+        }
     }
 
     /// Begins the next UE.

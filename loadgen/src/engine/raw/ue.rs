@@ -45,6 +45,8 @@ pub(super) struct Tally {
     /// UEs that did not get as far, by cause.
     pub(super) failed: BTreeMap<String, u64>,
     pub(super) latencies: Latencies,
+    /// UEs whose EAP was a fast re-authentication.
+    pub(super) fast: u64,
     /// UEs whose DELETE was answered.
     pub(super) detached: u64,
     /// UEs whose IKE SA ended otherwise after they had attached.
@@ -64,6 +66,7 @@ impl Tally {
             attached: 0,
             failed: BTreeMap::new(),
             latencies: Latencies::new(),
+            fast: 0,
             detached: 0,
             lost: 0,
             esp_dropped: 0,
@@ -228,6 +231,7 @@ impl RawUe {
             match event {
                 Event::Established(attached) => {
                     self.inner = attached.inner.iter().find(|address| address.is_ipv4()).copied();
+                    common.tally.fast += u64::from(attached.fast);
                 }
                 Event::Install(child) => {
                     self.tunnel.install(*child, common.replay_window, &mut *common.random);

@@ -26,8 +26,8 @@ use std::sync::Arc;
 pub(super) enum PeerStep {
     /// Answer with this.
     Respond(Vec<u8>),
-    /// The server is content and so are we.
-    Success(Secret),
+    /// The server is content and so are we; whether it was a fast re-authentication.
+    Success(Secret, bool),
     /// The server gives up.
     Failure(EndCause),
 }
@@ -87,7 +87,8 @@ impl EapPeer {
                 Ok(PeerStep::Respond(respond(&packet, Method::NOTIFICATION, &[])))
             }
             // RFC 3748 §5.3.1: what we would rather do.
-            (Code::Request, Some(_)) => {
+            (Code::Request, Some(other)) => {
+                self.told = Some(format!("server proposes {other}"));
                 Ok(PeerStep::Respond(respond(&packet, Method::NAK, &[self.variant.method().0])))
             }
             (Code::Success, _) => self.succeed(),
@@ -104,11 +105,12 @@ impl EapPeer {
     /// RFC 4187 §6.2: success counts once the server has shown its keys, and under them if both ends wanted that.
     fn succeed(&mut self) -> Result<PeerStep, EndCause> {
         let answered = self.answered.take().ok_or(EndCause::BadAnswer("EAP-Success without proof"))?;
+        self.told = None;
         if answered.result_ind && !answered.success_told {
             return Err(EndCause::BadAnswer("EAP-Success without its protected notification"));
         }
         self.sim.borrow_mut().take_over(answered.keys, answered.names, answered.counter);
-        Ok(PeerStep::Success(answered.msk))
+        Ok(PeerStep::Success(answered.msk, answered.counter.is_some()))
     }
 
     fn handle_method(&mut self, packet: EapPacket<'_>, random: &mut dyn Random) -> Vec<u8> {
