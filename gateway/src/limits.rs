@@ -130,6 +130,22 @@ limits! {
     unsolved_per_s: u32 = 64, 1..=100_000, "requests";
     /// Such UEs that wait for their turn; beyond it the one that waited longest gets none. Memory: 4 KB each.
     unsolved: u32 = 1_024, 1..=65_536, "requests";
+    /// IKE_SA_INIT requests served per second, and as many at once; those beyond it wait. Memory: none.
+    sa_init_per_s: u32 = 10_000, 1..=1_000_000, "requests";
+    /// The same for those of one network (IPv4 /24, IPv6 /48); a carrier-grade NAT is one. Those beyond it are dropped.
+    /// Memory: 64 octets for each network of the last second, 4 MB at most.
+    sa_init_per_prefix_per_s: u32 = 10_000, 1..=1_000_000, "requests";
+    /// Requests that wait for their turn; further ones are dropped. Memory: 4 KB each.
+    sa_init_queue: u32 = 16_384, 0..=1_000_000, "requests";
+    /// How long they wait: less than a UE does before it gives up. Memory: none.
+    sa_init_wait_ms: u32 = 4_000, 1..=30_000, "milliseconds";
+    /// Half-open IKE SAs, and sessions, kept free for emergencies where a profile serves them; an eighth of all at most.
+    /// Memory: included in `half_open` and `sessions`.
+    emergency_reserved: u32 = 256, 0..=1_000_000, "IKE SAs";
+    /// Time a UE has to authenticate by EAP; servers and people take theirs. Memory: none.
+    eap_s: u32 = 60, 5..=600, "seconds";
+    /// Failed attempts kept for `sessions --failed`. Memory: 1 KB each.
+    failed_attempts: u32 = 1_024, 0..=1_000_000, "attempts";
     /// Resumption tickets remembered as used until they expire; beyond it tickets of the same age and older are no longer
     /// taken. Memory: 64 octets each.
     used_tickets: u32 = 262_144, 16..=16_777_216, "tickets";

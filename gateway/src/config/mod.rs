@@ -99,6 +99,8 @@ pub struct ListenSection {
     pub ftt: Vec<SocketAddr>,
     /// RFC 7296 and 3948 over UDP: IKE alone on port 500, IKE and ESP on all others.
     pub udp: Vec<SocketAddr>,
+    /// Addresses of ours at which emergency calls arrive.
+    pub emergency: Vec<SocketAddr>,
 }
 
 impl ListenSection {
@@ -180,6 +182,13 @@ impl Config {
                 "challenge_s",
                 "unsolved_per_s",
                 "unsolved",
+                "sa_init_per_s",
+                "sa_init_per_prefix_per_s",
+                "sa_init_queue",
+                "sa_init_wait_ms",
+                "emergency_reserved",
+                "eap_s",
+                "failed_attempts",
                 "used_tickets",
                 "retransmit_first_ms",
                 "drain_s",

@@ -73,6 +73,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         dns: inner.dns.clone(),
         redirect,
         resumption,
+        emergency_listen: listen.emergency.clone(),
         ike_tcp: listen.ike_tcp_offer,
         keylog: debug.keylog,
         limits: responder_limits(&limits),
@@ -129,6 +130,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         dns: Vec::new(),
         redirect: None,
         resumption: None,
+        emergency_listen: Vec::new(),
         ike_tcp: None,
         keylog: false,
         limits: responder_limits(&limits),
@@ -223,6 +225,22 @@ fn workers(field: &Field<'_>) -> Option<usize> {
 }
 
 /// `udp_unasked`: whether UDP is served where the key is absent.
+/// One of our own addresses, given in full: where emergency calls arrive.
+fn emergency_at(field: &Field<'_>, streams: &[SocketAddr], udp: &[SocketAddr]) -> Option<SocketAddr> {
+    let allowed = "address:port with the address that UEs use, which a listener serves";
+    let addr: SocketAddr = field.parse(allowed)?;
+    let serves = |listener: &SocketAddr| {
+        listener.port() == addr.port()
+            && listener.is_ipv4() == addr.is_ipv4()
+            && (listener.ip() == addr.ip() || listener.ip().is_unspecified())
+    };
+    let served = !addr.ip().is_unspecified() && streams.iter().chain(udp).any(serves);
+    if !served {
+        field.reject(allowed);
+    }
+    served.then_some(addr)
+}
+
 fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
     let any = |port| vec![SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0_u16; 8], port))];
     let default_udp = || if udp_unasked { [any(IKE_PORT), any(4500)].concat() } else { Vec::new() };
@@ -235,6 +253,7 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
             ike_tcp: Vec::new(),
             ike_tcp_offer: None,
             udp: default_udp(),
+            emergency: Vec::new(),
         };
     };
     // One list for all: an address takes one kind of stream.
@@ -252,9 +271,13 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
         Some(field) => sockets(field.list(SOCKET), &mut Vec::new()),
         None => default_udp(),
     };
+    let emergency = section.list("emergency", SOCKET);
+    let streams = [&*tcp, &tls, &shared, &ftt].concat();
+    let emergency: Vec<SocketAddr> =
+        emergency.iter().filter_map(|field| emergency_at(field, &streams, &udp)).collect();
     let (ike_tcp, ike_tcp_offer) = ike_tcp(&mut section, [&tcp, &tls, &shared, &ftt], &udp);
     section.finish();
-    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp }
+    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp, emergency }
 }
 
 /// IKE alone over TCP: where, and how IKE_SA_INIT over other transports tells of it.
@@ -472,6 +495,13 @@ fn responder_limits(limits: &Limits) -> ResponderLimits {
         challenge_timeout: Duration::from_secs(limits.challenge_s.into()),
         unsolved_per_s: limits.unsolved_per_s,
         unsolved_max: limits.unsolved as usize,
+        paced_per_s: limits.sa_init_per_s,
+        paced_per_prefix_per_s: limits.sa_init_per_prefix_per_s,
+        paced_max: limits.sa_init_queue as usize,
+        paced_wait: Duration::from_millis(limits.sa_init_wait_ms.into()),
+        emergency_reserved: limits.emergency_reserved as usize,
+        eap_timeout: Duration::from_secs(limits.eap_s.into()),
+        failed_attempts_max: limits.failed_attempts as usize,
         used_tickets_max: limits.used_tickets as usize,
         retransmit_first: Duration::from_millis(limits.retransmit_first_ms.into()),
         children_max: limits.children_per_session as usize,

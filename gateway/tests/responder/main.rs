@@ -15,6 +15,7 @@ mod legacy;
 mod lifetimes;
 mod mobike;
 mod own_rekey;
+mod pacing;
 mod ppk;
 mod puzzles;
 mod redirect;

@@ -73,6 +73,7 @@ pub fn config() -> ResponderConfig {
         dns: vec!["10.64.0.1".parse().expect("an address"), "fd64::1".parse().expect("an address")],
         redirect: None,
         resumption: None,
+        emergency_listen: Vec::new(),
         ike_tcp: None,
         keylog: false,
         limits: Limits::default(),

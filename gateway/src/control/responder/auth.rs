@@ -225,7 +225,9 @@ impl Responder {
             return false;
         }
         let leaving = self.draining && !self.core.can_redirect(half);
-        if leaving || self.sessions.len() >= self.core.config.limits.sessions_max {
+        let max = self.core.config.limits.sessions_max;
+        let kept = if self.core.asks_emergency(payloads) { 0 } else { self.core.reserved(max) };
+        if leaving || self.sessions.len() >= max - kept {
             self.core.counters.drops.session_limit += 1;
             half.record.fail(now, "the gateway is draining or has as many sessions as it may");
             builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);

@@ -1,6 +1,6 @@
 //! What the responder is told: identity, profiles, limits.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub struct ResponderConfig {
     pub resumption: Option<Resumption>,
     /// Where UEs go that are not to be served here; `None` sends nobody anywhere.
     pub redirect: Option<Redirect>,
+    /// Our addresses at which emergency calls arrive: no pace holds them back.
+    pub emergency_listen: Vec<SocketAddr>,
     /// What IKE_SA_INIT says about IKE over TCP, if anything.
     pub ike_tcp: Option<IkeTcpOffer>,
     /// Whether keys leave the responder as [`super::Event::KeyLog`].
@@ -311,6 +313,16 @@ pub struct Limits {
     pub unsolved_per_s: u32,
     /// Such requests that wait for their turn.
     pub unsolved_max: usize,
+    /// IKE_SA_INIT requests per second that are served; as many may come at once.
+    pub paced_per_s: u32,
+    /// The same for the requests of one network.
+    pub paced_per_prefix_per_s: u32,
+    /// Requests beyond that which wait for their turn.
+    pub paced_max: usize,
+    /// How long they wait.
+    pub paced_wait: Duration,
+    /// Half-open IKE SAs, and sessions, kept free for emergencies where a profile serves them; an eighth of all at most.
+    pub emergency_reserved: usize,
     /// How long a request of ours waits over UDP before it is sent again; twice as long each time after.
     pub retransmit_first: Duration,
     /// How long the peer may take to answer a request of ours before its session is deleted.
@@ -355,6 +367,11 @@ impl Default for Limits {
             challenge_timeout: Duration::from_secs(8),
             unsolved_per_s: 64,
             unsolved_max: 1_024,
+            paced_per_s: 10_000,
+            paced_per_prefix_per_s: 10_000,
+            paced_max: 16_384,
+            paced_wait: Duration::from_secs(4),
+            emergency_reserved: 256,
             retransmit_first: Duration::from_secs(1),
             request_timeout: Duration::from_secs(30),
             delete_timeout: Duration::from_secs(5),

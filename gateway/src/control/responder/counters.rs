@@ -94,6 +94,10 @@ counters! {
         puzzles_solved,
         /// Such requests that came back with the cookie alone and were served in their turn (RFC 8019 §7.1.4).
         unsolved_served,
+        /// IKE_SA_INIT requests that waited because so many had come.
+        paced,
+        /// IKE_SA_INIT requests at an address for emergencies.
+        emergency_inits,
         /// Sessions resumed from a ticket (RFC 5723).
         resumed,
         /// Tickets given.
@@ -204,6 +208,12 @@ counters! {
         ike_invalid_ke,
         /// Key exchange value that the group forbids (RFC 6989).
         bad_ke_value,
+        /// IKE_SA_INIT beyond the pace of its network.
+        prefix_pace,
+        /// IKE_SA_INIT beyond the pace and the queue of those that wait.
+        pacing_full,
+        /// IKE_SA_INIT that waited too long for its turn.
+        pacing_late,
         /// Half-open IKE SA that saw no IKE_AUTH in time.
         half_open_expired,
         /// IKE_AUTH beyond the limit of sessions.

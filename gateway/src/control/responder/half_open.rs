@@ -55,6 +55,11 @@ impl RateLimit {
         Duration::from_secs_f64(missing / f64::from(self.per_second.max(1)))
     }
 
+    /// Whether nothing was taken of late.
+    pub(super) fn is_full(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.filled) >= Duration::from_secs(1)
+    }
+
     /// Takes one token if there is one.
     pub(super) fn allow(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.filled).min(Duration::from_secs(1));

@@ -73,7 +73,7 @@ impl Responder {
             return Verdict::Bad;
         };
         match self.core.challenge(at, header, &payloads, self.half_open.len()) {
-            Challenge::Passed => self.serve_init(at, header, message, &payloads),
+            Challenge::Passed => self.pace_init(at, header, message, &payloads),
             // Over TCP it counts as unusable, so that a connection lives by challenges alone for a while only (D5).
             Challenge::Sent if at.conn.is_datagrams() => Verdict::Good,
             Challenge::Sent => Verdict::Bad,
@@ -130,10 +130,12 @@ impl Responder {
 
     fn admit_init(&mut self, at: &Arrived) -> bool {
         let limits = &self.core.config.limits;
+        let emergency = self.core.is_emergency(&at.path);
+        let kept = if emergency { 0 } else { self.core.reserved(limits.half_open_max) };
         let drops = &mut self.core.counters.drops;
         if self.draining {
             drops.draining += 1;
-        } else if self.half_open.len() >= limits.half_open_max {
+        } else if self.half_open.len() >= limits.half_open_max - kept {
             drops.half_open_limit += 1;
         } else if self.sources.count(at.path.remote.ip()) >= limits.half_open_per_source_max {
             drops.half_open_source_limit += 1;

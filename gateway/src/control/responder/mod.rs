@@ -39,6 +39,7 @@ mod own_child;
 mod own_followup;
 mod own_ike;
 mod own_request;
+mod pacing;
 mod ppk;
 mod protect;
 mod record;
@@ -87,6 +88,7 @@ use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
 use own_request::Destination;
+use pacing::Pacing;
 use record::FailedAttempts;
 use sa::{HalfOpen, Session, SpiOwner, Which};
 use ticket::Tickets;
@@ -143,6 +145,7 @@ struct Core {
     replies: RateLimit,
     cookies: Cookies,
     unsolved: Unsolved,
+    pacing: Pacing,
     tickets: Tickets,
     lingering: Lingering,
     failed: FailedAttempts,
@@ -161,6 +164,8 @@ enum Owner {
     Session(SessionId),
     /// Those who wait without a puzzle's solution.
     Unsolved,
+    /// Those who wait because so many have come.
+    Paced,
 }
 
 /// What a connection carries.
@@ -214,6 +219,7 @@ impl Responder {
             replies: RateLimit::new(limits.unprotected_replies_per_s, now),
             cookies: Cookies::new(&mut *random, now),
             unsolved: Unsolved::new(limits.unsolved_per_s, now),
+            pacing: Pacing::new(limits.paced_per_s, limits.paced_per_prefix_per_s, now),
             tickets: Tickets::new(config.resumption.as_ref(), &mut *random),
             lingering: Lingering::new(limits.lingering_max, limits.lingering_timeout),
             failed: FailedAttempts::new(limits.failed_attempts_max),
@@ -266,6 +272,7 @@ impl Responder {
         self.core.offers = offers(&config);
         self.core.replies = RateLimit::new(config.limits.unprotected_replies_per_s, now);
         self.core.unsolved.set_share(config.limits.unsolved_per_s, now);
+        self.core.pacing.set_pace(config.limits.paced_per_s, config.limits.paced_per_prefix_per_s, now);
         self.core.tickets.set_key(config.resumption.as_ref());
         self.core.config = config;
     }
@@ -309,6 +316,7 @@ impl Responder {
     /// Takes note that a connection has another id now, because it changed worker.
     pub fn handle_conn_moved(&mut self, old: ConnId, new: ConnId) {
         self.core.unsolved.conn_moved(old, new);
+        self.core.pacing.conn_moved(old, new);
         let Some(used) = self.core.conns.remove(&old) else { return };
         self.core.conns.insert(new, used);
         match used {
@@ -329,6 +337,7 @@ impl Responder {
     /// Takes note that a connection is gone. What it carried stays (RFC 9329 §6.1).
     pub fn handle_conn_closed(&mut self, conn: ConnId) {
         self.core.unsolved.conn_closed(conn);
+        self.core.pacing.conn_closed(conn);
         if let Some(ConnUse::Session(id)) = self.core.conns.remove(&conn)
             && let Some(session) = self.sessions.get_mut(&id)
             && session.conn == Some(conn)
@@ -368,6 +377,7 @@ impl Responder {
                 Owner::HalfOpen(spi) => self.on_half_open_due(now, spi),
                 Owner::Session(id) => self.on_session_due(now, id),
                 Owner::Unsolved => self.on_unsolved_due(now),
+                Owner::Paced => self.on_paced_due(now),
             }
         }
         self.core.lingering.expire(now);

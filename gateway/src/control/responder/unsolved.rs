@@ -104,7 +104,7 @@ impl Responder {
     }
 }
 
-fn header_of(message: &[u8]) -> Option<(IkeHeader, &[u8])> {
+pub(super) fn header_of(message: &[u8]) -> Option<(IkeHeader, &[u8])> {
     let header = IkeHeader::decode(message).ok()?;
     Some((header, message.get(codec::ike::HEADER_LEN..)?))
 }
