@@ -13,7 +13,7 @@ use super::{secrets, tls};
 use crate::control::aaa::diameter::{Application, Server, Settings};
 use crate::control::responder::Identity;
 use crate::limits::DIAMETER_SERVERS_MAX;
-use crate::tls::{SettingsError, mutual_client};
+use crate::tls::{SettingsError, TlsClient};
 
 const SERVERS: &str = "1 to 8 of address:port, such as [\"10.77.0.1:3868\"]";
 const HOST: &str =
@@ -21,6 +21,9 @@ const HOST: &str =
 const HOSTS: &str = "as many DiameterIdentities as there are servers, in their order";
 const APPLICATION: &str = "swm or eap";
 const TRANSPORT: &str = "tcp or tls";
+
+/// Each server has a name of its own, which the connection to it brings along.
+const ANY_NAME: &str = "localhost";
 
 /// Longest domain name (RFC 1035 §2.3.4).
 const NAME_OCTETS_MAX: usize = 253;
@@ -129,10 +132,10 @@ fn transport(section: &mut Section<'_>, used: bool) -> Option<Arc<ClientConfig>>
     if !used {
         return None;
     }
-    open(&ca?, chain.as_ref().zip(key.as_ref())).map(Arc::new)
+    open(&ca?, chain.as_ref().zip(key.as_ref()))
 }
 
-fn open(ca: &Field<'_>, own: Option<(&Field<'_>, &Field<'_>)>) -> Option<ClientConfig> {
+fn open(ca: &Field<'_>, own: Option<(&Field<'_>, &Field<'_>)>) -> Option<Arc<ClientConfig>> {
     let authorities = tls::pem(ca);
     let pems = match own {
         Some((chain, key)) => {
@@ -143,8 +146,13 @@ fn open(ca: &Field<'_>, own: Option<(&Field<'_>, &Field<'_>)>) -> Option<ClientC
         }
         None => None,
     };
-    let pems = pems.as_ref().map(|(chain, key)| (&chain[..], &key[..]));
-    mutual_client(&authorities?, pems)
+    let authorities = authorities?;
+    let client = match &pems {
+        Some((chain, key)) => TlsClient::with_certificate(&authorities, ANY_NAME, chain, key),
+        None => TlsClient::new(&authorities, ANY_NAME),
+    };
+    client
+        .map(|client| client.config())
         .inspect_err(|error| {
             let blamed = match (error, own) {
                 (SettingsError::Chain(_), Some((chain, _))) => chain,

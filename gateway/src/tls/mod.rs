@@ -16,4 +16,4 @@ mod settings;
 
 pub use front::{Front, FrontError, Refusal, Said, StreamKind, StreamListener};
 pub use session::{CARRY_MAX, SEALED_ROOM, Session, TlsError, sealed_len_max};
-pub use settings::{SettingsError, TlsClient, TlsServer, mutual_client};
+pub use settings::{SettingsError, TlsClient, TlsServer};

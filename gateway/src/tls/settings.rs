@@ -171,31 +171,6 @@ impl TlsClient {
     }
 }
 
-/// What a client offers that shows a certificate of its own: connections to AAA servers, which authenticate both ends.
-///
-/// Believes what a certificate in `authorities` vouches for; `own` is a certificate chain, leaf first, and its key. All
-/// of it PEM.
-///
-/// # Errors
-/// When one of them is not that, or chain and key do not belong together.
-pub fn mutual_client(authorities: &[u8], own: Option<(&[u8], &[u8])>) -> Result<ClientConfig, SettingsError> {
-    let mut roots = RootCertStore::empty();
-    let found = certificates(authorities).map_err(SettingsError::Authorities)?;
-    let (_, refused) = roots.add_parsable_certificates(found);
-    if roots.is_empty() {
-        let what = format!("{refused} certificates, none of which can be an authority's");
-        return Err(SettingsError::Authorities(what));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| SettingsError::Authorities(error.to_string()))?
-        .with_root_certificates(roots);
-    let Some((chain, key)) = own else { return Ok(builder.with_no_client_auth()) };
-    let chain = certificates(chain).map_err(SettingsError::Chain)?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| SettingsError::Key(error.to_string()))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| SettingsError::Key(error.to_string()))
-}
-
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
         Ok(found) if found.is_empty() => Err("no certificate in PEM form".into()),

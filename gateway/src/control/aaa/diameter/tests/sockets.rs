@@ -15,7 +15,7 @@ use super::super::Diameter;
 use super::super::message::frame_len;
 use super::*;
 use crate::control::aaa::{Backend, FromAaa, Outbox, SessionEnd};
-use crate::tls::mutual_client;
+use crate::tls::TlsClient;
 
 const CHAIN: &[u8] = include_bytes!("../../../../../tests/fixtures/pki/gw-ec.pem");
 const KEY: &[u8] = include_bytes!("../../../../../tests/fixtures/pki/gw-ec.key");
@@ -205,8 +205,8 @@ fn acceptor() -> TlsAcceptor {
 
 fn with_tls(settings: &mut Settings) {
     let chain = [CLIENT, INTERMEDIATE].concat();
-    let config = mutual_client(ROOT, Some((&chain, CLIENT_KEY))).expect("the fixture");
-    settings.tls = Some(Arc::new(config));
+    let client = TlsClient::with_certificate(ROOT, "gw.test", &chain, CLIENT_KEY).expect("the fixture");
+    settings.tls = Some(client.config());
 }
 
 #[test]
