@@ -124,7 +124,9 @@ impl Bed {
             esp: &[GCM, CBC],
             flow_queue,
             udp: false,
-            tls: None,
+            certificate: None,
+            tls: false,
+            sims: None,
         };
         let gateway = Gateway::start(&ground.swugate, &topology, &setup, &ground.cleanup)?;
         let process = GatewayProcess::by_pid(gateway.pid())

@@ -338,6 +338,9 @@ pub struct DemoArgs {
     /// Transport of IKE and ESP
     #[arg(long, value_enum, default_value_t = Transport::Tcp)]
     pub transport: Transport,
+    /// Kind of authentication: psk, eap-aka or eap-aka-prime, with SIMs that the gateway knows
+    #[arg(long, value_enum, default_value_t = Auth::EapAkaPrime)]
+    pub auth: Auth,
     /// Takes segmentation and receive offload off the link to the core network
     #[arg(long)]
     pub no_offload: bool,

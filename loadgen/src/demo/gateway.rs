@@ -1,5 +1,6 @@
 //! The swugate process of a test.
 
+use super::sims::Sims;
 use super::topology::{Cleanup, INNER_DEVICE, POOL, Topology};
 use crate::error::Failure;
 use nix::sys::signal::{Signal, kill};
@@ -24,7 +25,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 const LOG_LINES: usize = 15;
 
 /// How the gateway of a test is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Setup<'a> {
     /// One worker on each.
     pub cores: Vec<usize>,
@@ -36,8 +37,12 @@ pub struct Setup<'a> {
     pub flow_queue: bool,
     /// Whether it is reached over UDP too.
     pub udp: bool,
-    /// The certificate and key of its TLS, PEM, which then takes the place of TCP.
-    pub tls: Option<(&'a str, &'a str)>,
+    /// Its certificate and key, PEM.
+    pub certificate: Option<(&'a str, &'a str)>,
+    /// Whether TLS takes the place of TCP.
+    pub tls: bool,
+    /// SIMs of UEs that authenticate by EAP-AKA or EAP-AKA', and how many there are.
+    pub sims: Option<(&'a Sims, u32)>,
 }
 
 /// A running gateway.
@@ -270,14 +275,20 @@ local_ts = ["0.0.0.0/0"]
 ike = ["{ike}"]
 esp = {esp:?}
 transports = ["tcp", "udp", "tls"]
-{tls}"#,
+{sims}{certificate}{tls}"#,
         streams = match setup.tls {
-            None => "tcp = [\"0.0.0.0:4500\"]",
-            Some(_) => "tcp = []\ntls = [\"0.0.0.0:4500\"]",
+            false => "tcp = [\"0.0.0.0:4500\"]",
+            true => "tcp = []\ntls = [\"0.0.0.0:4500\"]",
         },
         tls = match setup.tls {
+            false => "",
+            true => "[tls]\nchain = \"gw.pem\"\nkey = \"gw.key\"\n",
+        },
+        sims = setup.sims.map_or_else(String::new, |_| eap_profiles(setup)),
+        certificate = match setup.certificate {
             None => "",
-            Some(_) => "[tls]\nchain = \"tls.pem\"\nkey = \"tls.key\"\n",
+            // It vouches for itself, and for no UE.
+            Some(_) => "[certificate]\nchain = \"gw.pem\"\nkey = \"gw.key\"\nca = \"gw.pem\"\n",
         },
         udp = udp_listeners(setup.udp),
         run_dir = run_dir.display(),
@@ -292,9 +303,36 @@ transports = ["tcp", "udp", "tls"]
         let path = directory.join(name);
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
     };
-    if let Some((chain, key)) = setup.tls {
-        fs::write(directory.join("tls.pem"), chain)?;
-        private("tls.key")?.write_all(key.as_bytes())?;
+    if let Some((chain, key)) = setup.certificate {
+        fs::write(directory.join("gw.pem"), chain)?;
+        private("gw.key")?.write_all(key.as_bytes())?;
     }
-    writeln!(private("secrets.toml")?, "psk = \"{psk}\"")
+    let mut secrets = private("secrets.toml")?;
+    writeln!(secrets, "psk = \"{psk}\"")?;
+    match setup.sims {
+        Some((sims, count)) => secrets.write_all(sims.entries(count).as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Profiles of UEs with SIMs: the first digit of their names tells the method.
+fn eap_profiles(setup: &Setup<'_>) -> String {
+    let profile = |name: &str, idi: &str| {
+        format!(
+            r#"[[profile]]
+name = "{name}"
+match = {{ idi = "{idi}", idr = "*" }}
+auth = "{name}"
+secrets_file = "secrets.toml"
+pool = "default"
+local_ts = ["0.0.0.0/0"]
+ike = ["{ike}"]
+esp = {esp:?}
+transports = ["tcp", "udp", "tls"]
+"#,
+            ike = setup.ike,
+            esp = setup.esp,
+        )
+    };
+    profile("eap-aka-prime", "6*") + &profile("eap-aka", "0*")
 }

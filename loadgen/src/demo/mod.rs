@@ -12,22 +12,24 @@
 mod certificate;
 pub mod gateway;
 mod plain_tcp;
+pub mod sims;
 pub mod topology;
 
 use crate::cli::{DemoArgs, LoadOptions, Transport};
 use crate::command::attach::GatewayBefore;
 use crate::command::{environment, load, read_psk_config};
 use crate::engine::traffic::{self, Direction, TrafficOutcome};
-use crate::engine::{self, Fleet, FleetPlan, SourceSpread, TlsSettings};
+use crate::engine::{self, Fleet, FleetPlan, SourceSpread};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege, signal};
 use crate::report::{Progress, Report, SinkSection, Table, attach_section, write_json};
 use crate::sink::Sink;
-use crate::ue::Identity;
+use crate::ue::{Identity, Subscriber};
 use certificate::Certificate;
 use codec::OsRandom;
 use gateway::{Gateway, Setup};
+use sims::{Sims, Who};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,14 +76,23 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     if args.no_offload {
         topology.take_offloads_off()?;
     }
-    let certificate = (args.transport == Transport::Tls).then(Certificate::new).transpose()?;
-    let tls = certificate.as_ref().map(|certificate| (&*certificate.chain, &*certificate.key));
-    let setup = Setup { cores: vec![cores.gateway], ike: IKE, esp: &[&args.esp], flow_queue: true, udp, tls };
+    let who = Who::new(args.auth)?;
+    let over_tls = args.transport == Transport::Tls;
+    let certificate = (over_tls || who.sims().is_some()).then(Certificate::new).transpose()?;
+    let setup = Setup {
+        cores: vec![cores.gateway],
+        ike: IKE,
+        esp: &[&args.esp],
+        flow_queue: true,
+        udp,
+        certificate: certificate.as_ref().map(|certificate| (&*certificate.chain, &*certificate.key)),
+        tls: over_tls,
+        sims: who.sims().map(|sims| (sims, args.ues)),
+    };
     let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
-    let tls = certificate.as_ref().map(Certificate::settings).transpose()?;
-    let report = measure(args, &topology, &gateway, tls, cores, plain, &progress);
+    let report = measure(args, &topology, &gateway, (&who, certificate.as_ref()), cores, plain, &progress);
     let drops = gateway.drops();
     gateway.stop();
     drop(topology);
@@ -115,7 +126,7 @@ fn measure(
     args: &DemoArgs,
     topology: &Topology,
     gateway: &Gateway,
-    tls: Option<TlsSettings>,
+    who: (&Who, Option<&Certificate>),
     cores: Cores,
     plain: SinkSection,
     progress: &Progress,
@@ -130,7 +141,8 @@ fn measure(
             topology.ue.enter(cores.load)?;
             let process = GatewayProcess::by_pid(gateway.pid());
             let queue = topology.inner_queue().map(|packets| packets - packets / QUEUE_SPARE);
-            engine::run(drive(args, (gateway.psk(), tls), process, cores, queue, plain, progress))?
+            let plan = plan(args, gateway.psk(), who)?;
+            engine::run(drive(args, plan, process, cores, queue, plain, progress))?
         });
         let report = ues.join().unwrap_or_else(|_| Err(Failure::Check("the UE engine panicked".into())));
         stop.store(true, Ordering::Relaxed);
@@ -141,27 +153,44 @@ fn measure(
     })
 }
 
+/// The UEs and how they go about it.
+fn plan(
+    args: &DemoArgs,
+    psk: &str,
+    (who, certificate): (&Who, Option<&Certificate>),
+) -> Result<FleetPlan, Failure> {
+    let mut config = read_psk_config(psk, IKE, &args.esp)?;
+    let subscribers: Rc<dyn Fn(u32) -> Subscriber> = match (who, certificate) {
+        (Who::Sims(sims, variant), Some(certificate)) => {
+            config.credentials = Sims::credentials(*variant, certificate.trust()?);
+            sims.subscribers(*variant)
+        }
+        _ => Rc::new(|index| Identity::parse(&format!("ue-{index}@demo.test")).into()),
+    };
+    let over_tls = args.transport == Transport::Tls;
+    Ok(FleetPlan {
+        gateway: topology::GATEWAY.into(),
+        udp: args.transport == Transport::Udp,
+        tls: certificate.filter(|_| over_tls).map(Certificate::settings).transpose()?,
+        ues: args.ues,
+        rate: None,
+        in_flight: 256,
+        source: SourceSpread::new(Some(topology::sources())),
+        config: Arc::new(config),
+        who: subscribers,
+        random: Box::new(OsRandom),
+    })
+}
+
 async fn drive(
     args: &DemoArgs,
-    (psk, tls): (&str, Option<TlsSettings>),
+    plan: FleetPlan,
     process: Option<GatewayProcess>,
     cores: Cores,
     queue: Option<u32>,
     plain: SinkSection,
     progress: &Progress,
 ) -> Result<(Report, bool), Failure> {
-    let plan = FleetPlan {
-        gateway: topology::GATEWAY.into(),
-        udp: args.transport == Transport::Udp,
-        tls,
-        ues: args.ues,
-        rate: None,
-        in_flight: 256,
-        source: SourceSpread::new(Some(topology::sources())),
-        config: Arc::new(read_psk_config(psk, IKE, &args.esp)?),
-        who: Rc::new(|index| Identity::parse(&format!("ue-{index}@demo.test")).into()),
-        random: Box::new(OsRandom),
-    };
     let transport = format!("{:?}", args.transport).to_uppercase();
     progress.step(&format!("attaching {} UEs over {transport} 4500", args.ues));
     let before = GatewayBefore::read(process);
@@ -184,7 +213,7 @@ async fn drive(
     let section = attach_section(attach.ok, attach.failed, attach.span_s, &attach.latencies.summary());
     let plan = load::plan(&load, args.ues, Direction::Both, args.seconds, None, 0);
     let own = serde_json::json!({
-        "ues": args.ues, "seconds": args.seconds, "ike": IKE, "esp": args.esp, "gateway_core": cores.gateway,
+        "ues": args.ues, "auth": format!("{:?}", args.auth).to_lowercase(), "seconds": args.seconds, "ike": IKE, "esp": args.esp, "gateway_core": cores.gateway,
         "offload": !args.no_offload,
     });
     let mut report = Report {
