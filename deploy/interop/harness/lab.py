@@ -145,11 +145,12 @@ class Lab:
                 self.ip(namespace, f"addr add {address} dev {device}" + (" nodad" if ":" in address else ""))
             self.ip(namespace, f"link set {device} up")
 
-    def spawn(self, name, argv, namespace=None, env=None, stdin=subprocess.DEVNULL, private_run=False):
-        """Starts a process, in a namespace; `private_run` gives it a /run of its own."""
+    def spawn(self, name, argv, namespace=None, env=None, stdin=subprocess.DEVNULL, private_run=False,
+              binds=()):
+        """Starts a process, in a namespace; `private_run` gives it a /run of its own, `binds` directories for others."""
         if private_run:
-            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c",
-                    'mount -t tmpfs tmpfs /run && exec "$@"', "sh", *argv]
+            mounts = " && ".join(["mount -t tmpfs tmpfs /run", *(f"mount --bind {new} {old}" for new, old in binds)])
+            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts + ' && exec "$@"', "sh", *argv]
         if namespace:
             argv = ["ip", "netns", "exec", namespace, *argv]
         process = Process(name, argv, self.path(f"{next(self._logs):02}-{name}.log"), env, stdin)

@@ -12,6 +12,8 @@ from .lab import Lab, run, wait_for
 CHARON = "/usr/lib/ipsec/charon"
 PLUGINS = ("random nonce openssl pem pkcs1 pkcs8 x509 pubkey revocation constraints curve25519 aes sha1 sha2 hmac kdf "
            "gcm chapoly mgf1 drbg kernel-libipsec kernel-netlink socket-default vici updown attr")
+# Debian's plugins and those that it leaves out, together (deploy/interop/setup eap).
+BUILT_PLUGINS = os.path.join(os.environ.get("INTEROP_STATE", "/var/lib/interop"), "plugins")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # fwmark keeps charon's own packets out of its tunnel whatever the selectors say.
@@ -107,7 +109,8 @@ class Charon:
                     shutil.copy(certificates.file(source), os.path.join(self.dir, "swanctl", sub))
         self.env = {"STRONGSWAN_CONF": os.path.join(self.dir, "strongswan.conf"),
                     "SWANCTL_DIR": os.path.join(self.dir, "swanctl")}
-        self.process = lab.spawn(name, [CHARON], namespace=namespace, env=self.env, private_run=True)
+        self.process = lab.spawn(name, [CHARON], namespace=namespace, env=self.env, private_run=True,
+                                 binds=[(BUILT_PLUGINS, "/usr/lib/ipsec/plugins")] if "eap-aka-3gpp" in plugins else ())
         if not wait_for(lambda: os.path.exists(os.path.join(self.dir, "vici")), 10):
             raise RuntimeError("charon did not start: " + self.process.text()[-400:])
         self.ctl("--load-all", "--noprompt", check=True)
