@@ -80,7 +80,7 @@ fn ts35233_tuak_test_sets() {
 
 /// Milenage's set 19 is the USIM of the first two cases.
 #[test]
-fn r9048_appendix_d_eap_aka_prime_keys() {
+fn r9048_3_3_published_keys() {
     const IDENTITY: &[u8] = b"0555444333222111";
     let cases = rows(include_str!("vectors/aka_prime.txt"));
     assert_eq!(cases.len(), 4);

@@ -141,11 +141,14 @@ impl Profile {
 
     /// What it has of quirks and figures, in words for the list.
     pub fn summary(&self) -> String {
-        let hours = |seconds: Option<u64>| seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
+        let time = |seconds: Option<u64>| seconds.map_or("-".into(), |seconds| format!("{seconds} s"));
         let mut words = vec![
-            format!("{:?}", self.auth()).to_lowercase(),
-            format!("rekey IKE {} ESP {}", hours(self.rekey_ike_s), hours(self.rekey_child_s)),
-            format!("DPD {}", hours(self.dpd_s)),
+            match self.auth {
+                Method::EapAka => "EAP-AKA".to_owned(),
+                Method::EapAkaPrime => "EAP-AKA'".to_owned(),
+            },
+            format!("rekeys IKE after {}, ESP after {}", time(self.rekey_ike_s), time(self.rekey_child_s)),
+            format!("DPD {}", time(self.dpd_s)),
         ];
         words.extend((!self.need.is_empty()).then(|| format!("needs {:?}", self.need)));
         words.join("; ")

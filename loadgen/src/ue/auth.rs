@@ -10,9 +10,7 @@ use super::{
 };
 use bytes::Bytes;
 use codec::Random;
-use codec::crypto::{
-    HashSet, PublicKey, RsaScheme, Secret, SignaturePolicy, psk_auth, signed_octets, verify_psk_auth,
-};
+use codec::crypto::{HashSet, RsaScheme, Secret, psk_auth, signed_octets};
 use codec::ike::payload::{
     AuthView, CertReqView, CertView, ConfigAttr, ConfigView, EapView, IdView, Payload, PayloadIter,
 };
@@ -284,66 +282,6 @@ impl Authenticating {
             codec::crypto::SaNonces { initiator: &self.proof.nonce_i, responder: &self.proof.nonce_r };
         let child = self.offer.finish_first(config, &received.child, &self.sa, nonces)?;
         Ok(AuthStep::Up(Box::new((attached, child))))
-    }
-
-    /// RFC 7296 §2.15: the gateway's AUTH over its first message, our nonce and its identity.
-    fn verify(&self, config: &UeConfig, received: &Received<'_>) -> Result<(), EndCause> {
-        let (Some((id_body, idr)), Some(auth)) = (received.idr, received.auth) else {
-            return Err(EndCause::Unauthenticated("no IDr or no AUTH"));
-        };
-        self.check_identity(config, &idr)?;
-        let octets = self.gateway_octets(id_body);
-        match &config.credentials {
-            Credentials::Psk(psk) => self.verify_key(psk, &auth, &octets),
-            Credentials::Certificate(certificate) => {
-                self.verify_signature(Some(&certificate.trust), &received.certs, &idr, &auth, &octets)
-            }
-            Credentials::Eap(eap) => {
-                self.verify_signature(eap.trust.as_ref(), &received.certs, &idr, &auth, &octets)
-            }
-        }
-    }
-
-    pub(super) fn check_identity(&self, config: &UeConfig, idr: &IdView<'_>) -> Result<(), EndCause> {
-        match &config.gateway_id {
-            Some(wanted) if !wanted.is(idr) => {
-                Err(EndCause::Unauthenticated("another identity than expected"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What the gateway's AUTH covers.
-    pub(super) fn gateway_octets(&self, id_body: &[u8]) -> Vec<u8> {
-        let proof = &self.proof;
-        signed_octets(self.sa.suite.prf, &proof.response, &proof.nonce_i, &proof.sk_pr, id_body)
-    }
-
-    /// AUTH by a key that both ends have: a PSK, or the MSK of EAP.
-    pub(super) fn verify_key(&self, key: &[u8], auth: &AuthView<'_>, octets: &[u8]) -> Result<(), EndCause> {
-        let proven = auth.method == AuthMethod::SHARED_KEY
-            && verify_psk_auth(self.sa.suite.prf, key, octets, auth.data);
-        if proven { Ok(()) } else { Err(EndCause::Unauthenticated("wrong AUTH")) }
-    }
-
-    /// AUTH by a certificate that `trust` believes; any, without it.
-    pub(super) fn verify_signature(
-        &self,
-        trust: Option<&GatewayTrust>,
-        certs: &[&[u8]],
-        idr: &IdView<'_>,
-        auth: &AuthView<'_>,
-        octets: &[u8],
-    ) -> Result<(), EndCause> {
-        let (leaf, intermediates) = certs.split_first().ok_or(EndCause::Unauthenticated("no certificate"))?;
-        if let Some(trust) = trust {
-            trust
-                .verify(leaf, intermediates, idr)
-                .map_err(|error| EndCause::Unauthenticated(error.reason()))?;
-        }
-        PublicKey::from_certificate(leaf)
-            .and_then(|key| key.verify(auth.method, auth.data, octets, SignaturePolicy::default()))
-            .map_err(|_| EndCause::Unauthenticated("wrong signature"))
     }
 }
 

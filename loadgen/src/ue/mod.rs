@@ -24,6 +24,7 @@ mod rekey;
 mod respond;
 mod sa;
 mod trust;
+mod verify;
 
 pub use config::{CertificateCredentials, Credentials, EapCredentials, Identity, UeConfig};
 pub use eap::{Sim, SimKeys, Subscriber};

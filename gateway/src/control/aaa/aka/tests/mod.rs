@@ -264,8 +264,6 @@ fn r3748_5_3_1_a_nak_gets_the_other_method_where_it_may() {
     assert_eq!(talk.message().variant, Variant::AkaPrime);
     talk.send(nak(&talk, Method::AKA));
     assert_eq!(talk.message().variant, Variant::Aka);
-    // RFC 9048 §4: who could have done better is to notice.
-    assert_eq!(talk.message().attributes.bidding, Some(true));
     assert_eq!(success(talk.accept().1).variant, Variant::Aka);
 
     let mut talk = Talk::new(prefer.clone());
@@ -282,6 +280,24 @@ fn r3748_5_3_1_a_nak_gets_the_other_method_where_it_may() {
         talk.begin(&permanent('6'));
         assert_eq!(failure(talk.send(nak(&talk, wanted))).why, "peer refuses the EAP method");
     }
+}
+
+#[test]
+fn r9048_4_a_peer_that_got_the_lesser_method_is_told_which_was_preferred() {
+    let bidding = |method, digit| {
+        let mut talk = Talk::new(AkaPolicy { method, ..policy() });
+        talk.begin(&permanent(digit));
+        if talk.message().variant == Variant::AkaPrime {
+            let identifier = talk.message().packet.identifier;
+            talk.send(EapPacket::build(Code::Response, identifier, Method::NAK, &[Method::AKA.0]));
+        }
+        assert_eq!(talk.message().variant, Variant::Aka);
+        talk.message().attributes.bidding
+    };
+    assert_eq!(bidding(MethodChoice::Prefer(Variant::AkaPrime), '0'), Some(true));
+    // Where the UE chose, or nothing else is served, there is nothing to notice.
+    assert_eq!(bidding(MethodChoice::ByIdentity, '0'), None);
+    assert_eq!(bidding(MethodChoice::Only(Variant::Aka), '0'), None);
 }
 
 #[test]
