@@ -140,6 +140,11 @@ impl MessageBuilder {
         self.payload(PayloadType::EAP, |out| eap.encode(out))
     }
 
+    /// The header so far; its length is not known yet.
+    pub fn header(&self) -> IkeHeader {
+        IkeHeader::decode(&self.octets).expect("written by `new`")
+    }
+
     /// The payload chain so far, and the type of its first payload.
     pub fn inner(&self) -> (PayloadType, &[u8]) {
         (PayloadType(self.octets[NEXT_PAYLOAD_AT]), &self.octets[HEADER_LEN..])

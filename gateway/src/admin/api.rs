@@ -36,6 +36,12 @@ pub enum Request {
     },
     /// Reads the configuration, certificates and CRLs again; sessions stay.
     Reload,
+    /// Logs every IKE message of the UE with this identity or IMSI, payload by payload and without keys; of nobody without one.
+    Trace {
+        /// The UE.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idi: Option<String>,
+    },
     /// Starts writing keys into a directory; needs `debug.keylog = true`.
     KeylogStart {
         /// The directory, made if missing.

@@ -69,6 +69,11 @@ enum Command {
     Reload,
     /// Take UDP 500 and 4500 of IKE clients to a gateway over TCP (RFC 9329); needs no configuration.
     Originate(originate::Originate),
+    /// Log every IKE message of one UE, payload by payload and without keys; `off` ends it.
+    Trace {
+        /// Its identity or IMSI, or `off`.
+        idi: String,
+    },
     /// Write keys for Wireshark; needs `debug.keylog = true`.
     Keylog {
         #[command(subcommand)]
@@ -128,6 +133,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Terminate(Target { id, idi }) => Request::Terminate { id, idi },
         Command::Drain { timeout } => Request::Drain { timeout_s: timeout },
         Command::Reload => Request::Reload,
+        Command::Trace { idi } => Request::Trace { idi: (idi != "off").then_some(idi) },
         Command::Keylog { action: Keylog::Start { file } } => Request::KeylogStart { dir: absolute(&file)? },
         Command::Keylog { action: Keylog::Stop { file: _ } } => Request::KeylogStop,
     };

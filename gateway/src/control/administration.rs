@@ -108,6 +108,13 @@ impl Administration {
                 return self.start_drain(engine, now, Some(timeout), Some(reply));
             }
             Request::Reload => return self.start_reload(Some(reply)),
+            Request::Trace { idi } => {
+                engine.responder.set_trace(idi.as_deref());
+                Answer::Done(match idi {
+                    Some(_) => "IKE messages of this UE go to the log; stop with `swugate trace off`".into(),
+                    None => "no UE is followed".into(),
+                })
+            }
             Request::KeylogStart { dir } => self.start_keylog(engine, dir),
             Request::KeylogStop => match self.keylog.take() {
                 Some(_) => Answer::Done("key log stopped".into()),

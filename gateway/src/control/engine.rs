@@ -221,6 +221,8 @@ impl Engine {
             Event::Challenged { conn, within } => {
                 self.dispatcher.push_to_conn(ToWorker::Challenged { conn, within });
             }
+            // An operator asked for all of it: no limit of lines.
+            Event::Traced(line) => tracing::info!(target: "swugate::trace", "{line}"),
             Event::Aaa(order) => self.aaa.order(now, *order),
             Event::AttemptFailed(failed) => {
                 if let Some(skipped) = self.failed_log.allow(now) {

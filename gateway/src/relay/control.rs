@@ -118,7 +118,7 @@ impl Control {
                 return self.start_drain(Duration::from_secs(timeout_s.into()), Some(reply));
             }
             Request::Reload => self.reload(),
-            Request::KeylogStart { .. } | Request::KeylogStop => {
+            Request::Trace { .. } | Request::KeylogStart { .. } | Request::KeylogStop => {
                 Answer::Refused("a relay has no keys".into())
             }
         };

@@ -688,3 +688,41 @@ fn handset_defaults_tell_nothing() {
     let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
     assert_eq!(decoded.config().iter().map(|(kind, _)| kind.0).collect::<Vec<_>>(), [1]);
 }
+
+#[test]
+fn one_ue_is_followed_message_by_message_and_no_other() {
+    let mut world = world();
+    world.responder.set_trace(Some("001010000000001"));
+    let other = UeConfig { id: (IdType::RFC822_ADDR, b"other@test".to_vec()), ..phone(2) };
+    world.attach_eap(2, other, accepted());
+    let lines = |world: &mut World| -> Vec<String> {
+        let (traced, rest): (Vec<Event>, Vec<Event>) = std::mem::take(&mut world.events)
+            .into_iter()
+            .partition(|event| matches!(event, Event::Traced(_)));
+        world.events = rest;
+        let line = |event| match event {
+            Event::Traced(line) => Some(line.into()),
+            _ => None,
+        };
+        traced.into_iter().filter_map(line).collect()
+    };
+    assert!(lines(&mut world).is_empty());
+    let (mut ue, _) = world.attach_eap(1, phone(1), accepted());
+    let told = lines(&mut world);
+    // IKE_SA_INIT, and IKE_AUTH three times, each with its response.
+    assert_eq!(told.len(), 8, "{told:#?}");
+    let begins = ["from the UE: IKE_SA_INIT request 0", "to the UE: IKE_SA_INIT response 0"];
+    assert!(begins.iter().zip(&told).all(|(begin, line)| line.starts_with(begin)), "{told:#?}");
+    assert!(told[2].contains("IDi(ID_RFC822_ADDR 0001010000000001@nai"), "{}", told[2]);
+    assert!(told[2].contains("CP(") && told[2].contains("SA(1:ESP"), "{}", told[2]);
+    assert!(told[3].contains("EAP(code 1 id 7 type 23 subtype 1 6 octets)"), "{}", told[3]);
+    let msk: String = MSK.iter().take(8).map(|octet| format!("{octet:02x}")).collect();
+    assert!(told.iter().all(|line| !line.contains(&msk)));
+    let request = ue.informational(|_| {});
+    world.exchange(1, &request);
+    assert_eq!(lines(&mut world).len(), 2);
+    world.responder.set_trace(None);
+    let request = ue.informational(|_| {});
+    world.exchange(1, &request);
+    assert!(lines(&mut world).is_empty());
+}

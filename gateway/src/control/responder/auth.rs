@@ -178,6 +178,9 @@ impl Responder {
         if !self.may_attach(at.now, half, payloads, builder) {
             return None;
         }
+        let header = IkeHeader { message_id: auth_id, ..builder.header() };
+        let header = IkeHeader { flags: Flags::new(true, false), ..header };
+        self.core.trace_in(&header, payloads);
         match self.core.authenticate(at, half, auth_id, keys, payloads) {
             Ok(peer) => {
                 let identity = &self.core.config.identity;
@@ -212,6 +215,9 @@ impl Responder {
         half.record.step(now, "ike_auth");
         if let Some(idi) = payloads.id_i.and_then(identity) {
             half.record.says(&idi, payloads.id_r.and_then(identity).as_ref());
+            self.core.trace_about(&idi);
+            half.traced = self.core.traced;
+            self.core.trace_begun(half);
         }
         if let Some(kind) = payloads.unknown_critical {
             self.core.counters.drops.unknown_critical_payload += 1;

@@ -105,6 +105,7 @@ impl Responder {
         let begun = {
             let Ok(payloads) = self.core.read(&whole) else { return Verdict::Bad };
             if self.may_attach(at.now, &mut half, &payloads, &mut builder) {
+                self.core.trace_in(header, &payloads);
                 self.core.choose_eap(at, &half, &payloads, self.next_attempt)
             } else {
                 None
@@ -168,6 +169,9 @@ impl Responder {
         let Some(half) = self.half_open.get_mut(&spi) else { return Verdict::Bad };
         let Some(eap) = &mut half.eap else { return Verdict::Bad };
         let payloads = whole.as_ref().and_then(|whole| self.core.read(whole).ok());
+        if let Some(payloads) = &payloads {
+            self.core.trace_in(header, payloads);
+        }
         match (&eap.step, payloads) {
             (Step::Told, Some(payloads)) if is_response(payloads.eap.as_ref()) => {
                 if let Some(imei) = handset::imei(&payloads) {
@@ -210,6 +214,7 @@ impl Responder {
         let Some(half) = self.half_open.get_mut(&spi) else { return };
         let Some(eap) = &half.eap else { return };
         let Step::Asked { message_id, digest } = eap.step else { return };
+        self.core.traced = half.traced;
         let at = Arrived { now, conn: half.conn, path: half.path };
         let mut builder = response_to(half, message_id);
         match self.core.answer_eap(&at, half, answer, &mut builder) {

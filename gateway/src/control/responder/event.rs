@@ -111,6 +111,8 @@ pub enum Event {
         /// How long.
         within: Duration,
     },
+    /// A message of the UE that is followed, payload by payload; no keys.
+    Traced(Box<str>),
     /// Something for an AAA back end to do.
     Aaa(Box<AaaOrder>),
     /// An attempt to attach failed; it is among [`super::Responder::failed_attempts`] as well.

@@ -69,6 +69,7 @@ impl Responder {
         if !ours {
             return self.core.on_unknown_spi(at, header, message);
         }
+        self.core.trace_about(&session.idi);
         let outcome = if header.flags.is_response() {
             self.core.on_response(at, session, which, header, message)
         } else {
@@ -131,6 +132,9 @@ impl Core {
         let sa = session.sa(which);
         let flags = sa.flags(true);
         let mut builder = MessageBuilder::new(sa.spi_i, sa.spi_r, header.exchange, flags, header.message_id);
+        if let Ok(payloads) = &payloads {
+            self.trace_in(header, payloads);
+        }
         let after = match payloads {
             Ok(payloads) => self.dispatch(at, session, which, header.exchange, &payloads, &mut builder),
             Err(Malformed) => self.refuse_syntax(&mut builder),
@@ -309,6 +313,9 @@ impl Core {
         session.last_inbound = at.now;
         let Some(request) = session.sa_mut(which).window.take_outstanding() else { return Outcome::Bad };
         self.bind(session, at.conn, &at.path);
+        if let Ok(payloads) = &payloads {
+            self.trace_in(header, payloads);
+        }
         match payloads {
             Ok(payloads) => self.on_own_response(at, session, which, request, &payloads),
             Err(Malformed) => {

@@ -235,6 +235,7 @@ impl Responder {
                 resumed,
                 eap: None,
                 record: Record::default(),
+                traced: false,
                 window: Window::new(FIRST_PROTECTED),
                 created: at.now,
             }),

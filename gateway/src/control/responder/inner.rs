@@ -28,6 +28,8 @@ pub(super) struct Payloads<'a> {
     pub(super) eap: Option<EapView<'a>>,
     /// The keys that solve a puzzle (RFC 8019 §8.2).
     pub(super) puzzle_solution: Option<&'a [u8]>,
+    /// All of them as they came, and the type of the first.
+    pub(super) chain: Option<(PayloadType, &'a [u8])>,
     /// The first unknown payload with the critical bit.
     pub(super) unknown_critical: Option<PayloadType>,
 }
@@ -38,7 +40,7 @@ impl<'a> Payloads<'a> {
     /// # Errors
     /// A malformed payload, too many, or two of a type that can be there once.
     pub(super) fn decode(first: PayloadType, chain: &'a [u8], max: usize) -> Result<Self, DecodeError> {
-        let mut payloads = Self::default();
+        let mut payloads = Self { chain: Some((first, chain)), ..Self::default() };
         for (count, raw) in PayloadIter::new(first, chain).enumerate() {
             if count == max {
                 return Err(DecodeError::TooMany { field: "payloads", limit: max });

@@ -45,6 +45,7 @@ impl Responder {
     ) -> Verdict {
         let half = self.half_open.get_mut(&spi).expect("the caller found it");
         let core = &mut self.core;
+        core.traced = half.traced;
         let digest = window::digest(&core.hasher, message);
         if let Some(asked) = half.eap.as_ref().and_then(|eap| eap.waits_with()) {
             // Its answer is on the way; it goes to where the UE asked last.

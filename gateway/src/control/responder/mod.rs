@@ -51,6 +51,7 @@ mod sa;
 mod session;
 mod ticket;
 mod timers;
+mod trace;
 mod ts;
 mod unsolved;
 mod view;
@@ -80,6 +81,7 @@ pub use handset::Handset;
 pub use identity::{Glob, IDENTITY_LEN_MAX, Identity};
 pub use record::FailedAttempt;
 pub use redirect::WAIT_DEFAULT;
+pub use trace::is_meant;
 pub use view::{ChildView, IkeView, SessionView};
 
 use crate::control::pool::Pool;
@@ -93,6 +95,7 @@ use record::FailedAttempts;
 use sa::{HalfOpen, Session, SpiOwner, Which};
 use ticket::Tickets;
 use timers::Timers;
+use trace::Trace;
 use unsolved::Unsolved;
 
 /// The responder. One value serves all connections.
@@ -149,6 +152,9 @@ struct Core {
     tickets: Tickets,
     lingering: Lingering,
     failed: FailedAttempts,
+    trace: Option<Trace>,
+    /// Whether what is going on is about the UE that is followed.
+    traced: bool,
     /// Inner addresses of back ends, in use and outside every pool.
     assigned: AHashSet<IpAddr>,
     /// Redirections so far: the other gateways take turns.
@@ -223,6 +229,8 @@ impl Responder {
             tickets: Tickets::new(config.resumption.as_ref(), &mut *random),
             lingering: Lingering::new(limits.lingering_max, limits.lingering_timeout),
             failed: FailedAttempts::new(limits.failed_attempts_max),
+            trace: None,
+            traced: false,
             assigned: AHashSet::new(),
             pools: config.pools.iter().cloned().map(Pool::new).collect(),
             offers: offers(&config),

@@ -69,6 +69,7 @@ impl Core {
 
     /// Ends a protected message. One longer than `room` becomes fragments in a row.
     pub(super) fn seal(&mut self, builder: MessageBuilder, key: &mut SkKey, room: Option<usize>) -> Bytes {
+        self.trace_out(&builder);
         let Some(room) = room else { return builder.seal(key, &mut *self.random).expect(FITS).into() };
         let fragments = builder.seal_fragments(key, &mut *self.random, room).expect(FITS);
         self.counters.exchanges.messages_divided += u64::from(fragments.len() > 1);

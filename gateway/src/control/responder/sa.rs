@@ -110,6 +110,8 @@ pub(super) struct HalfOpen {
     pub(super) eap: Option<Box<EapState>>,
     /// What happened so far.
     pub(super) record: Record,
+    /// Whether the UE, which has a name by now, is followed.
+    pub(super) traced: bool,
     pub(super) window: Window,
     pub(super) created: Instant,
 }

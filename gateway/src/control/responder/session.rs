@@ -58,6 +58,7 @@ impl Core {
     /// Starts the next waiting request of ours and sets the session's alarm. To be called after anything
     /// that may have changed what is due.
     pub(super) fn settle(&mut self, now: Instant, session: &mut Session) {
+        self.trace_about(&session.idi);
         self.start_own_request(now, session);
         self.arm_resends(now, session);
         if let Some(due) = session.next_due() {
