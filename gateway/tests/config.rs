@@ -313,7 +313,9 @@ fn the_sample_of_deploy_names_every_limit_with_its_default() {
 
 #[test]
 fn mistakes_are_reported_where_they_stand() {
+    const USERS: &str = "[[secret]]\nuser = \"alice\"\npassword = \"x\"\n";
     let dir = Dir::new();
+    dir.write("users.toml", USERS);
     // (line of LEAST to replace, replacement, the whole report)
     let table: &[(&str, &str, &str)] = &[
         (
@@ -448,6 +450,11 @@ fn mistakes_are_reported_where_they_stand() {
             "auth = \"psk\"",
             "auth = \"psk\"\ndevice_identity = \"mac\"",
             "swugate.toml:11: device_identity = \"mac\": \"never\", \"imei\" or \"imeisv\"",
+        ),
+        (
+            "auth = \"psk\"\nsecrets_file = \"secrets.toml\"",
+            "auth = \"eap-mschapv2\"\nsecrets_file = \"users.toml\"\neap_only = true",
+            "swugate.toml:12: eap_only = true: false: this method is not safe without a certificate (RFC 5998 §4)",
         ),
         (
             "auth = \"psk\"",

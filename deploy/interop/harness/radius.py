@@ -226,8 +226,8 @@ _SIDES = {
 }
 
 
-def _ue(kind, method):
-    """A class of strongSwan UEs: `kind` with an EAP method instead of a key."""
+def ue_class(kind, method, remote=None):
+    """A class of strongSwan UEs: `kind` with an EAP method instead of a key; remote: how the gateway has to prove itself."""
     local, secret = _SIDES[method]
 
     class Ue(kind):
@@ -236,7 +236,7 @@ def _ue(kind, method):
 
         @staticmethod
         def sides(_auth):
-            return local, "auth = pubkey\n    cacerts = ca.pem\n    id = gw.test"
+            return local, remote or "auth = pubkey\n    cacerts = ca.pem\n    id = gw.test"
     return Ue
 
 
@@ -261,7 +261,7 @@ def session(method, server, ue=Direct, servers=("10.77.0.1:1812",), more=_UDP, a
             bench.network.open_direct()
         running = server(bench.lab, pki)
         gateway = bench.gateway("rsa", profiles=False, more=_configured(bench.lab, pki, servers, more))
-        peer = _ue(ue, method)(bench.lab, bench.network, PSK, "eap", pki, esp="aes256gcm16")
+        peer = ue_class(ue, method)(bench.lab, bench.network, PSK, "eap", pki, esp="aes256gcm16")
         addresses = peer.attach(verdict)
         seen = re.findall(r"EAP method (EAP_\w+) succeeded, MSK established", peer.charon.log())
         verdict.step("EAP", len(seen) == 1, " ".join(seen))

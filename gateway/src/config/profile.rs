@@ -207,7 +207,7 @@ fn auth(
             return None;
         }
     };
-    let alone = section.flag("eap_only", method.is_safe_alone());
+    let alone = eap_only(section, method);
     let identity = eap_identity(section);
     Some((AuthKind::Eap(EapPolicy { method, backend, alone, identity }), own))
 }
@@ -240,6 +240,17 @@ fn own_backend(
         kind: AaaKind::Embedded(Arc::new(subscribers)),
         used: true,
     })
+}
+
+/// Whether UEs may do without our certificate. Not unless told so: some that offer it do not mean it, strongSwan for one
+/// whatever it is configured to demand.
+fn eap_only(section: &mut Section<'_>, method: EapMethod) -> bool {
+    let Some(field) = section.value("eap_only") else { return false };
+    let wanted = field.flag().unwrap_or(false);
+    if wanted && method == EapMethod::MsChapV2 {
+        field.reject("false: this method is not safe without a certificate (RFC 5998 §4)");
+    }
+    wanted
 }
 
 fn eap_identity(section: &mut Section<'_>) -> EapIdentity {
