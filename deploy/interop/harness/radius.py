@@ -149,10 +149,10 @@ esp = ["aes256gcm16"]
 class Hostapd:
     """hostapd as a RADIUS server with EAP-AKA, and hlr_auc_gw, which knows the SIM."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, users='"0"* AKA\n', sims=_MILENAGE, more=""):
         self.dir = lab.directory("hostapd")
-        for name, text in (("clients", f"10.77.0.254 {SECRET}\n"), ("users", '"0"* AKA\n'), ("milenage", _MILENAGE),
-                           ("hostapd.conf", _HOSTAPD.format(directory=self.dir))):
+        for name, text in (("clients", f"10.77.0.254 {SECRET}\n"), ("users", users), ("milenage", sims),
+                           ("hostapd.conf", _HOSTAPD.format(directory=self.dir) + more)):
             with open(os.path.join(self.dir, name), "w") as file:
                 file.write(text)
         socket = os.path.join(self.dir, "hlr.sock")
@@ -240,13 +240,13 @@ def ue_class(kind, method, remote=None):
     return Ue
 
 
-def _configured(lab, pki, servers, more):
+def configured(lab, pki, servers, more=None):
     """The gateway's sections for a RADIUS back end and the profile that uses it."""
     path = lab.path("radius.secret")
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
         file.write(SECRET + "\n")
     files = {"secret": path, "ca": pki.file("ca.pem"), "chain": pki.file("ue.pem"), "key": pki.file("ue.key")}
-    return _AAA.format(servers=", ".join(f'"{server}"' for server in servers), more=more.format(**files)) + _PROFILE
+    return _AAA.format(servers=", ".join(f'"{server}"' for server in servers), more=(more or _UDP).format(**files)) + _PROFILE
 
 
 def session(method, server, ue=Direct, servers=("10.77.0.1:1812",), more=_UDP, act=None,
@@ -260,7 +260,7 @@ def session(method, server, ue=Direct, servers=("10.77.0.1:1812",), more=_UDP, a
         if transport == "udp":
             bench.network.open_direct()
         running = server(bench.lab, pki)
-        gateway = bench.gateway("rsa", profiles=False, more=_configured(bench.lab, pki, servers, more))
+        gateway = bench.gateway("rsa", profiles=False, more=configured(bench.lab, pki, servers, more))
         peer = ue_class(ue, method)(bench.lab, bench.network, PSK, "eap", pki, esp="aes256gcm16")
         addresses = peer.attach(verdict)
         seen = re.findall(r"EAP method (EAP_\w+) succeeded, MSK established", peer.charon.log())

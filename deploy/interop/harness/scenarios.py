@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from . import diameter, embedded, libreswan, radius, redirect, strongswan, udp
+from . import diameter, embedded, handsets, libreswan, radius, redirect, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, OriginatedTls, Relayed
 from .gateway import POOLS, PPK_ID, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
@@ -559,6 +559,7 @@ SCENARIOS = [
     *([Scenario("diameter-crowd", HostBench, diameter.crowd, swugate_only=True)] if os.path.exists(diameter.HLR) else []),
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in radius.SESSIONS),
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in embedded.SESSIONS),
+    *(Scenario(name, HostBench, body, swugate_only=True) for name, body in handsets.SESSIONS),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),
 ]

@@ -1,0 +1,95 @@
+"""Phones with SIMs, played by loadgen: each handset of deploy/handsets at the embedded back end, and SIMs at hostapd."""
+import glob
+import json
+import os
+
+from .gateway import BINARY, HERE
+from .lab import Lab
+from .radius import IMSI, K, OPC, Hostapd, configured
+
+UES = 3
+PROFILES = sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.join(HERE, "../../handsets/*.toml")))
+
+_PHONES = """[[profile]]
+name = "{name}"
+match = {{ idi = "{idi}", idr = "ims" }}
+auth = "{auth}"
+secrets_file = "{secrets}"
+pool = "default"
+local_ts = ["10.77.0.0/24", "2001:db8:77::/64"]
+ike = ["aes256gcm16-prfsha256-ecp256", "aes256-aes128-sha256-sha1-modp2048-modp1024"]
+esp = ["aes256gcm16", "aes256-aes128-sha256-sha1"]
+device_identity = "imei"
+{more}
+"""
+_TOLD = 'p_cscf = ["10.77.0.10", "2001:db8:77::10"]\nliveness_s = 300\nempty_delete_response = true'
+
+
+def _loadgen(bench, name, *options):
+    """Attaches UES phones; returns how many did, why the others did not, and how many took the fast way at the last attach."""
+    report = bench.lab.path(f"{name}.json")
+    _, said = bench.lab.exec(bench.network.mid, [
+        os.path.join(os.path.dirname(BINARY), "loadgen"), "attach", "--gateway", f"{Lab.GATEWAY4}:4500", "--ues", str(UES),
+        "--imsi", IMSI, "--k", K, "--opc", OPC, "--ca", bench.pki["rsa"].file("ca.pem"), "--idr", "ims", "--json", report,
+        *options], timeout=60, check=False)
+    try:
+        with open(report) as file:
+            attach = json.load(file)["attach"]
+    except FileNotFoundError:
+        return 0, {said[-300:]: UES}, 0
+    return attach["ok"], attach["failed"], attach.get("fast", 0)
+
+
+def _profiles(bench, more):
+    """Profiles of the embedded back end, with the first subscribers from IMSI on."""
+    path = bench.lab.path("sims.toml")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        for number in range(UES):
+            file.write(f'[[secret]]\nimsi = "{int(IMSI) + number:015}"\nk = "{K}"\nopc = "{OPC}"\n')
+    return (_PHONES.format(name="prime", idi="6*", auth="eap-aka-prime", secrets=path, more=more)
+            + _PHONES.format(name="aka", idi="*", auth="eap-aka", secrets=path, more=more))
+
+
+def every(bench, verdict):
+    """Each handset attaches over TCP and over UDP."""
+    bench.network.open_direct()
+    gateway = bench.gateway("rsa", profiles=False, more=_profiles(bench, _TOLD))
+    for name in PROFILES:
+        for transport in ("tcp", "udp"):
+            ok, failed, _ = _loadgen(bench, f"{name}-{transport}", "--profile", name, "--transport", transport)
+            verdict.step(f"{name} {transport}", ok == UES, f"{ok}" if ok == UES else str(failed))
+    gateway.step_clean(verdict)
+    gateway.stop()
+
+
+def without_p_cscf(bench, verdict):
+    """A gateway that tells no P-CSCF: handsets that need one give the tunnel up, the others stay."""
+    gateway = bench.gateway("rsa", profiles=False, more=_profiles(bench, ""))
+    for name, needs in (("samsung-2023", True), ("touchy", True), ("apple-2023", False), ("pixel-2023", False)):
+        ok, failed, _ = _loadgen(bench, name, "--profile", name)
+        gave_up = sum(count for cause, count in failed.items() if cause.startswith("handset: no answer to P_CSCF"))
+        verdict.step(name, (gave_up, ok) == ((UES, 0) if needs else (0, UES)), f"{ok} attached" if ok else str(failed))
+    gateway.stop()
+
+
+def hostapd(bench, verdict):
+    """SIMs that are ahead of hostapd's centre by both methods: resynchronisation, then fast re-authentications."""
+    sims = "".join(f"{int(IMSI) + number:015} {K} {OPC} 8000 000000000020\n" for number in range(UES))
+    users = "".join(f'"{digit}"* {method}\n' for digit, method in zip("024678", ["AKA"] * 3 + ["AKA'"] * 3))
+    # Protected success, pseudonyms and fast re-authentication.
+    server = Hostapd(bench.lab, users=users, sims=sims, more="eap_sim_aka_result_ind=1\neap_sim_id=3\n")
+    gateway = bench.gateway("rsa", profiles=False, more=configured(bench.lab, bench.pki["rsa"], ("10.77.0.1:1812",)))
+    for method in ("eap-aka", "eap-aka-prime"):
+        ok, failed, fast = _loadgen(bench, method, "--auth", method, "--ike", "aes256gcm16-prfsha256-ecp256", "--esp",
+                                    "aes256gcm16", "--sqn", "000000040000", "--attaches", "3")
+        verdict.step(method, ok == UES and fast == UES, f"{ok}, {fast} of them fast" if ok else str(failed))
+    gateway.step_clean(verdict)
+    gateway.stop()
+    server.stop()
+
+
+SESSIONS = (
+    ("handsets", every),
+    ("handsets-without-p-cscf", without_p_cscf),
+    ("radius-hostapd-loadgen", hostapd),
+)
