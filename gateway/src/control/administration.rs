@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::aaa::EndCause;
 use super::engine::Engine;
 use super::run::Workers;
 use super::stats::{self, Around};
@@ -141,6 +142,7 @@ impl Administration {
             caller = caller.or(before.caller);
         } else {
             notify_supervisor("STOPPING=1");
+            engine.aaa.note_cause_of_all(EndCause::Shutdown);
             engine.dispatcher.broadcast(|| ToWorker::StopAccepting);
             engine.responder.drain(now, deadline);
             engine.settle(now);
@@ -322,6 +324,7 @@ fn terminate(engine: &mut Engine, now: Instant, id: Option<u64>, idi: Option<Str
         }
         _ => return Answer::Refused("either id or idi".into()),
     };
+    ids.iter().for_each(|&id| engine.aaa.note_cause(id, EndCause::Administrator));
     let ended = ids.iter().filter(|&&id| engine.responder.terminate(now, id)).count();
     engine.settle(now);
     match ended {

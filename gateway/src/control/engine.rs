@@ -208,8 +208,9 @@ impl Engine {
                 true => self.dispatcher.bind_path(session, worker, path, follow),
                 false => self.dispatcher.bind(session, worker, conn),
             },
-            Event::CloseSession { session, worker, inner } => {
+            Event::CloseSession { session, worker, inner, cause } => {
                 // Its back end hears of the end with what its worker knows of it.
+                self.aaa.note_cause(session, cause);
                 let report = self.aaa.holds(session);
                 self.dispatcher.close_session(session, worker, &inner, report);
                 if let Some(skipped) = self.ended_log.allow(now) {

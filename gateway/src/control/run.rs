@@ -226,6 +226,10 @@ impl ControlLoop {
             self.engine.flush();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        // What sessions have done, said while workers ended.
+        for queue in &self.workers.queues {
+            queue.try_iter().for_each(|message| self.engine.handle(Instant::now(), message));
+        }
         self.engine.aaa.leave(Instant::now());
         let deadline = Instant::now() + AAA_LEAVE_MAX;
         while Instant::now() < deadline && !self.engine.aaa.has_left() {

@@ -19,6 +19,8 @@ use ahash::AHashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::responder::{AaaAnswer, AaaOrder, Attached, AttemptId, EapStep, RejectCause};
+
+pub use super::responder::EndCause;
 use crate::config::{AaaKind, AaaSection, Config};
 use crate::error::Failure;
 use crate::types::SessionId;
@@ -83,28 +85,6 @@ pub struct SessionEnd {
     pub traffic: Traffic,
     /// Why it ended.
     pub cause: EndCause,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum EndCause {
-    /// The UE said so.
-    #[default]
-    Peer,
-    /// The UE does not answer any more.
-    Lost,
-    /// Its time was up.
-    Timeout,
-    /// An administrator said so.
-    Administrator,
-    /// The AAA server said so.
-    Server,
-    /// The gateway ends.
-    Shutdown,
-    /// The UE attached anew in its place.
-    Replaced,
-    /// The UE broke the rules, or the gateway could not go on.
-    Error,
 }
 
 /// One server of a back end.
@@ -269,8 +249,8 @@ struct Held {
     backend: Arc<str>,
     /// When its time is up.
     deadline: Option<Instant>,
-    /// Why it ends, as far as we know beforehand.
-    cause: EndCause,
+    /// Why it ends, once somebody has said so.
+    cause: Option<EndCause>,
 }
 
 impl Aaa {
@@ -359,10 +339,8 @@ impl Aaa {
                 let Some(name) = self.attempts.remove(&attached.attempt) else { return };
                 if let Some(backend) = self.backends.get_mut(&name) {
                     backend.attached(now, &attached);
-                    self.sessions.insert(
-                        attached.session,
-                        Held { backend: name, deadline: None, cause: EndCause::default() },
-                    );
+                    self.sessions
+                        .insert(attached.session, Held { backend: name, deadline: None, cause: None });
                     self.set_timeout(now, attached.session, attached.timeout);
                 }
             }
@@ -384,17 +362,24 @@ impl Aaa {
         self.sessions.contains_key(&session)
     }
 
-    /// Takes note of why a session that still lives is about to end.
+    /// Takes note of why a session ends; what was said first counts: that its UE then agrees to it is not why.
     pub fn note_cause(&mut self, session: SessionId, cause: EndCause) {
         if let Some(held) = self.sessions.get_mut(&session) {
-            held.cause = cause;
+            held.cause.get_or_insert(cause);
         }
+    }
+
+    /// As [`Self::note_cause`], of every session.
+    pub fn note_cause_of_all(&mut self, cause: EndCause) {
+        self.sessions.values_mut().for_each(|held| {
+            held.cause.get_or_insert(cause);
+        });
     }
 
     /// Passes on what a session has done; it has ended when it is `over`.
     pub fn traffic(&mut self, now: Instant, session: SessionId, traffic: &Traffic, over: bool) {
         let Some(held) = self.sessions.get(&session) else { return };
-        let end = SessionEnd { traffic: *traffic, cause: held.cause };
+        let end = SessionEnd { traffic: *traffic, cause: held.cause.unwrap_or_default() };
         let (name, deadline) = (held.backend.clone(), held.deadline);
         if over {
             self.sessions.remove(&session);

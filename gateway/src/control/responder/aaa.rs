@@ -229,3 +229,25 @@ pub struct Attached {
     /// Who and where.
     pub subject: Subject,
 }
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum EndCause {
+    /// The UE said so.
+    #[default]
+    Peer,
+    /// The UE does not answer any more.
+    Lost,
+    /// Its time was up.
+    Timeout,
+    /// An administrator said so.
+    Administrator,
+    /// The AAA server said so.
+    Server,
+    /// The gateway ends.
+    Shutdown,
+    /// The UE attached anew in its place.
+    Replaced,
+    /// The UE broke the rules, or the gateway could not go on.
+    Error,
+}

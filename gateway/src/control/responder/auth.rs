@@ -8,7 +8,7 @@ use codec::ike::{
     CertEncoding, ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType,
 };
 
-use super::aaa::{AaaOrder, Accepted, Attached};
+use super::aaa::{AaaOrder, Accepted, Attached, EndCause};
 use super::authenticate::{Authenticated, Cause, Granted, identity};
 use super::child::ChildRequest;
 use super::config_payload::{self, AddressError};
@@ -314,7 +314,7 @@ impl Responder {
         let earlier: Vec<SessionId> = found.map(|(_, id)| *id).filter(same).collect();
         for id in earlier {
             self.core.counters.exchanges.initial_contact_replaced += 1;
-            self.end_session(at.now, id);
+            self.end_session(at.now, id, EndCause::Replaced);
         }
     }
 
@@ -333,7 +333,7 @@ impl Responder {
             if let Some(other) = self.sessions.get_mut(&id) {
                 self.core.start_closing(at.now, other);
             }
-            self.end_session(at.now, id);
+            self.end_session(at.now, id, EndCause::Replaced);
         }
     }
 }

@@ -10,6 +10,7 @@ use codec::ike::IkeSpi;
 use zeroize::Zeroizing;
 
 use super::aaa::AaaOrder;
+use super::aaa::EndCause;
 use super::record::FailedAttempt;
 use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
 
@@ -91,6 +92,8 @@ pub enum Event {
         worker: WorkerId,
         /// Inner addresses that the packet path knows.
         inner: Box<[IpAddr]>,
+        /// Why, as far as the responder knows.
+        cause: EndCause,
     },
     /// Close this connection only; SAs stay.
     CloseConn {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use codec::crypto::{SkError, open_skf};
 use codec::ike::{ExchangeType, IkeHeader, MessageBuilder, NotifyType};
 
+use super::aaa::EndCause;
 use super::fragment::{self, Joined, Whole};
 use super::inner::Payloads;
 use super::mobike;
@@ -78,7 +79,7 @@ impl Responder {
         match outcome {
             Outcome::Bad => return Verdict::Bad,
             Outcome::Good => self.core.settle(at.now, session),
-            Outcome::End => self.end_session(at.now, id),
+            Outcome::End => self.end_session(at.now, id, EndCause::Peer),
         }
         Verdict::Good
     }

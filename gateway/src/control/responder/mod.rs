@@ -70,7 +70,9 @@ use codec::crypto::IkeProposal;
 use codec::esp::EspSpi;
 use codec::ike::{Flags, IkeHeader, IkeSpi, MessageBuilder, NotifyType};
 
-pub use aaa::{AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, EapMethod, EapStep, RejectCause, Subject};
+pub use aaa::{
+    AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, EapMethod, EapStep, EndCause, RejectCause, Subject,
+};
 pub use config::{
     AuthKind, DeviceIdentity, EapIdentity, EapPolicy, Gateway, IkeTcpOffer, Limits, PpkPolicy, Profile, Psk,
     PskStore, Redirect, ResponderConfig, Resumption,

@@ -6,6 +6,7 @@ use codec::crypto::{AuthSignature, IkeKeys, SaNonces, Secret, signed_octets};
 use codec::ike::payload::AuthView;
 use codec::ike::{AuthMethod, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType};
 
+use super::aaa::EndCause;
 use super::authenticate::{Authenticated, Cause, Proof, identity};
 use super::config::{AuthKind, Profile};
 use super::counters::DropCounters;
@@ -85,7 +86,7 @@ impl Responder {
         let old = self.core.tickets.session_of(ticket);
         let same = |id| self.sessions.get(&id).is_some_and(|session| session.idi == ticket.idi);
         if let Some(id) = old.filter(|id| same(*id)) {
-            self.end_session(at.now, id);
+            self.end_session(at.now, id, EndCause::Replaced);
         }
     }
 }

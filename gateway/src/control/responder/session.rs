@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use codec::ike::IkeSpi;
 
+use super::aaa::EndCause;
 use super::identity::Identity;
 use super::own_request::Destination;
 use super::sa::{ANSWER_KEPT, IkeSa, RETIRING_MAX, Retiring, Session, SpiOwner};
@@ -88,7 +89,8 @@ impl Responder {
             if !asked_to_leave {
                 self.core.counters.exchanges.peer_dead += 1;
             }
-            self.end_session(now, id);
+            let cause = if asked_to_leave { EndCause::Error } else { EndCause::Lost };
+            self.end_session(now, id, cause);
             return;
         }
         if session.ike.window.answered_at().is_some_and(|at| at + ANSWER_KEPT <= now) {
@@ -119,7 +121,7 @@ impl Responder {
     }
 
     /// Ends a session at once. What the peer may still ask about it is answered from the cache for a while.
-    pub(super) fn end_session(&mut self, now: Instant, id: SessionId) {
+    pub(super) fn end_session(&mut self, now: Instant, id: SessionId, cause: EndCause) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let core = &mut self.core;
         core.counters.exchanges.detached += 1;
@@ -146,7 +148,7 @@ impl Responder {
         core.spis.remove(&spi);
         core.linger(now, spi, session.ike.window);
         let inner = if session.routed { session.inner } else { Box::default() };
-        core.events.push_back(Event::CloseSession { session: id, worker: session.worker, inner });
+        core.events.push_back(Event::CloseSession { session: id, worker: session.worker, inner, cause });
     }
 }
 

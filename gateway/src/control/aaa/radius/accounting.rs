@@ -28,6 +28,8 @@ pub enum Status {
     Interim = 3,
     /// The gateway has started: sessions of before are gone.
     On = 7,
+    /// The gateway ends.
+    Off = 8,
 }
 
 /// One record.
@@ -55,12 +57,12 @@ impl Accounting {
         Self { pool, waiting: VecDeque::new(), waiting_max, window: WINDOW_MAX, under_way: 0, counters }
     }
 
-    /// Reports that the gateway begins (RFC 2866 §5.1).
-    pub fn on(&mut self, now: Instant, nas_identifier: &str, id: &str) {
+    /// Reports that the gateway begins or ends (RFC 2866 §5.1).
+    pub fn gateway(&mut self, now: Instant, status: Status, nas_identifier: &str, id: &str) {
         let mut attributes = Attributes::new();
         let _ = attributes.push(kind::NAS_IDENTIFIER, nas_identifier.as_bytes());
         let _ = attributes.push(kind::ACCT_SESSION_ID, id.as_bytes());
-        self.put(now, Status::On, attributes);
+        self.put(now, status, attributes);
     }
 
     /// Reports that a session began.
@@ -78,6 +80,11 @@ impl Accounting {
         let mut attributes = with_traffic(now, session, &end.traffic);
         let _ = attributes.push_number(kind::ACCT_TERMINATE_CAUSE, terminate_cause(end.cause));
         self.put(now, Status::Stop, attributes);
+    }
+
+    /// How many records no server has taken yet.
+    pub fn pending(&self) -> usize {
+        self.waiting.len() + self.under_way
     }
 
     /// The records that no server has taken yet.

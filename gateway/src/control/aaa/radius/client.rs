@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahash::AHashMap;
 
-use super::accounting::Accounting;
+use super::accounting::{Accounting, Status};
 use super::answer::{self, Granted, Meaning};
 use super::counters::ServerCounters;
 use super::dynamic::{Change, Dynamic};
@@ -37,6 +37,8 @@ pub enum Order {
     Traffic(SessionId, Traffic),
     /// A session has ended.
     Ended(SessionId, SessionEnd),
+    /// The gateway ends.
+    Leave,
 }
 
 /// Which servers are spoken to.
@@ -109,9 +111,7 @@ impl Client {
             dynamic: parts.dynamic,
             actions: VecDeque::new(),
         };
-        if let Some(accounting) = &mut client.accounting {
-            accounting.on(now, &client.nas_identifier, &client.sessions.accounting_id(SessionId(0)));
-        }
+        client.report_gateway(now, Status::On);
         client.settle(now);
         client
     }
@@ -151,6 +151,7 @@ impl Client {
                     accounting.interim(now, session, &so_far);
                 }
             }
+            Order::Leave => self.report_gateway(now, Status::Off),
             Order::Ended(session, end) => {
                 self.set_interim(now, session, None);
                 if let Some(session) = self.sessions.remove(session)
@@ -233,6 +234,18 @@ impl Client {
     /// What to do next.
     pub fn poll_action(&mut self) -> Option<(Side, Action)> {
         self.actions.pop_front()
+    }
+
+    /// Accounting records that no server has taken yet.
+    pub fn pending(&self) -> usize {
+        self.accounting.as_ref().map_or(0, Accounting::pending)
+    }
+
+    fn report_gateway(&mut self, now: Instant, status: Status) {
+        let id = self.sessions.accounting_id(SessionId(0));
+        if let Some(accounting) = &mut self.accounting {
+            accounting.gateway(now, status, &self.nas_identifier, &id);
+        }
     }
 
     fn on_step(&mut self, now: Instant, step: EapStep) {

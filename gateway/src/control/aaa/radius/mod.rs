@@ -26,6 +26,7 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use codec::OsRandom;
@@ -102,6 +103,9 @@ pub struct DynamicConfig {
     pub needs_timestamp: bool,
 }
 
+/// Time that the task surely takes to see what it was told last.
+const LEAVE_TURN: Duration = Duration::from_millis(20);
+
 /// A back end that asks RADIUS servers.
 pub struct Radius {
     name: Arc<str>,
@@ -112,6 +116,10 @@ pub struct Radius {
     outbox: Outbox,
     /// Where requests of RFC 5176 come in.
     dynamic: Option<UdpSocket>,
+    /// Accounting records that no server has taken yet.
+    pending: Arc<AtomicUsize>,
+    /// The records of the end were called for, and when.
+    left: Option<Instant>,
 }
 
 impl Radius {
@@ -124,9 +132,10 @@ impl Radius {
         let dynamic = config.dynamic.as_ref().map(|dynamic| bind(dynamic.listen)).transpose()?;
         let addresses = config.addresses(dynamic.as_ref())?;
         let (parts, servers) = config.parts(identity, outbox.clone());
-        tokio::spawn(shell::run(Client::new(Instant::now(), parts), addresses, receiver));
+        let (client, pending) = (Client::new(Instant::now(), parts), Arc::default());
+        tokio::spawn(shell::run(client, addresses, receiver, Arc::clone(&pending)));
         let (digest, identity) = (config.digest, identity.into());
-        Ok(Self { name, orders, servers, digest, identity, outbox, dynamic })
+        Ok(Self { name, orders, servers, digest, identity, outbox, dynamic, pending, left: None })
     }
 
     /// Goes over to another configuration; sessions and accounting records stay.
@@ -177,6 +186,17 @@ impl Backend for Radius {
             AaaKind::Radius(Some(config)) => config.digest == self.digest || self.reconfigure(config).is_ok(),
             _ => false,
         }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        self.order(Order::Leave);
+        self.left = Some(now);
+    }
+
+    fn has_left(&self) -> bool {
+        // The task has had a turn since, which takes all orders there are.
+        let turn = self.left.is_none_or(|at| at.elapsed() >= LEAVE_TURN);
+        turn && self.pending.load(Ordering::Relaxed) == 0
     }
 
     fn servers(&self) -> Vec<ServerView> {

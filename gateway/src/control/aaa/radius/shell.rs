@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
@@ -92,12 +93,18 @@ pub enum Message {
     Reconfigure(Box<(Parts, Addresses)>),
 }
 
-/// Runs `client` until its orders end.
-pub async fn run(mut client: Client, addresses: Addresses, mut orders: mpsc::UnboundedReceiver<Message>) {
+/// Runs `client` until its orders end. `pending` always says how many accounting records no server has taken yet.
+pub async fn run(
+    mut client: Client,
+    addresses: Addresses,
+    mut orders: mpsc::UnboundedReceiver<Message>,
+    pending: Arc<AtomicUsize>,
+) {
     let (sender, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
     let mut links = Links::new(addresses, sender, 0);
     links.carry_out(&mut client);
     loop {
+        pending.store(client.pending(), Ordering::Relaxed);
         let deadline = client.deadline().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         tokio::select! {
             order = orders.recv() => match order {

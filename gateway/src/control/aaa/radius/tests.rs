@@ -287,6 +287,17 @@ mod whole {
         }
         assert_eq!(kinds.into_iter().collect::<Vec<_>>(), [1, 2, 7]);
         assert_eq!(rig.radius.servers()[1].lost, 0);
+        // The end of the gateway waits for its last record.
+        rig.radius.leave(Instant::now());
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        assert!(!rig.radius.has_left());
+        while !rig.radius.has_left() {
+            let (len, from) = socket.recv_from(&mut buffer).await.expect("a record");
+            socket.send_to(&reply(&buffer[..len], &Secret::new(SECRET)), from).await.expect("sent");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let last = Packet::parse(&buffer).expect("a packet");
+        assert_eq!(last.number(kind::ACCT_STATUS_TYPE), Some(8));
     }
 
     #[tokio::test]
