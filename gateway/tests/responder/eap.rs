@@ -726,3 +726,22 @@ fn one_ue_is_followed_message_by_message_and_no_other() {
     world.exchange(1, &request);
     assert!(lines(&mut world).is_empty());
 }
+
+#[test]
+fn a_phone_that_wants_it_gets_an_empty_response_to_a_delete() {
+    for empty in [true, false] {
+        let mut world = World::new(config_with(|profile| profile.handset.empty_delete_response = empty));
+        let (mut ue, _) = world.attach_eap(1, phone(1), accepted());
+        let spi = ue.children[0].spi_in;
+        let request = ue.informational(|builder| {
+            builder.delete_esp(&[spi]);
+        });
+        let response = world.exchange(1, &request);
+        let deleted = ue.open(&response).expect("authentic").deleted();
+        assert_eq!(
+            deleted.len(),
+            usize::from(!empty),
+            "the SPI of the pair, unless it would be misunderstood"
+        );
+    }
+}

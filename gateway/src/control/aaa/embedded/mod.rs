@@ -12,6 +12,8 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use codec::eap::aka::Variant;
+use codec::eap::identity::{Nai, UserName};
+use codec::eap::{EapPacket, Method};
 use codec::{OsRandom, Random};
 use zeroize::Zeroizing;
 
@@ -31,14 +33,14 @@ pub const STORE_FILE: &str = "subscribers.redb";
 /// The back end. Attempts are as many as half-open IKE SAs.
 pub struct Embedded {
     centre: Centre,
-    attempts: AHashMap<AttemptId, Method>,
+    attempts: AHashMap<AttemptId, Running>,
     random: Box<dyn Random>,
     outbox: Outbox,
     view: ServerView,
 }
 
 /// One attempt.
-enum Method {
+enum Running {
     Aka(Box<AkaServer>),
     MsChap(Box<MsChap>),
 }
@@ -64,7 +66,7 @@ impl Embedded {
         self.centre.apn = step.subject.apn.clone();
         match server.handle(&step.packet, &mut self.centre, &mut *self.random) {
             Verdict::Continue(packet) => {
-                self.attempts.insert(step.attempt, Method::Aka(server));
+                self.attempts.insert(step.attempt, Running::Aka(server));
                 AaaAnswer::Continue { packet }
             }
             Verdict::Success(authenticated) => {
@@ -82,7 +84,7 @@ impl Embedded {
     fn step_mschap(&mut self, step: &EapStep, mut server: Box<MsChap>) -> AaaAnswer {
         match server.handle(&step.packet, &self.centre.subscribers) {
             Outcome::Continue(packet) => {
-                self.attempts.insert(step.attempt, Method::MsChap(server));
+                self.attempts.insert(step.attempt, Running::MsChap(server));
                 AaaAnswer::Continue { packet }
             }
             Outcome::Success { packet, msk } => accept(packet, msk, Some(step.subject.idi.clone())),
@@ -99,16 +101,22 @@ impl Embedded {
 }
 
 impl Backend for Embedded {
-    fn step(&mut self, now: Instant, step: EapStep) {
+    fn step(&mut self, _now: Instant, step: EapStep) {
         self.view.requests += 1;
+        let began = Instant::now();
         let known = self.attempts.remove(&step.attempt);
+        if known.is_none() && is_imei(&step.packet) {
+            // Without a SIM there is nothing to authenticate (TS 33.402 §13); only a policy could let it in.
+            self.reject(RejectCause::EmergencyNotSupported);
+            return self.outbox.refuse(step.attempt, RejectCause::EmergencyNotSupported);
+        }
         let Some(method) = known.or_else(|| begin(step.subject.method, &mut *self.random)) else {
             self.reject(RejectCause::NetworkFailure);
             return self.outbox.refuse(step.attempt, RejectCause::NetworkFailure);
         };
         let answer = match method {
-            Method::Aka(server) => self.step_aka(&step, server),
-            Method::MsChap(server) => self.step_mschap(&step, server),
+            Running::Aka(server) => self.step_aka(&step, server),
+            Running::MsChap(server) => self.step_mschap(&step, server),
         };
         match &answer {
             AaaAnswer::Continue { .. } => {}
@@ -116,7 +124,7 @@ impl Backend for Embedded {
             AaaAnswer::Reject { cause, .. } => self.reject(*cause),
         }
         self.view.answers += 1;
-        self.view.waited += now.elapsed();
+        self.view.waited += began.elapsed();
         self.outbox.answer(step.attempt, answer);
     }
 
@@ -139,16 +147,23 @@ impl Backend for Embedded {
     }
 }
 
-fn begin(method: EapMethod, random: &mut dyn Random) -> Option<Method> {
+/// Whether a peer names itself by its device, as a phone without a SIM does for an emergency (TS 23.003 §19.3.6).
+fn is_imei(packet: &[u8]) -> bool {
+    let Ok(packet) = EapPacket::decode(packet) else { return false };
+    let name = (packet.method == Some(Method::IDENTITY)).then(|| Nai::parse(packet.data)).flatten();
+    name.is_some_and(|name| matches!(name.user, UserName::Imei(_)))
+}
+
+fn begin(method: EapMethod, random: &mut dyn Random) -> Option<Running> {
     let choice = match method {
         EapMethod::Aka => MethodChoice::Only(Variant::Aka),
         EapMethod::AkaPrime => MethodChoice::Only(Variant::AkaPrime),
         EapMethod::Any => MethodChoice::ByIdentity,
-        EapMethod::MsChapV2 => return Some(Method::MsChap(Box::new(MsChap::new(random)))),
+        EapMethod::MsChapV2 => return Some(Running::MsChap(Box::new(MsChap::new(random)))),
         EapMethod::Tls => return None,
     };
     let policy = AkaPolicy { method: choice, ..AkaPolicy::default() };
-    Some(Method::Aka(Box::new(AkaServer::new(Arc::new(policy)))))
+    Some(Running::Aka(Box::new(AkaServer::new(Arc::new(policy)))))
 }
 
 fn accept(packet: Vec<u8>, msk: Zeroizing<Vec<u8>>, identity: Option<Arc<str>>) -> AaaAnswer {
@@ -161,4 +176,88 @@ fn accept(packet: Vec<u8>, msk: Zeroizing<Vec<u8>>, identity: Option<Arc<str>>) 
         p_cscf: Vec::new(),
         session_timeout: None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::control::aaa::FromAaa;
+    use crate::control::responder::Subject;
+    use crate::types::Transport;
+
+    fn subscriber() -> Subscriber {
+        Subscriber {
+            k: Zeroizing::new(vec![1; 16]),
+            opc: Zeroizing::new(vec![2; 16]),
+            algorithm: Algorithm::Milenage,
+            amf: [0x80, 0],
+            sqn: None,
+            apns: None,
+        }
+    }
+
+    /// The answer to an EAP-Response/Identity.
+    fn answer(method: EapMethod, name: &str) -> AaaAnswer {
+        let dir = tempfile::tempdir().expect("a directory");
+        let sequence = Sequence::open(&dir.path().join(STORE_FILE)).expect("opens");
+        let mut subscribers = Subscribers::default();
+        subscribers.add("001010000000001", subscriber());
+        let (outbox, mut answers) = Outbox::new();
+        let sequence = Rc::new(RefCell::new(sequence));
+        let mut embedded = Embedded::new("test".into(), Arc::new(subscribers), sequence, outbox);
+        let addr: SocketAddr = "192.0.2.1:4500".parse().expect("an address");
+        let subject = Subject {
+            idi: name.into(),
+            apn: None,
+            profile: "phones".into(),
+            method,
+            local: addr,
+            remote: addr,
+            transport: Transport::Tcp,
+            emergency: false,
+            imei: None,
+        };
+        let packet = EapPacket::build(codec::eap::Code::Response, 0, Method::IDENTITY, name.as_bytes());
+        embedded
+            .step(Instant::now(), EapStep { attempt: AttemptId(1), backend: "test".into(), packet, subject });
+        match answers.try_recv() {
+            Ok(FromAaa::Answer { attempt: AttemptId(1), answer }) => answer,
+            _ => panic!("one answer"),
+        }
+    }
+
+    #[test]
+    fn a_sim_is_challenged_with_the_method_of_its_profile() {
+        let name = "001010000000001@nai.epc.mnc001.mcc001.3gppnetwork.org";
+        for (method, digit, kind) in
+            [(EapMethod::Aka, '0', 23), (EapMethod::AkaPrime, '6', 50), (EapMethod::Any, '6', 50)]
+        {
+            let AaaAnswer::Continue { packet } = answer(method, &format!("{digit}{name}")) else {
+                panic!("no challenge")
+            };
+            assert_eq!((packet[0], packet[4], packet[5]), (1, kind, 1), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn ts33402_13_a_phone_without_a_sim_is_told_that_it_is_not_served() {
+        let name = "imei123456789012345@sos.nai.epc.mnc001.mcc001.3gppnetwork.org";
+        let cause = match answer(EapMethod::Aka, name) {
+            AaaAnswer::Reject { cause, .. } => cause,
+            _ => panic!("not refused"),
+        };
+        assert_eq!(cause, RejectCause::EmergencyNotSupported);
+    }
+
+    #[test]
+    fn methods_of_servers_are_not_served_here() {
+        assert!(matches!(
+            answer(EapMethod::Tls, "alice"),
+            AaaAnswer::Reject { cause: RejectCause::NetworkFailure, .. }
+        ));
+    }
 }
