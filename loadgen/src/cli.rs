@@ -133,6 +133,9 @@ pub struct SimOptions {
     /// IMEI of the first phone, 15 digits (16: IMEISV); UE n has this plus n [default: a test IMEI]
     #[arg(long, value_name = "DIGITS")]
     pub imei: Option<String>,
+    /// Makes emergency attaches: the realm of the identity begins with sos, and so is the APN unless --idr has another
+    #[arg(long)]
+    pub emergency: bool,
     /// Offers to do without the gateway's certificate (RFC 5998)
     #[arg(long)]
     pub eap_only: bool,

@@ -30,6 +30,9 @@ const ESP_DEFAULT: &str = "aes128gcm16";
 /// The APN of phones that are to make calls.
 const APN_DEFAULT: &str = "ims";
 
+/// The APN of emergency calls.
+const APN_EMERGENCY: &str = "sos";
+
 /// Everything a command needs before it attaches.
 pub struct Prepared {
     /// The gateway's address.
@@ -204,9 +207,13 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure>
         ike,
         esp,
         credentials,
-        idr: match &profile {
-            Some(profile) => Some(profile.idr(options.idr.as_deref().unwrap_or(APN_DEFAULT))),
-            None => options.idr.as_deref().map(Identity::parse),
+        idr: {
+            let apn = if options.sim.emergency { APN_EMERGENCY } else { APN_DEFAULT };
+            let asked = options.idr.as_deref();
+            match &profile {
+                Some(profile) => Some(profile.idr(asked.unwrap_or(apn))),
+                None => asked.or(options.sim.emergency.then_some(apn)).map(Identity::parse),
+            }
         },
         gateway_id: options.gateway_id.as_deref().map(Identity::parse),
         response_timeout: seconds(options.timeout, "--timeout")?,

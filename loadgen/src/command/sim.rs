@@ -60,7 +60,7 @@ pub(super) fn read_sims(
         .ok_or_else(|| usage("--imei: 15 or 16 digits"))?;
     let sqn = sim.sqn.as_deref().map(read_sqn).transpose()?;
     let keys = SimKeys { usim: Rc::new(read_usim(sim)?), check_sqn: !sim.no_sqn_check };
-    let variant = variant(auth);
+    let (variant, emergency) = (variant(auth), sim.emergency);
     let sims: RefCell<BTreeMap<u32, Rc<RefCell<Sim>>>> = RefCell::default();
     Ok(Rc::new(move |index| {
         let made = || {
@@ -70,7 +70,7 @@ pub(super) fn read_sims(
             if let Some(sqn) = sqn {
                 sim.advance(sqn);
             }
-            Rc::new(RefCell::new(sim))
+            Rc::new(RefCell::new(if emergency { sim.in_emergency() } else { sim }))
         };
         let sim = sims.borrow_mut().entry(index).or_insert_with(made).clone();
         match &idi {
@@ -157,6 +157,14 @@ mod tests {
         assert_eq!(name(0), "0001010000000009@nai.epc.mnc001.mcc001.3gppnetwork.org");
         assert_eq!(name(1), "0001010000000010@nai.epc.mnc001.mcc001.3gppnetwork.org");
         assert!(Rc::ptr_eq(&who(1).sim.unwrap(), &who(1).sim.unwrap()));
+    }
+
+    #[test]
+    fn an_emergency_has_a_realm_of_its_own() {
+        let k = "00".repeat(16);
+        let who = sims(&format!("--imsi 001010000000009 --k {k} --opc {k} --emergency")).unwrap();
+        let name = String::from_utf8(who(0).idi.data).unwrap();
+        assert_eq!(name, "0001010000000009@sos.nai.epc.mnc001.mcc001.3gppnetwork.org");
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Sim {
     imsi: String,
     plmn: Plmn,
     imei: String,
+    /// Whether it calls for help: another realm (TS 23.003 §19.3.9), and no names of the network's making.
+    emergency: bool,
     /// SEQ seen last for each IND; made at the first challenge.
     seen: Option<Box<[u64; INDICES]>>,
     pseudonym: Option<String>,
@@ -67,7 +69,12 @@ pub(super) enum Declined {
 impl Sim {
     /// A SIM that was never used. `plmn` is the network of the realm.
     pub fn new(keys: SimKeys, imsi: String, plmn: Plmn, imei: String) -> Self {
-        Self { keys, imsi, plmn, imei, seen: None, pseudonym: None, reauth: None }
+        Self { keys, imsi, plmn, imei, emergency: false, seen: None, pseudonym: None, reauth: None }
+    }
+
+    /// The same SIM in an emergency.
+    pub fn in_emergency(self) -> Self {
+        Self { emergency: true, ..self }
     }
 
     /// The phone's IMEI or IMEISV, digits.
@@ -87,6 +94,9 @@ impl Sim {
 
     /// The name for a request of the server (RFC 4187 §4.1.6).
     pub(super) fn identity_for(&self, request: IdentityRequest, variant: Variant) -> String {
+        if self.emergency {
+            return Nai::emergency(variant, &self.imsi, self.plmn).to_string();
+        }
         let reauth = self.reauth.as_ref().filter(|known| known.keys.variant == variant);
         match (request, reauth, &self.pseudonym) {
             (IdentityRequest::Any, Some(known), _) => known.name.clone(),
