@@ -46,6 +46,22 @@ pub const DIAMETER_UNSENT_MAX: usize = 16_384;
 /// Octets of State and Class AVPs that a Diameter session keeps for its server.
 pub const DIAMETER_KEPT_OCTETS_MAX: usize = 1_024;
 
+/// RADIUS servers of one kind in one `[[aaa]]`.
+pub const RADIUS_SERVERS_MAX: usize = 16;
+
+/// RadSec connections to one server, of 256 requests each.
+pub const RADIUS_STREAMS_MAX: usize = 8;
+
+/// Packets from all servers of an `[[aaa]]` that wait to be looked at; what comes then stays in the kernel's buffers, or is
+/// lost there. Memory: 4 KB each.
+pub const RADIUS_ARRIVALS_MAX: usize = 4_096;
+
+/// Accounting records under way at once; others wait (`accounting_queue` of `[[aaa]]`).
+pub const RADIUS_RECORDS_UNDER_WAY_MAX: usize = 1_024;
+
+/// Answers to Disconnect and CoA requests that are kept for repetitions. Memory: 4 KB each.
+pub const RADIUS_ANSWERED_MAX: usize = 256;
+
 /// The range and unit of one limit, as the configuration reader and the documentation need them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {

@@ -239,6 +239,12 @@ pub struct AaaRow {
     pub rejects: BTreeMap<String, u64>,
     /// Mean time until an answer; null before the first one.
     pub answer_ms: Option<f64>,
+    /// Answers.
+    #[serde(default)]
+    pub answers: u64,
+    /// Accounting records lost because too many waited.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// One element of `sessions --json` of a relay: a connection and its UDP port, by which the backend's log

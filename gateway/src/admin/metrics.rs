@@ -132,12 +132,14 @@ impl Collector for Snapshot {
 
 fn aaa(out: &mut Families<'_>, servers: &[AaaRow]) -> std::fmt::Result {
     type Value = fn(&AaaRow) -> u64;
-    let counters: [(&str, &str, Value); 5] = [
+    let counters: [(&str, &str, Value); 7] = [
         ("aaa_requests", "Requests to AAA servers, without retransmissions", |row| row.requests),
         ("aaa_retransmissions", "Requests to AAA servers sent once more", |row| row.retransmissions),
         ("aaa_timeouts", "Requests that AAA servers did not answer", |row| row.timeouts),
         ("aaa_bad_answers", "Answers of AAA servers not authentic or not understood", |row| row.bad_answers),
         ("aaa_accepts", "Peers that AAA servers let in", |row| row.accepts),
+        ("aaa_answers", "Answers of AAA servers", |row| row.answers),
+        ("aaa_records_lost", "Accounting records lost because too many waited", |row| row.lost),
     ];
     let mut family =
         out.0.encode_descriptor("aaa_server_up", "Whether an AAA server answers", None, MetricType::Gauge)?;
@@ -151,6 +153,14 @@ fn aaa(out: &mut Families<'_>, servers: &[AaaRow]) -> std::fmt::Result {
             let labels = [("backend", row.backend.as_str()), ("server", row.server.as_str())];
             ConstCounter::new(value(row)).encode(family.encode_family(&labels)?)?;
         }
+    }
+    let help = "Time that AAA servers took for all their answers together";
+    let unit = Unit::Seconds;
+    let mut family = out.0.encode_descriptor("aaa_answer_time", help, Some(&unit), MetricType::Counter)?;
+    for row in servers {
+        let labels = [("backend", row.backend.as_str()), ("server", row.server.as_str())];
+        let waited_s = row.answer_ms.unwrap_or_default() * row.answers as f64 / 1e3;
+        ConstCounter::new(waited_s).encode(family.encode_family(&labels)?)?;
     }
     let help = "Peers that an AAA server turned away";
     let mut family = out.0.encode_descriptor("aaa_server_rejects", help, None, MetricType::Counter)?;

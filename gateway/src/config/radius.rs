@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use super::profile::PEM;
 use super::reader::{Field, Section};
 use super::secrets;
-use crate::control::aaa::radius::{DynamicConfig, RadiusConfig, SERVERS_MAX, Secret, VALUE_LEN_MAX};
+use crate::control::aaa::radius::{DynamicConfig, RadiusConfig, Secret, VALUE_LEN_MAX};
+use crate::limits::RADIUS_SERVERS_MAX;
 use crate::tls::{SettingsError, TlsClient};
 
 const SERVERS: &str = "1 to 16 of address:port, such as [\"10.77.0.1:1812\"]";
@@ -47,7 +48,7 @@ pub(super) fn read(section: &mut Section<'_>, used: bool) -> Option<RadiusConfig
     let nas_identifier = nas_identifier(section);
     let ms = |ms| Duration::from_millis(ms);
     let timeout = ms(section.number("timeout_ms", 1_000, 50..=30_000, "milliseconds"));
-    let retries = section.number("retries", 2, 0..=10, "repetitions") as u32;
+    let retries = section.number("retries", 3, 0..=10, "repetitions") as u32;
     let dead_after = ms(section.number("dead_after_ms", 4_000, 100..=300_000, "milliseconds"));
     let revive_after = Duration::from_secs(section.number("revive_s", 10, 1..=3_600, "seconds"));
     let status_server = section.flag("status_server", true);
@@ -86,7 +87,7 @@ pub(super) fn read(section: &mut Section<'_>, used: bool) -> Option<RadiusConfig
 
 fn servers(field: &Field<'_>, allowed: &str) -> Vec<SocketAddr> {
     let fields = field.some_list(allowed);
-    if fields.len() > SERVERS_MAX {
+    if fields.len() > RADIUS_SERVERS_MAX {
         field.reject(allowed);
     }
     let mut servers: Vec<SocketAddr> = Vec::new();

@@ -82,6 +82,8 @@ fn server(view: &ServerView) -> AaaRow {
         accepts: view.accepts,
         rejects: view.rejects.iter().map(|(cause, n)| (cause.name().to_owned(), *n)).collect(),
         answer_ms: (view.answers > 0).then(|| view.waited.as_secs_f64() * 1e3 / view.answers as f64),
+        answers: view.answers,
+        lost: view.lost,
     }
 }
 

@@ -12,10 +12,8 @@ use super::packet::{Attributes, kind};
 use super::pool::{Answer, Pool};
 use super::sessions::Session;
 use crate::control::aaa::{EndCause, SessionEnd};
+use crate::limits::RADIUS_RECORDS_UNDER_WAY_MAX;
 use crate::worker::inbox::Traffic;
-
-/// Records under way at once.
-const WINDOW_MAX: usize = 1024;
 
 /// Acct-Authentic RADIUS (RFC 2866 §5.6).
 const AUTHENTIC_RADIUS: u32 = 1;
@@ -54,7 +52,14 @@ impl Accounting {
     /// Nothing to report yet; at most `waiting_max` records wait. `counters` are those of the first server: what is
     /// lost is counted there.
     pub fn new(pool: Pool<Record>, waiting_max: usize, counters: Arc<ServerCounters>) -> Self {
-        Self { pool, waiting: VecDeque::new(), waiting_max, window: WINDOW_MAX, under_way: 0, counters }
+        Self {
+            pool,
+            waiting: VecDeque::new(),
+            waiting_max,
+            window: RADIUS_RECORDS_UNDER_WAY_MAX,
+            under_way: 0,
+            counters,
+        }
     }
 
     /// Reports that the gateway begins or ends (RFC 2866 §5.1).
@@ -116,7 +121,7 @@ impl Accounting {
     pub fn on_outcome(&mut self, now: Instant, record: Record, answer: Option<&Answer>) {
         self.under_way -= 1;
         if answer.is_some() {
-            self.window = (self.window * 2).min(WINDOW_MAX);
+            self.window = (self.window * 2).min(RADIUS_RECORDS_UNDER_WAY_MAX);
         } else {
             self.window = (self.window / 2).max(1);
             self.waiting.push_back(record);

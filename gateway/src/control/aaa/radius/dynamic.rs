@@ -11,13 +11,11 @@ use std::time::Duration;
 use super::packet::{Attributes, Packet, code, kind};
 use super::sessions::Sessions;
 use super::sign::{self, AUTHENTICATOR_LEN, Secret};
+use crate::limits::RADIUS_ANSWERED_MAX;
 use crate::types::SessionId;
 
 /// Seconds that a request's Event-Timestamp may differ from our clock (§3.3).
 const CLOCK_SKEW_S: u64 = 300;
-
-/// Answers remembered for repetitions of their requests.
-const ANSWERED_MAX: usize = 256;
 
 /// Error-Cause values (§3.6).
 mod error {
@@ -104,7 +102,7 @@ impl Dynamic {
             Ok(()) => decide(packet, sessions, &self.nas_identifier),
         };
         let answer = self.answer(packet, decided.as_ref().err().copied());
-        if self.answered.len() == ANSWERED_MAX {
+        if self.answered.len() == RADIUS_ANSWERED_MAX {
             self.answered.pop_front();
         }
         self.answered.push_back(Answered { from, id, authenticator, answer: answer.clone() });
@@ -356,7 +354,7 @@ mod tests {
         for id in 0..=255 {
             rig.ask(&request(code::DISCONNECT_REQUEST, id, &[(kind::EVENT_TIMESTAMP, &stamp)]));
         }
-        assert_eq!(rig.dynamic.answered.len(), ANSWERED_MAX);
+        assert_eq!(rig.dynamic.answered.len(), RADIUS_ANSWERED_MAX);
     }
 
     #[test]

@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 use super::{Backend, Outbox, ServerView, SessionEnd};
 use crate::config::AaaKind;
 use crate::control::responder::{Attached, AttemptId, EapStep};
+use crate::limits::RADIUS_STREAMS_MAX;
 use crate::tls::TlsClient;
 use crate::types::SessionId;
 use crate::worker::inbox::Traffic;
@@ -49,14 +50,8 @@ use shell::{Addresses, Message};
 pub use packet::{VALUE_LEN_MAX, fuzz};
 pub use sign::Secret;
 
-/// Most servers of one kind in one `[[aaa]]`.
-pub const SERVERS_MAX: usize = 16;
-
 /// Identifiers of one socket.
 const IDS_PER_LINK: usize = 256;
-
-/// Connections to one server over TLS.
-const STREAMS_MAX: usize = 8;
 
 /// `[[aaa]]` of kind "radius". Holds a secret: its `Debug` shows servers only.
 pub struct RadiusConfig {
@@ -270,7 +265,11 @@ impl RadiusConfig {
             dead_after: self.dead_after,
             revive_after: self.revive_after,
             status_server: self.status_server,
-            links_max: if stream { STREAMS_MAX } else { self.outstanding.div_ceil(IDS_PER_LINK).max(1) },
+            links_max: if stream {
+                RADIUS_STREAMS_MAX
+            } else {
+                self.outstanding.div_ceil(IDS_PER_LINK).max(1)
+            },
             probe,
         }
     }

@@ -17,10 +17,8 @@ use super::client::{Client, Order, Parts, Side};
 use super::packet::PACKET_LEN_MAX;
 use super::pool::Action;
 use super::stream;
+use crate::limits::RADIUS_ARRIVALS_MAX;
 use crate::tls::TlsClient;
-
-/// Arrivals of all links that wait for the client; readers wait beyond it, and kernel buffers then drop.
-const ARRIVALS_MAX: usize = 4096;
 
 /// What the client handles before it looks at its clock again.
 const BATCH: usize = 256;
@@ -100,7 +98,7 @@ pub async fn run(
     mut orders: mpsc::UnboundedReceiver<Message>,
     pending: Arc<AtomicUsize>,
 ) {
-    let (sender, mut arrivals) = mpsc::channel(ARRIVALS_MAX);
+    let (sender, mut arrivals) = mpsc::channel(RADIUS_ARRIVALS_MAX);
     let mut links = Links::new(addresses, sender, 0);
     links.carry_out(&mut client);
     loop {
