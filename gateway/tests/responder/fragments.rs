@@ -7,7 +7,7 @@ use codec::ike::{IkeHeader, NotifyType, PayloadType};
 use gateway::control::responder::{Limits, ResponderConfig, Transmit, Verdict};
 use gateway::types::{ConnId, Path, Transport, WorkerId};
 
-use crate::ue::{Decoded, Ue, UeConfig, split};
+use crate::ue::{Decoded, Ue, UeAuth, UeConfig, split};
 use crate::world::{World, certificate_config, certificate_ue, config, conn, path};
 
 /// A UE that divides everything.
@@ -219,4 +219,21 @@ fn r7383_2_6_what_waits_is_bounded() {
     world.responder.handle_conn_closed(conn(1));
     world.advance(Duration::from_secs(200));
     assert_eq!(world.session_count(), 0);
+}
+
+#[test]
+fn r7383_2_6_1_a_refused_request_in_fragments_is_answered_again_and_its_other_fragments_are_not_strange() {
+    let mut world = World::new(config());
+    let mut ue = Ue::new(UeConfig {
+        fragmentation: true,
+        room: Some(200),
+        auth: UeAuth::Psk(b"wrong".to_vec()),
+        ..UeConfig::new(1)
+    });
+    world.init(1, &mut ue);
+    let request = ue.auth();
+    let first = world.deliver(1, &request);
+    let again = world.deliver(2, &request);
+    assert_eq!(again, first);
+    assert_eq!(world.counters().drops.unknown_ike_spi, 0);
 }

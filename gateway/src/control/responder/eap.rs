@@ -100,10 +100,10 @@ impl Responder {
         whole: Whole,
         digest: u64,
     ) -> Verdict {
+        let Ok(payloads) = self.core.read(&whole) else { return Verdict::Bad };
         let Some(mut half) = self.half_open.remove(&spi) else { return Verdict::Bad };
         let mut builder = response_to(&half, header.message_id);
         let begun = {
-            let Ok(payloads) = self.core.read(&whole) else { return Verdict::Bad };
             if self.may_attach(at.now, &mut half, &payloads, &mut builder) {
                 self.core.trace_in(header, &payloads);
                 self.core.choose_eap(at, &half, &payloads, self.next_attempt)
@@ -240,6 +240,14 @@ impl Responder {
     ) {
         let Some(half) = self.half_open.get_mut(&spi) else { return };
         let mut builder = response_to(half, header.message_id);
+        // It began before the gateway was told to leave.
+        if self.draining && !self.core.can_redirect(half) {
+            self.core.counters.drops.draining += 1;
+            half.record.fail(at.now, "the gateway is draining");
+            builder.notify(NotifyType::TEMPORARY_FAILURE, &[]);
+            self.end_half_open(at, spi, digest, builder);
+            return;
+        }
         let proof = match self.core.verify_msk(half, payloads) {
             Ok(proof) => proof,
             Err(cause) => {

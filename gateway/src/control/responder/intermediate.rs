@@ -48,10 +48,15 @@ impl Responder {
         core.traced = half.traced;
         let digest = window::digest(&core.hasher, message);
         if let Some(asked) = half.eap.as_ref().and_then(|eap| eap.waits_with()) {
-            // Its answer is on the way; it goes to where the UE asked last.
+            // Its answer is on the way, and goes to where the UE asked last: over TCP it asks once per connection, and its
+            // old one may be dead without our knowing (RFC 9329 §6.2).
             if asked == digest {
+                let moved = half.conn != at.conn;
                 half.conn = at.conn;
                 half.path = at.path;
+                if moved {
+                    core.carry_half_open(at, spi);
+                }
                 return Verdict::Good;
             }
             if fragment::is_fragment(header) {

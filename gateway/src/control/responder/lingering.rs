@@ -38,6 +38,11 @@ impl Lingering {
         entry.map(|(_, response)| Bytes::copy_from_slice(response))
     }
 
+    /// Whether an IKE SA with this SPI has ended of late.
+    pub(super) fn knows(&self, spi: IkeSpi) -> bool {
+        self.entries.contains_key(&spi)
+    }
+
     /// Forgets what is too old.
     pub(super) fn expire(&mut self, now: Instant) {
         while self.order.front().is_some_and(|(expires, _)| *expires <= now) {

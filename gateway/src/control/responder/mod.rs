@@ -577,6 +577,10 @@ impl Core {
             self.transmit(at.conn, &at.path, response);
             return Verdict::Good;
         }
+        // The first fragment of a repeated request is answered; the others come with it (RFC 7383 §2.6.1).
+        if fragment::is_fragment(header) && self.lingering.knows(local) {
+            return Verdict::Good;
+        }
         self.counters.drops.unknown_ike_spi += 1;
         self.reply_unprotected(at, header, NotifyType::INVALID_IKE_SPI);
         Verdict::Bad

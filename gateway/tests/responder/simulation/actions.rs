@@ -7,8 +7,9 @@ use codec::ike::{NotifyType, PayloadType};
 use gateway::control::responder::Verdict;
 
 use super::Simulation;
+use super::home::MSK;
 use super::subscriber::Asking;
-use crate::ue::Decoded;
+use crate::ue::{Decoded, UeAuth};
 use crate::world::{Place, World};
 
 impl Simulation {
@@ -56,7 +57,28 @@ impl Simulation {
         });
         let Some(response) = self.insist(who, &request) else { return };
         let subscriber = &mut self.subscribers[who];
+        if matches!(subscriber.ue.config.auth, UeAuth::Eap { .. }) {
+            return self.authenticate(who, &response);
+        }
         assert_eq!(subscriber.ue.on_auth(&response).error(), None);
+        subscriber.attached = true;
+    }
+
+    /// EAP, from the first response on. Who is turned away gives up, and another one comes.
+    fn authenticate(&mut self, who: usize, first: &[u8]) {
+        let mut packet = self.subscribers[who].ue.on_eap_begun(first);
+        while let Some([1, id, ..]) = packet.as_deref() {
+            let request = self.subscribers[who].ue.eap(&[2, *id, 0, 6, 23, 1]);
+            let Some(response) = self.insist(who, &request) else { return };
+            packet = self.subscribers[who].ue.on_eap(&response);
+        }
+        if packet.as_deref().and_then(|packet| packet.first()) != Some(&3) {
+            return self.replace(who);
+        }
+        let request = self.subscribers[who].ue.eap_auth(&MSK);
+        let Some(response) = self.insist(who, &request) else { return };
+        let subscriber = &mut self.subscribers[who];
+        assert_eq!(subscriber.ue.on_eap_auth(&MSK, &response).error(), None);
         subscriber.attached = true;
     }
 

@@ -6,6 +6,7 @@ use codec::esp::EspSpi;
 use gateway::control::responder::{Event, SessionView};
 use gateway::types::{Path, SessionId, WorkerId};
 
+use super::network::Network;
 use super::{HALF_OPEN_MAX, Simulation};
 
 /// Child SAs by our SPI and that of the UE.
@@ -15,6 +16,8 @@ impl Simulation {
     /// Carries out what the responder wants and checks what must always hold.
     pub fn after(&mut self) {
         self.network.world.collect();
+        let Network { world, dice, calm, .. } = &mut self.network;
+        while self.home.serve(world, dice, *calm) {}
         for event in std::mem::take(&mut self.network.world.events) {
             match event {
                 Event::Install(install) => {

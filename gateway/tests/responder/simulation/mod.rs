@@ -4,6 +4,7 @@
 
 mod actions;
 mod checks;
+mod home;
 mod moves;
 mod network;
 mod subscriber;
@@ -16,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use codec::esp::EspSpi;
 use codec::ike::{ExchangeType, IkeHeader, PayloadType};
-use gateway::control::responder::{Limits, ResponderConfig, ResponderCounters, Verdict};
+use gateway::control::responder::{
+    AuthKind, EapIdentity, EapMethod, EapPolicy, Limits, ResponderConfig, ResponderCounters, Verdict,
+};
 use gateway::types::{ConnId, Follow, Path, SessionId, Transport};
 
-use crate::ue::{Ue, UeConfig};
-use crate::world::{Place, config, profile, psk};
+use crate::ue::{Ue, UeAuth, UeConfig};
+use crate::world::{Place, certificate_config, config, profile, psk};
+use home::Home;
 use network::Network;
 use subscriber::Subscriber;
 
@@ -47,6 +51,7 @@ const CALM_ROUNDS: usize = 100;
 struct Simulation {
     network: Network,
     subscribers: Vec<Subscriber>,
+    home: Home,
     /// What the packet path would hold: inbound SPI to outbound SPI and session.
     installed: BTreeMap<EspSpi, (EspSpi, SessionId)>,
     /// SPIs on offer.
@@ -67,10 +72,21 @@ impl Simulation {
         (lab.rekey_child, lab.rekey_ike) = (REKEY_CHILD, REKEY_IKE);
         lab.transports = vec![Transport::Tcp, Transport::Udp];
         lab.return_routability = seed.is_multiple_of(3);
-        let profiles = vec![Arc::new(lab)];
+        let eap = EapPolicy {
+            method: EapMethod::Aka,
+            backend: "home".into(),
+            alone: false,
+            identity: EapIdentity::Auto,
+        };
+        let mut phones = profile("phones", AuthKind::Eap(eap));
+        phones.transports = lab.transports.clone();
+        (phones.rekey_child, phones.rekey_ike) = (REKEY_CHILD, REKEY_IKE);
+        let profiles = vec![Arc::new(lab), Arc::new(phones)];
+        let certificates = certificate_config(false, false).certificates;
         let mut simulation = Self {
-            network: Network::new(ResponderConfig { limits, profiles, ..config() }, seed),
+            network: Network::new(ResponderConfig { limits, profiles, certificates, ..config() }, seed),
             subscribers: Vec::new(),
+            home: Home::default(),
             installed: BTreeMap::new(),
             announced: BTreeSet::new(),
             bound: BTreeMap::new(),
@@ -87,7 +103,11 @@ impl Simulation {
         let dice = &mut self.network.dice;
         let (mobike, nat, fragmentation) = (dice.chance(40), dice.chance(50), dice.chance(40));
         let room = (fragmentation && dice.chance(50)).then_some(UE_ROOM);
-        let ue = Ue::new(UeConfig { fragmentation, room, ..UeConfig::new(seed) });
+        let mut config = UeConfig { fragmentation, room, ..UeConfig::new(seed) };
+        if self.network.dice.chance(30) {
+            config.auth = UeAuth::Eap { alone: false };
+        }
+        let ue = Ue::new(config);
         Subscriber::new(ue, place, mobike, nat)
     }
 
@@ -278,8 +298,9 @@ fn answers(header: &IkeHeader, request: &IkeHeader) -> bool {
 }
 
 /// What at least one run must have come across.
-const REACHED: [&str; 27] = [
+const REACHED: [&str; 28] = [
     "attached",
+    "eap_started",
     "children_created",
     "children_rekeyed",
     "ike_rekeyed",
@@ -381,6 +402,7 @@ fn run(seed: u64) -> ResponderCounters {
     let counters = simulation.network.world.counters();
     let gauges = counters.gauges;
     assert_eq!((gauges.sessions, gauges.half_open, gauges.children, gauges.addresses), (0, 0, 0, 0));
+    assert_eq!(simulation.home.attempts(), 0, "the home network was told of every end");
     assert!(
         simulation.installed.is_empty() && simulation.announced.is_empty() && simulation.bound.is_empty()
     );
