@@ -31,6 +31,9 @@ pub const ORIGINATE_QUEUE_OCTETS: usize = 256 * 1024;
 /// whose counter was too small, a challenge out of step, another, a notification, and one of a method refused by a Nak.
 pub const AKA_REQUESTS_MAX: u32 = 10;
 
+/// Inner networks of one process. Memory: a queue of the kernel's per worker and network (12 MB when full).
+pub const NETWORKS_MAX: usize = 16;
+
 /// Largest Diameter message taken, octets. An EAP packet is at most 64 KB and mostly below 4 KB.
 pub const DIAMETER_MESSAGE_MAX: usize = 65_532;
 

@@ -17,6 +17,18 @@ pub const WORKERS_MAX: usize = 1 << OWNER_BITS;
 /// SPIs below this are reserved (RFC 4303 §2.1).
 const SPI_RESERVED: u32 = 256;
 
+/// An inner network (`[[inner]]`), counted from 0 in the order of the configuration. An inner address means something
+/// within its network only.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
+pub struct NetworkId(pub u8);
+
+impl NetworkId {
+    /// Its place in tables of networks.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// A worker thread, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct WorkerId(pub u8);
@@ -174,6 +186,8 @@ pub struct ChildInstall {
     pub session: SessionId,
     /// The session's worker.
     pub worker: WorkerId,
+    /// The network of its inner addresses.
+    pub network: NetworkId,
     /// Our SPI: what the UE puts into its packets.
     pub spi_in: EspSpi,
     /// The UE's SPI: what we put into ours.

@@ -59,8 +59,11 @@ fn ok(loaded: Result<Config, Vec<String>>) -> Config {
 fn the_least_configuration_has_the_documented_defaults() {
     let config = ok(Dir::new().load(LEAST));
     assert_eq!(config.metrics, Some("127.0.0.1:9329".parse().expect("an address")));
-    assert_eq!((config.inner.device.as_str(), config.inner.mtu, config.inner.hairpin), ("swu0", 1400, false));
-    assert!(config.inner.offload && config.inner.flow_queue);
+    assert_eq!(
+        (config.inner[0].device.as_str(), config.inner[0].mtu, config.inner[0].hairpin),
+        ("swu0", 1400, false)
+    );
+    assert!(config.inner[0].offload && config.inner[0].flow_queue);
     assert_eq!(config.gateway.run_dir, Path::new("/run/swugate"));
     assert_eq!((config.gateway.workers, config.gateway.cores.len()), (None, 0));
     assert_eq!(config.limits, Limits::default());
@@ -100,6 +103,76 @@ fn the_sample_of_deploy_works() {
     let config = ok(config::load(&dir.0.path().join("swugate.toml"))
         .map_err(|errors| errors.iter().map(ToString::to_string).collect()));
     assert_eq!(config.warnings, [""; 0]);
+}
+
+const NETWORKS: &str = r#"[gateway]
+identity = "gw.test"
+[[inner]]
+name = "internet"
+device = "swu0"
+dns = ["10.1.1.1"]
+[[inner]]
+name = "ims"
+device = "swu1"
+netns = "ims"
+mtu = 1280
+[[pool]]
+name = "internet"
+prefixes = ["10.64.0.0/16"]
+[[pool]]
+name = "ims"
+inner = "ims"
+prefixes = ["10.64.0.0/16"]
+[[profile]]
+name = "ims"
+inner = "ims"
+match = { idr = "ims" }
+auth = "psk"
+secrets_file = "secrets.toml"
+[[profile]]
+name = "rest"
+pool = "internet"
+auth = "psk"
+secrets_file = "secrets.toml"
+"#;
+
+#[test]
+fn several_inner_networks_are_read_and_their_mistakes_are_told() {
+    let dir = Dir::new();
+    let config = ok(dir.load(NETWORKS));
+    let seen: Vec<_> = config.inner.iter().map(|inner| (&*inner.name, &*inner.device, inner.mtu)).collect();
+    assert_eq!(seen, [("internet", "swu0", 1400), ("ims", "swu1", 1280)]);
+    assert_eq!(config.inner[1].netns.as_deref(), Some("ims"));
+    let profiles = &config.responder.profiles;
+    assert_eq!((profiles[0].network.0, &*profiles[0].pool), (1, "ims"), "its network has one pool");
+    assert_eq!(profiles[1].network.0, 0);
+    assert_eq!(config.responder.dns[0].len() + config.responder.dns[1].len(), 1);
+    for (from, to, mistake) in [
+        ("name = \"ims\"\ndevice", "device", "name = (missing): required in [[inner]]: a name of its own"),
+        ("device = \"swu1\"\nnetns = \"ims\"", "device = \"swu0\"", "device = \"swu0\": a device of its own"),
+        ("netns = \"ims\"", "netns = \"../ims\"", "netns = \"../ims\": the name of a network namespace"),
+        ("inner = \"ims\"\nprefixes", "prefixes", "a range apart from 10.64.0.0/16"),
+        (
+            "inner = \"ims\"\nprefixes",
+            "inner = \"mms\"\nprefixes",
+            "the name of a table [[inner]]: internet, ims",
+        ),
+        (
+            "inner = \"ims\"\nmatch",
+            "inner = \"ims\"\npool = \"internet\"\nmatch",
+            "[[pool]] of this [[inner]]: ims",
+        ),
+    ] {
+        let mistakes = dir.mistakes(&NETWORKS.replace(from, to));
+        assert!(mistakes.iter().any(|found| found.contains(mistake)), "{mistake}: {mistakes:?}");
+    }
+    // A reload may change what UEs are told, not which networks there are.
+    let other = ok(dir.load(&NETWORKS.replace("10.1.1.1", "10.2.2.2")));
+    assert!(other.has_networks_of(&config) && !other.needs_restart(&config).contains(&"inner"));
+    let swapped = NETWORKS.replace("name = \"internet\"\ndevice", "name = \"other\"\ndevice");
+    let swapped =
+        swapped.replace("name = \"internet\"\nprefixes", "name = \"internet\"\ninner = \"other\"\nprefixes");
+    assert!(!ok(dir.load(&swapped)).has_networks_of(&config));
 }
 
 const DIAMETER: &str = r#"

@@ -36,7 +36,7 @@ fn ring() -> (Ring, Vec<UnixStream>, UnixDatagram) {
         connections: CONNECTIONS,
         receive_memory: 8 << 20,
         listeners: Vec::new(),
-        device: device.into(),
+        devices: vec![device.into()],
         wake: Wake::new().expect("an eventfd"),
         zero_copy: None,
     };
@@ -97,7 +97,7 @@ fn what_overflows_the_completion_queue_is_late_and_not_lost() {
                 block.into_iter().for_each(|block| pool.give_back(block));
                 sent += 1;
             }
-            Some(Completion::DeviceReadable) => device = true,
+            Some(Completion::DeviceReadable { .. }) => device = true,
             _ => {}
         }
     }

@@ -36,7 +36,7 @@ impl Bench {
             listeners: Vec::new(),
             datagrams: Vec::new(),
             datagram_memory: 0,
-            device: device.into(),
+            devices: vec![device.into()],
             wake: Wake::new().expect("an eventfd"),
             zero_copy: Some(THRESHOLD),
         };

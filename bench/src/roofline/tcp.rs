@@ -95,7 +95,7 @@ fn send_on_ring(
         listeners: Vec::new(),
         datagrams: Vec::new(),
         datagram_memory: 0,
-        device: device.into(),
+        devices: vec![device.into()],
         wake: Wake::new()?,
         zero_copy: zero_copy.then_some(octets),
     })?;
@@ -172,7 +172,7 @@ fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, 
         listeners: vec![listener],
         datagrams: Vec::new(),
         datagram_memory: 0,
-        device: device.into(),
+        devices: vec![device.into()],
         wake: Wake::new()?,
         zero_copy: None,
     })?;

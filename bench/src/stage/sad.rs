@@ -4,7 +4,7 @@ use super::Stage;
 use codec::esp::{EspCipher, EspKeys, EspSpi, EspSuite};
 use codec::ip::InnerHeader;
 use codec::{OsRandom, Random, SeededRandom};
-use gateway::types::{ChildInstall, SessionId, TsRange, WorkerId};
+use gateway::types::{ChildInstall, NetworkId, SessionId, TsRange, WorkerId};
 use gateway::worker::sad::Sad;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -51,7 +51,7 @@ impl Lookup {
     pub fn downlink(&mut self) {
         for packet in &self.downlink {
             let inner = InnerHeader::parse(packet).expect("a sound packet");
-            let session = self.sad.session_of(inner.dst).expect("assigned");
+            let session = self.sad.session_of(NetworkId(0), inner.dst).expect("assigned");
             black_box(self.sad.downlink(session, &inner).expect("admitted").0);
         }
     }
@@ -86,6 +86,7 @@ fn install(number: u32) -> ChildInstall {
     ChildInstall {
         session: SessionId(number.into()),
         worker: WorkerId(0),
+        network: NetworkId(0),
         spi_in: spi(number),
         spi_out: spi(number),
         suite,

@@ -4,37 +4,41 @@
 //! privileges go, and only then threads start, because capabilities belong to threads.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use ahash::AHashMap;
 use crossbeam::channel::bounded;
 use tokio::sync::mpsc;
 
 use super::{config_failure, relay};
 use crate::admin::{http, socket};
-use crate::config::{self, Config};
+use crate::config::{self, Config, InnerSection};
 use crate::control::aaa::{Aaa, Outbox};
 use crate::control::administration::Administration;
 use crate::control::dispatch::Dispatcher;
 use crate::control::engine::Engine;
-use crate::control::inner;
+use crate::control::inner::{self, LocalAddrs};
+use crate::control::namespace;
+use crate::control::pool::PoolConfig;
 use crate::control::run::{ControlLoop, Inputs, Workers};
 use crate::error::Failure;
 use crate::io::steering::SteeringMap;
-use crate::io::tun::{self, TunQueue};
+use crate::io::tun::{self, InnerDevice, TunQueue};
 use crate::io::udp::{UdpSocket, listen_udp};
 use crate::io::wake::Wake;
 use crate::io::{sockets, thread};
 use crate::log::LogLevel;
 use crate::process;
 use crate::tls::StreamListener;
-use crate::types::{WORKERS_MAX, WorkerId};
+use crate::types::{NetworkId, WORKERS_MAX, WorkerId};
 use crate::worker::control_queue::control_queue;
 use crate::worker::counters::WorkerCounters;
-use crate::worker::{self, InboxHandle, InnerConfig, WorkerLimits, WorkerParams};
+use crate::worker::{self, InboxHandle, InnerConfig, NetworkConfig, WorkerLimits, WorkerParams};
 
 /// Requests of administrators waiting for the control loop.
 pub(super) const CALLS_MAX: usize = 64;
@@ -50,8 +54,21 @@ struct Opened {
     /// By worker, then by listening address.
     datagrams: Vec<Vec<UdpSocket>>,
     metrics: Option<TcpListener>,
-    queues: Vec<TunQueue>,
-    steering: Option<SteeringMap>,
+    inner: OpenedInner,
+}
+
+/// The inner devices.
+struct OpenedInner {
+    /// Their queues: by worker, then by network.
+    queues: Vec<Vec<TunQueue>>,
+    /// By network.
+    steering: Vec<Option<SteeringMap>>,
+    /// The host's own addresses of networks in namespaces of their own.
+    elsewhere: AHashMap<NetworkId, Arc<[IpAddr]>>,
+    /// Their threads hold privileges as long as these exist.
+    privileged: Vec<Sender<()>>,
+    /// Where changes of addresses are told, and where they are read.
+    changes: (mpsc::Sender<LocalAddrs>, mpsc::Receiver<LocalAddrs>),
 }
 
 /// Runs until drained.
@@ -73,8 +90,9 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     if config.aaa.iter().any(|section| section.kind.keeps_state()) {
         process::make_directory(&config.gateway.state_dir, user.as_ref())?;
     }
-    let opened = open(&config)?;
+    let mut opened = open(&config)?;
     process::drop_privileges(user.as_ref(), process::GATEWAY_KEEPS)?;
+    opened.inner.privileged.clear();
     let admin = Administration::new(config.clone(), log, started);
     let run_dir = config.gateway.run_dir.clone();
     let result = tokio_uring::start(serve(config, opened, admin));
@@ -96,11 +114,45 @@ fn open(config: &Config) -> Result<Opened, Failure> {
     let listeners = listen(config, workers)?;
     let datagrams = open_udp(config, workers)?;
     let metrics = config.metrics.map(bind_metrics).transpose()?;
-    let device = &config.inner.device;
-    let queues = tun::open(device, workers, config.inner.offload)
-        .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
-    let steering = steering(&queues, config);
-    Ok(Opened { listeners, datagrams, metrics, queues, steering })
+    let inner = open_inner(config, workers)?;
+    Ok(Opened { listeners, datagrams, metrics, inner })
+}
+
+fn open_inner(config: &Config, workers: usize) -> Result<OpenedInner, Failure> {
+    let mut opened = OpenedInner {
+        queues: (0..workers).map(|_| Vec::new()).collect(),
+        steering: Vec::new(),
+        elsewhere: AHashMap::new(),
+        privileged: Vec::new(),
+        changes: mpsc::channel(config.inner.len()),
+    };
+    for (network, section) in networks(config) {
+        let device = &section.device;
+        let queues = match &section.netns {
+            None => tun::open(device, workers, section.offload)
+                .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?,
+            Some(netns) => {
+                let changes = opened.changes.0.clone();
+                let made =
+                    namespace::open(network, section, netns, pools(config, network), workers, changes)?;
+                opened.elsewhere.insert(network, made.local_addrs);
+                opened.privileged.push(made.privileged);
+                made.queues
+            }
+        };
+        opened.steering.push(steering(&queues, config));
+        opened.queues.iter_mut().zip(queues).for_each(|(of, queue)| of.push(queue));
+    }
+    Ok(opened)
+}
+
+fn networks(config: &Config) -> impl Iterator<Item = (NetworkId, &InnerSection)> {
+    (0..).map(NetworkId).zip(&config.inner)
+}
+
+/// The pools of a network.
+fn pools(config: &Config, network: NetworkId) -> Vec<PoolConfig> {
+    config.responder.pools.iter().filter(|pool| pool.network == network).cloned().collect()
 }
 
 /// Opens the accept queues of `[listen]`: by worker, then by address.
@@ -177,23 +229,17 @@ fn steering(queues: &[TunQueue], config: &Config) -> Option<SteeringMap> {
 }
 
 async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Result<(), Failure> {
-    let Opened { listeners, datagrams, metrics, queues, steering } = opened;
-    inner::set_up_device(&config.inner, &config.responder.pools).await?;
-    let (changes, local_addrs) = mpsc::channel(1);
-    inner::watch_local_addrs(changes)?;
-    let inner = InnerConfig {
-        pools: config
-            .responder
-            .pools
-            .iter()
-            .flat_map(|pool| &pool.prefixes)
-            .map(|p| (p.addr(), p.prefix_len()))
-            .collect(),
-        mtu: config.inner.mtu,
-        hairpin: config.inner.hairpin,
-        flow_queue: config.inner.flow_queue,
-        local_addrs: inner::local_addrs().await?,
-    };
+    let Opened { listeners, datagrams, metrics, inner } = opened;
+    let OpenedInner { queues, steering, elsewhere, privileged: _, changes: (changes, local_addrs) } = inner;
+    let here: Vec<NetworkId> = networks(&config)
+        .filter(|(_, section)| section.netns.is_none())
+        .map(|(network, _)| network)
+        .collect();
+    for (network, section) in networks(&config).filter(|(network, _)| here.contains(network)) {
+        inner::set_up_device(section, &pools(&config, network)).await?;
+    }
+    inner::watch_local_addrs(here, changes)?;
+    let inner = inner_config(&config, &inner::local_addrs().await?, &elsewhere);
     let (workers, inboxes) = start_workers(&config, listeners, datagrams, queues, &inner)?;
     let now = Instant::now();
     let dispatcher = Dispatcher::new(&inboxes, config.limits.inbox_backlog as usize, steering);
@@ -215,11 +261,32 @@ async fn serve(config: Arc<Config>, opened: Opened, admin: Administration) -> Re
         .await
 }
 
+fn inner_config(
+    config: &Config,
+    here: &Arc<[IpAddr]>,
+    elsewhere: &AHashMap<NetworkId, Arc<[IpAddr]>>,
+) -> InnerConfig {
+    let network = |(network, section): (NetworkId, &InnerSection)| NetworkConfig {
+        pools: pools(config, network)
+            .iter()
+            .flat_map(|pool| &pool.prefixes)
+            .map(|prefix| (prefix.addr(), prefix.prefix_len()))
+            .collect(),
+        mtu: section.mtu,
+        hairpin: section.hairpin,
+        local_addrs: elsewhere.get(&network).unwrap_or(here).clone(),
+    };
+    InnerConfig {
+        networks: networks(config).map(network).collect(),
+        flow_queue: config.inner.first().is_none_or(|section| section.flow_queue),
+    }
+}
+
 fn start_workers(
     config: &Config,
     listeners: Vec<Vec<StreamListener>>,
     datagrams: Vec<Vec<UdpSocket>>,
-    queues: Vec<TunQueue>,
+    queues: Vec<Vec<TunQueue>>,
     inner: &InnerConfig,
 ) -> Result<(Workers, Vec<Arc<InboxHandle>>), Failure> {
     let failed = |error: std::io::Error| Failure::system("starting workers", &error);
@@ -235,7 +302,7 @@ fn start_workers(
     }
     let mut workers = Workers { queues: Vec::new(), wake, counters: Vec::new(), threads: Vec::new() };
     let parts = listeners.into_iter().zip(datagrams).zip(queues).zip(receivers);
-    for (id, (((listeners, datagrams), device), (inbox, inbox_wake))) in parts.enumerate() {
+    for (id, (((listeners, datagrams), devices), (inbox, inbox_wake))) in parts.enumerate() {
         let (control, queue) = control_queue(
             config.limits.control_queue as usize,
             usize::try_from(config.limits.control_queue_octets).unwrap_or(usize::MAX),
@@ -248,7 +315,7 @@ fn start_workers(
             listeners,
             tls: config.tls.clone(),
             datagrams,
-            device: Box::new(device),
+            devices: devices.into_iter().map(|device| Box::new(device) as Box<dyn InnerDevice>).collect(),
             inbox,
             inbox_wake,
             control,

@@ -49,8 +49,8 @@ pub struct Config {
     pub listen: ListenSection,
     /// `[metrics] listen`; `None` switches the HTTP listener off.
     pub metrics: Option<SocketAddr>,
-    /// `[inner]`.
-    pub inner: InnerSection,
+    /// `[inner]` or `[[inner]]`, by [`NetworkId`]; at least one.
+    pub inner: Vec<InnerSection>,
     /// `[relay]`: present, the process relays to this backend and is no responder itself.
     pub relay: Option<Backend>,
     /// What is offered where TLS is spoken; present when it is.
@@ -122,11 +122,17 @@ impl ListenSection {
     }
 }
 
-/// `[inner]`: the device towards the core network.
+/// `[inner]`, or one `[[inner]]`: a device towards a core network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InnerSection {
-    /// Its name, 1 to 15 octets.
+    /// What pools and profiles call it: the name of its device unless it has one of its own.
+    pub name: String,
+    /// Name of the device, 1 to 15 octets.
     pub device: String,
+    /// The network namespace the device is made in; `None` is the process's own.
+    pub netns: Option<String>,
+    /// The VRF it belongs to.
+    pub vrf: Option<String>,
     /// Largest inner packet, octets.
     pub mtu: u16,
     /// DNS servers for the UEs.
@@ -142,7 +148,10 @@ pub struct InnerSection {
 impl Default for InnerSection {
     fn default() -> Self {
         Self {
+            name: "swu0".into(),
             device: "swu0".into(),
+            netns: None,
+            vrf: None,
             mtu: 1400,
             dns: Vec::new(),
             hairpin: false,
@@ -201,15 +210,17 @@ impl Config {
             ("listen", self.listen != running.listen),
             ("metrics", self.metrics != running.metrics),
             ("relay", self.relay != running.relay),
-            (
-                "inner",
-                InnerSection { dns: Vec::new(), ..self.inner.clone() }
-                    != InnerSection { dns: Vec::new(), ..running.inner.clone() },
-            ),
+            ("inner", without_dns(&self.inner) != without_dns(&running.inner)),
             ("pool prefixes", pools(self) != pools(running)),
             ("limits of workers", limits(self) != limits(running)),
         ];
         checks.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
+    /// Whether its networks are those of `running`: sessions know theirs by its place among them.
+    pub fn has_networks_of(&self, running: &Self) -> bool {
+        let names = |config: &Self| config.inner.iter().map(|inner| inner.name.clone()).collect::<Vec<_>>();
+        names(self) == names(running)
     }
 
     /// End of validity of the gateway's certificate, seconds since 1970.
@@ -217,6 +228,12 @@ impl Config {
         let store = self.responder.certificates.as_ref()?;
         i64::try_from(store.not_after()).ok()
     }
+}
+
+/// Sections without what a reload changes.
+fn without_dns(sections: &[InnerSection]) -> Vec<InnerSection> {
+    let without = |section: &InnerSection| InnerSection { dns: Vec::new(), ..section.clone() };
+    sections.iter().map(without).collect()
 }
 
 /// Reads and checks `file` and every file it names.

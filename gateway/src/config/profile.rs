@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use codec::crypto::{EspProposal, IkeProposal, ProposalError};
 
+use super::InnerSection;
 use super::aaa::{AaaKind, AaaSection};
 use super::reader::{Field, Section};
 use super::secrets;
-use super::sections::unique_name;
+use super::sections::{network_of, unique_name};
 use super::tls::Certificate;
 use crate::control::pki::{CertificateFiles, CertificateStore, PkiError};
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
     AuthKind, DeviceIdentity, EapIdentity, EapMethod, EapPolicy, Glob, Handset, PpkPolicy, Profile,
 };
-use crate::types::{Transport, TsRange};
+use crate::types::{NetworkId, Transport, TsRange};
 
 const AUTHS: &str = "\"psk\", \"certificate\", \"eap-aka\", \"eap-aka-prime\", \"eap-mschapv2\", \"eap-tls\", \"eap-radius\" or \
     \"eap-diameter\"";
@@ -37,6 +38,8 @@ pub(super) const PEM: &str = "the path of a PEM file";
 
 /// What a profile may name, as read before the profiles.
 pub(super) struct Named<'a> {
+    /// `[[inner]]`.
+    pub(super) networks: &'a [InnerSection],
     /// `[[pool]]`.
     pub(super) pools: &'a [PoolConfig],
     /// `[[aaa]]`.
@@ -72,7 +75,9 @@ fn profile(
     let auth = auth(&mut section, &name, secrets_file.as_ref(), named);
     let by_eap = matches!(auth, Some((AuthKind::Eap(_), _)));
     let ppk = ppk(&mut section, secrets_file.as_ref(), by_eap);
-    let pool = pool(&mut section, named.pools);
+    let inner = section.value("inner");
+    let wanted = inner.as_ref().and_then(|field| network_of(field, named.networks));
+    let pool = pool(&mut section, named.pools, wanted);
     if !by_eap && let Some(field) = section.value("aaa") {
         let names: Vec<String> = named.aaa.iter().map(|section| section.name.to_string()).collect();
         one_of(&field, &names, "[[aaa]]");
@@ -96,7 +101,8 @@ fn profile(
         idi,
         idr,
         auth,
-        pool: pool?,
+        network: pool?.network,
+        pool: pool?.name.clone(),
         local_ts,
         ike,
         esp,
@@ -300,11 +306,22 @@ fn handset(section: &mut Section<'_>) -> Handset {
     }
 }
 
-fn pool(section: &mut Section<'_>, pools: &[PoolConfig]) -> Option<String> {
-    let names: Vec<String> = pools.iter().map(|pool| pool.name.clone()).collect();
+/// The pool of a profile, of the network that it wants, if it says so.
+fn pool<'p>(
+    section: &mut Section<'_>,
+    pools: &'p [PoolConfig],
+    network: Option<NetworkId>,
+) -> Option<&'p PoolConfig> {
+    let fits = |pool: &&PoolConfig| network.is_none_or(|network| pool.network == network);
+    let fitting: Vec<&PoolConfig> = pools.iter().filter(fits).collect();
+    let names: Vec<String> = fitting.iter().map(|pool| pool.name.clone()).collect();
+    let tables = if network.is_some() { "[[pool]] of this [[inner]]" } else { "[[pool]]" };
     match section.value("pool") {
-        Some(field) => one_of(&field, &names, "[[pool]]"),
-        None if names.len() == 1 => names.into_iter().next(),
+        Some(field) => {
+            let name = one_of(&field, &names, tables)?;
+            fitting.into_iter().find(|pool| pool.name == name)
+        }
+        None if fitting.len() == 1 => fitting.into_iter().next(),
         None => {
             section.missing("pool", "the name of a [[pool]]");
             None

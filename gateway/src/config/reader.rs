@@ -205,6 +205,19 @@ impl<'a> Section<'a> {
         array.iter().filter_map(|value| field.element(value).section(name.clone())).collect()
     }
 
+    /// The table `[key]`, or the tables `[[key]]`, and whether they are the latter; none when there are none.
+    pub fn one_or_more(&mut self, key: &'static str) -> (Vec<Section<'a>>, bool) {
+        let Some(field) = self.value(key) else { return (Vec::new(), false) };
+        let Some(array) = field.value.get_ref().as_array() else {
+            return (field.section(format!("[{key}]")).into_iter().collect(), false);
+        };
+        if array.is_empty() {
+            field.reject(format!("a table [{key}] or tables [[{key}]]"));
+        }
+        let name = format!("[[{key}]]");
+        (array.iter().filter_map(|value| field.element(value).section(name.clone())).collect(), true)
+    }
+
     /// Reports an absent key at the head of the section.
     pub fn missing(&self, key: &str, allowed: &str) {
         let place = if self.name.is_empty() { String::new() } else { format!(" in {}", self.name) };

@@ -19,9 +19,9 @@ use crate::control::responder::{
     Gateway, Identity, IkeTcpOffer, Limits as ResponderLimits, Redirect, ResponderConfig, Resumption,
     WAIT_DEFAULT,
 };
-use crate::limits::Limits;
+use crate::limits::{Limits, NETWORKS_MAX};
 use crate::relay::Backend;
-use crate::types::{IKE_PORT, WORKERS_MAX};
+use crate::types::{IKE_PORT, NetworkId, WORKERS_MAX};
 
 /// Said of everything the format knows and this version does not serve.
 pub(super) const NOT_YET: &str = "not in this version";
@@ -49,11 +49,12 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
     let listen = listen(&mut root, true);
     let metrics = metrics(&mut root);
     let inner = inner(&mut root);
-    let pools = pools(&mut root);
+    let pools = pools(&mut root, &inner);
     let used = aaa_used(document);
     let mut aaa =
         aaa::read(&mut root, |name| used.contains(&name), gateway.as_ref().map(|(identity, _)| identity));
-    let (profiles, own) = profile::profiles(&mut root, &profile::Named { pools: &pools, aaa: &aaa });
+    let (profiles, own) =
+        profile::profiles(&mut root, &profile::Named { networks: &inner, pools: &pools, aaa: &aaa });
     aaa.extend(own);
     let certificate = tls::Certificate::read(&mut root, true);
     let certificates = profile::certificate(&mut root, certificate.as_ref(), &profiles);
@@ -70,7 +71,7 @@ pub(super) fn read(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Option<C
         certificates,
         profiles,
         pools,
-        dns: inner.dns.clone(),
+        dns: inner.iter().map(|inner| inner.dns.clone()).collect(),
         redirect,
         resumption,
         emergency_listen: listen.emergency.clone(),
@@ -140,7 +141,7 @@ fn relay(reader: &Reader, mut root: Section<'_>, field: &Field<'_>) -> Option<Co
         gateway,
         listen,
         metrics,
-        inner: InnerSection::default(),
+        inner: vec![InnerSection::default()],
         relay: Some(backend?),
         tls,
         aaa: Vec::new(),
@@ -335,19 +336,52 @@ fn metrics(root: &mut Section<'_>) -> Option<SocketAddr> {
     listen
 }
 
-fn inner(root: &mut Section<'_>) -> InnerSection {
+/// Reads `[inner]`, or each `[[inner]]`.
+fn inner(root: &mut Section<'_>) -> Vec<InnerSection> {
+    let (sections, several) = root.one_or_more("inner");
+    let mut networks: Vec<InnerSection> = Vec::new();
+    for section in sections {
+        let network = network(section, several, &networks);
+        networks.push(network);
+    }
+    if networks.is_empty() {
+        networks.push(InnerSection::default());
+    }
+    if networks.len() > NETWORKS_MAX {
+        root.missing("inner", &format!("at most {NETWORKS_MAX} tables"));
+    }
+    networks
+}
+
+fn network(mut section: Section<'_>, several: bool, before: &[InnerSection]) -> InnerSection {
     let default = InnerSection::default();
-    let Some(mut section) = root.section("inner") else { return default };
-    let device = section.value("device").and_then(|field| {
-        let allowed = "an interface name of 1 to 15 letters, digits, '-', '_' or '.'";
+    let name = several.then(|| unique_name(&mut section, before.iter().map(|inner| inner.name.as_str())));
+    let netns = section.value("netns").and_then(|field| {
+        let allowed = "the name of a network namespace, as `ip netns` has it";
         let name = field.text(allowed)?;
-        let letters = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
-        if name.is_empty() || name.len() > 15 || !letters || name == "." || name == ".." {
+        let is_name = !name.is_empty() && name.len() <= 255 && !name.contains('/') && !name.starts_with('.');
+        if !is_name {
             field.reject(allowed);
-            return None;
         }
-        Some(name.to_owned())
+        is_name.then(|| name.to_owned())
     });
+    let vrf = section.value("vrf").and_then(|field| interface(&field));
+    // The same name may be taken once in each namespace.
+    let taken = |device: &str| before.iter().any(|other| other.device == device && other.netns == netns);
+    let device = match section.value("device") {
+        Some(field) => interface(&field).inspect(|device| {
+            if taken(device) {
+                field.reject("a device of its own");
+            }
+        }),
+        None => {
+            if taken(&default.device) {
+                section.missing("device", "a device of its own");
+            }
+            None
+        }
+    };
+    let device = device.unwrap_or(default.device);
     // RFC 8200 §5: no link with IPv6 has an MTU below 1280.
     let mtu = section.number("mtu", default.mtu.into(), 1280..=9000, "octets") as u16;
     let allowed = "IP addresses, such as [\"10.64.0.1\"]";
@@ -355,33 +389,65 @@ fn inner(root: &mut Section<'_>) -> InnerSection {
         section.list("dns", allowed).iter().filter_map(|field| field.parse::<IpAddr>(allowed)).collect();
     let hairpin = section.flag("hairpin", default.hairpin);
     let offload = section.flag("offload", default.offload);
-    let flow_queue = section.flag("flow_queue", default.flow_queue);
+    // How packets wait is one for all.
+    let flow_queue = match before.first() {
+        Some(first) => first.flow_queue,
+        None => section.flag("flow_queue", default.flow_queue),
+    };
     section.finish();
-    InnerSection { device: device.unwrap_or(default.device), mtu, dns, hairpin, offload, flow_queue }
+    let name = name.unwrap_or_else(|| device.clone());
+    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, flow_queue }
 }
 
-fn pools(root: &mut Section<'_>) -> Vec<PoolConfig> {
+/// The name of an interface.
+fn interface(field: &Field<'_>) -> Option<String> {
+    let allowed = "an interface name of 1 to 15 letters, digits, '-', '_' or '.'";
+    let name = field.text(allowed)?;
+    let letters = name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet));
+    if name.is_empty() || name.len() > 15 || !letters || name == "." || name == ".." {
+        field.reject(allowed);
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn pools(root: &mut Section<'_>, networks: &[InnerSection]) -> Vec<PoolConfig> {
     let allowed = "address ranges, such as [\"10.64.0.0/16\", \"fd64::/112\"]";
     let mut pools: Vec<PoolConfig> = Vec::new();
     for mut section in root.sections("pool") {
         let name = unique_name(&mut section, pools.iter().map(|pool| pool.name.as_str()));
+        let network =
+            section.value("inner").and_then(|field| network_of(&field, networks)).unwrap_or_default();
         let mut prefixes: Vec<Prefix> = Vec::new();
         let field = section.required("prefixes", allowed);
         for element in field.iter().flat_map(|field| field.some_list(allowed)) {
             let Some(prefix) = element.parse::<Prefix>(allowed) else { continue };
-            let taken = pools.iter().flat_map(|pool| &pool.prefixes).chain(&prefixes);
+            let beside = pools.iter().filter(|pool| pool.network == network);
+            let taken = beside.flat_map(|pool| &pool.prefixes).chain(&prefixes);
             match pool_prefix_mistake(&prefix, taken) {
                 Some(mistake) => element.reject(mistake),
                 None => prefixes.push(prefix),
             }
         }
         section.finish();
-        pools.push(PoolConfig { name, prefixes, reserved: Vec::new() });
+        pools.push(PoolConfig { name, network, prefixes, reserved: Vec::new() });
     }
     if pools.is_empty() {
         root.missing("pool", "at least one table [[pool]] with name and prefixes");
     }
     pools
+}
+
+/// The network that a value names.
+pub(super) fn network_of(field: &Field<'_>, networks: &[InnerSection]) -> Option<NetworkId> {
+    let names: Vec<&str> = networks.iter().map(|inner| inner.name.as_str()).collect();
+    let allowed = format!("the name of a table [[inner]]: {}", names.join(", "));
+    let name = field.text(&allowed)?;
+    let found = names.iter().position(|known| *known == name);
+    if found.is_none() {
+        field.reject(allowed);
+    }
+    found.and_then(|index| u8::try_from(index).ok()).map(NetworkId)
 }
 
 fn pool_prefix_mistake<'p>(prefix: &Prefix, mut taken: impl Iterator<Item = &'p Prefix>) -> Option<String> {

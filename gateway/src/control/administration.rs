@@ -15,7 +15,7 @@ use crate::admin::keylog::KeyFiles;
 use crate::config::{self, Config, ConfigError};
 use crate::log::LogLevel;
 use crate::process::notify_supervisor;
-use crate::types::SessionId;
+use crate::types::{NetworkId, SessionId};
 use crate::worker::inbox::ToWorker;
 
 /// How long `sessions` waits for the workers' counters; what is missing then is shown as null.
@@ -72,9 +72,9 @@ impl Administration {
         }
     }
 
-    /// The name of the inner device.
-    pub fn inner_device(&self) -> &str {
-        &self.config.inner.device
+    /// The name of a network's device.
+    pub fn inner_device(&self, network: NetworkId) -> &str {
+        self.config.inner.get(network.index()).map_or("", |inner| &inner.device)
     }
 
     /// Takes note of how much waits in one worker's queue.
@@ -263,6 +263,11 @@ impl Administration {
     fn adopt(&mut self, engine: &mut Engine, now: Instant, mut config: Config) -> Answer {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
+        }
+        if !config.has_networks_of(&self.config) {
+            let what = "the tables [[inner]] are others, or in another order; that takes a new start";
+            tracing::error!("reload: {what}; the running configuration stays");
+            return Answer::Refused(format!("the running configuration stays: {what}"));
         }
         let fixed = config.needs_restart(&self.config);
         for key in &fixed {

@@ -14,7 +14,7 @@ use crossbeam::channel::TrySendError;
 
 use super::responder::Transmit;
 use crate::io::steering::SteeringMap;
-use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
+use crate::types::{ChildInstall, CloseReason, ConnId, Follow, NetworkId, Path, SessionId, WorkerId};
 use crate::worker::InboxHandle;
 use crate::worker::inbox::ToWorker;
 
@@ -45,7 +45,8 @@ pub struct Dispatcher {
     former: AHashMap<ConnId, Vec<ConnId>>,
     /// Former ids of closed connections, until their worker has passed the fence that was sent at the close.
     gone: VecDeque<(u64, ConnId)>,
-    steering: Option<SteeringMap>,
+    /// By network.
+    steering: Vec<Option<SteeringMap>>,
     after: Vec<ToWorker>,
     /// Messages that found an inbox full.
     pub inbox_overflows: u64,
@@ -56,7 +57,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher to the workers behind `inboxes`, in the order of their ids. It holds at most
     /// `backlog_max` messages for a worker that does not keep up before [`Dispatcher::is_congested`].
-    pub fn new(inboxes: &[Arc<InboxHandle>], backlog_max: usize, steering: Option<SteeringMap>) -> Self {
+    pub fn new(inboxes: &[Arc<InboxHandle>], backlog_max: usize, steering: Vec<Option<SteeringMap>>) -> Self {
         let outbox = |inbox: &Arc<InboxHandle>| Outbox {
             inbox: inbox.clone(),
             backlog: VecDeque::new(),
@@ -91,9 +92,9 @@ impl Dispatcher {
 
     /// Puts a Child SA in force, and routes the inner addresses that come with it to its worker.
     pub fn install(&mut self, install: Box<ChildInstall>) {
-        let (worker, inner) = (install.worker, install.inner.clone());
+        let (worker, network, inner) = (install.worker, install.network, install.inner.clone());
         self.push(worker, ToWorker::Install(install));
-        inner.into_iter().for_each(|addr| self.route(addr, Some(worker)));
+        inner.into_iter().for_each(|addr| self.route(network, addr, Some(worker)));
     }
 
     /// Makes `conn` the session's current connection; one on another worker moves to the session's own,
@@ -113,9 +114,16 @@ impl Dispatcher {
 
     /// Removes a session from its worker and its inner addresses, as far as they are routed, from all. With `report`,
     /// the worker says what it has done.
-    pub fn close_session(&mut self, session: SessionId, worker: WorkerId, inner: &[IpAddr], report: bool) {
+    pub fn close_session(
+        &mut self,
+        session: SessionId,
+        worker: WorkerId,
+        network: NetworkId,
+        inner: &[IpAddr],
+        report: bool,
+    ) {
         self.push(worker, ToWorker::CloseSession { session, report });
-        inner.iter().for_each(|&addr| self.route(addr, None));
+        inner.iter().for_each(|&addr| self.route(network, addr, None));
     }
 
     /// Closes a connection after what this turn sends on it.
@@ -281,8 +289,8 @@ impl Dispatcher {
         self.outboxes.iter().any(|outbox| outbox.backlog.len() >= self.backlog_max)
     }
 
-    fn route(&mut self, addr: IpAddr, worker: Option<WorkerId>) {
-        if let Some(steering) = &self.steering {
+    fn route(&mut self, network: NetworkId, addr: IpAddr, worker: Option<WorkerId>) {
+        if let Some(Some(steering)) = self.steering.get(network.index()) {
             let result = match worker {
                 Some(worker) => steering.set(addr, u32::from(worker.0)),
                 None => steering.remove(addr),
@@ -292,7 +300,7 @@ impl Dispatcher {
                 tracing::debug!("steering {addr}: {error}");
             }
         }
-        self.broadcast(|| ToWorker::Route { addr, worker });
+        self.broadcast(|| ToWorker::Route { network, addr, worker });
     }
 }
 
@@ -340,7 +348,7 @@ mod tests {
                 (Arc::new(InboxHandle { queue, wake: Wake::new().expect("an eventfd") }), receiver)
             })
             .unzip();
-        (Dispatcher::new(&inboxes, 4, None), receivers)
+        (Dispatcher::new(&inboxes, 4, Vec::new()), receivers)
     }
 
     fn conn(worker: u8, slot: u32) -> ConnId {

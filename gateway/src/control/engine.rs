@@ -16,7 +16,7 @@ use super::dispatch::Dispatcher;
 use super::responder::{Event, Responder, ResponderConfig, Verdict};
 use crate::admin::keylog::KeyRing;
 use crate::log::LogLimit;
-use crate::types::{ConnId, WorkerId};
+use crate::types::{ConnId, NetworkId, WorkerId};
 use crate::worker::inbox::{ChildCounters, ToControl, ToWorker};
 
 /// The state of the control thread.
@@ -38,7 +38,7 @@ pub struct Engine {
     /// How failed attempts are shown.
     pub attempts: AttemptLog,
     /// A worker has found the inner device deleted.
-    pub device_gone: bool,
+    pub device_gone: Option<NetworkId>,
     attached_log: LogLimit,
     ended_log: LogLimit,
     failed_log: LogLimit,
@@ -73,7 +73,7 @@ impl Engine {
             reports: Reports::default(),
             aaa,
             attempts: AttemptLog::default(),
-            device_gone: false,
+            device_gone: None,
             attached_log: LogLimit::new(log_lines_per_s, now),
             ended_log: LogLimit::new(log_lines_per_s, now),
             failed_log: LogLimit::new(log_lines_per_s, now),
@@ -113,7 +113,7 @@ impl Engine {
                 self.settle(now);
             }
             ToControl::FenceReached { worker: _, fence } => self.dispatcher.fence_reached(fence),
-            ToControl::DeviceGone => self.device_gone = true,
+            ToControl::DeviceGone { network } => self.device_gone = Some(network),
             ToControl::Traffic { session, traffic, over } => self.aaa.traffic(now, session, &traffic, over),
             ToControl::ChildCounters { worker, children } => {
                 self.reports.missing.retain(|&missing| missing != worker);
@@ -208,11 +208,11 @@ impl Engine {
                 true => self.dispatcher.bind_path(session, worker, path, follow),
                 false => self.dispatcher.bind(session, worker, conn),
             },
-            Event::CloseSession { session, worker, inner, cause } => {
+            Event::CloseSession { session, worker, network, inner, cause } => {
                 // Its back end hears of the end with what its worker knows of it.
                 self.aaa.note_cause(session, cause);
                 let report = self.aaa.holds(session);
-                self.dispatcher.close_session(session, worker, &inner, report);
+                self.dispatcher.close_session(session, worker, network, &inner, report);
                 if let Some(skipped) = self.ended_log.allow(now) {
                     tracing::info!(session = session.0, skipped, "session ended");
                 }
@@ -269,7 +269,7 @@ mod tests {
             (Arc::new(InboxHandle { queue, wake: Wake::new().expect("an eventfd") }), receiver)
         };
         let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..workers).map(inbox).unzip();
-        let dispatcher = Dispatcher::new(&inboxes, 64, None);
+        let dispatcher = Dispatcher::new(&inboxes, 64, Vec::new());
         let aaa = Aaa::new([], Outbox::new().0);
         (Engine::new(config.responder, dispatcher, aaa, 5, Instant::now()), receivers)
     }

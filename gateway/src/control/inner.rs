@@ -1,6 +1,6 @@
-//! The inner device as the system sees it, and the addresses that are the host's own.
+//! The inner devices as the system sees them, and the addresses that are the host's own.
 //!
-//! Speaks rtnetlink. The queues of the device belong to the workers; this only gives it an MTU,
+//! Speaks rtnetlink. The queues of a device belong to the workers; this only gives it an MTU, its VRF,
 //! addresses and thereby routes for the pools.
 
 use std::net::IpAddr;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::pool::PoolConfig;
 use crate::config::InnerSection;
 use crate::error::Failure;
+use crate::types::NetworkId;
 
 /// Packets one queue of the device holds while its worker is busy with other things; the kernel's default
 /// of 500 is one burst at 10 Gbit/s. Worst case 12 MiB per queue, outside our own memory.
@@ -40,6 +41,15 @@ pub async fn set_up_device(inner: &InnerSection, pools: &[PoolConfig]) -> Result
     let mut links = handle.link().get().match_name(device.clone()).execute();
     let link = links.try_next().await.map_err(|error| failed("find".into(), &error))?;
     let index = link.map(|link| link.header.index).ok_or_else(|| failed("find".into(), &"no such device"))?;
+    if let Some(vrf) = &inner.vrf {
+        let what = |error: &dyn std::fmt::Display| failed(format!("join VRF {vrf}"), error);
+        let mut links = handle.link().get().match_name(vrf.clone()).execute();
+        let master = links.try_next().await.map_err(|error| what(&error))?;
+        let master = master.ok_or_else(|| what(&"no such device"))?.header.index;
+        // Before the addresses: their routes go into the table of the VRF.
+        let join = LinkUnspec::new_with_index(index).controller(master).build();
+        handle.link().set(join).execute().await.map_err(|error| what(&error))?;
+    }
     let queue = LinkAttribute::TxQueueLen(QUEUE_PACKETS);
     let up =
         LinkUnspec::new_with_index(index).mtu(inner.mtu.into()).append_extra_attribute(queue).up().build();
@@ -88,6 +98,15 @@ fn warn_without_forwarding(pools: &[PoolConfig]) {
     }
 }
 
+/// The host's own addresses, where these networks are.
+#[derive(Clone, Debug)]
+pub struct LocalAddrs {
+    /// Networks whose devices are in one network namespace.
+    pub networks: Vec<NetworkId>,
+    /// The addresses of that namespace.
+    pub addrs: Arc<[IpAddr]>,
+}
+
 /// The host's own addresses, on every interface.
 ///
 /// # Errors
@@ -121,11 +140,12 @@ async fn list(handle: &Handle) -> Result<Arc<[IpAddr]>, rtnetlink::Error> {
     Ok(addrs.into())
 }
 
-/// Reports the host's addresses whenever they change, for as long as `changes` is open.
+/// Reports the host's addresses whenever they change, for as long as `changes` is open. `networks` are those whose
+/// devices are in the namespace of the calling thread.
 ///
 /// # Errors
 /// [`Failure::Environment`] when the system does not let us listen.
-pub fn watch_local_addrs(changes: mpsc::Sender<Arc<[IpAddr]>>) -> Result<(), Failure> {
+pub fn watch_local_addrs(networks: Vec<NetworkId>, changes: mpsc::Sender<LocalAddrs>) -> Result<(), Failure> {
     let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
     let (connection, handle, mut messages) = new_multicast_connection(&groups)
         .map_err(|error| Failure::Environment(format!("watching addresses: {error}")))?;
@@ -136,7 +156,7 @@ pub fn watch_local_addrs(changes: mpsc::Sender<Arc<[IpAddr]>>) -> Result<(), Fai
             while let Ok(Some(_)) = tokio::time::timeout(Duration::ZERO, messages.next()).await {}
             match list(&handle).await {
                 Ok(addrs) => {
-                    if changes.send(addrs).await.is_err() {
+                    if changes.send(LocalAddrs { networks: networks.clone(), addrs }).await.is_err() {
                         return;
                     }
                 }

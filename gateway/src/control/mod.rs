@@ -7,6 +7,7 @@ pub mod attempts;
 pub mod dispatch;
 pub mod engine;
 pub mod inner;
+pub mod namespace;
 pub mod pki;
 pub mod pool;
 pub mod responder;

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use ahash::{AHashMap, AHashSet};
 
-use crate::types::TsRange;
+use crate::types::{NetworkId, TsRange};
 
 /// Most addresses served from one prefix; the rest of a larger prefix stays unused. Bounds the memory of
 /// a pool to about 24 octets per address in use and 200 per address that was in use before.
@@ -95,6 +95,8 @@ impl FromStr for Prefix {
 pub struct PoolConfig {
     /// Its name in the configuration.
     pub name: String,
+    /// The network it is of; pools of others may overlap with it.
+    pub network: NetworkId,
     /// Prefixes, served in order within each family.
     pub prefixes: Vec<Prefix>,
     /// Addresses inside the prefixes that are never handed out, such as the gateway's own. The network
@@ -166,6 +168,11 @@ impl Pool {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The network it is of.
+    pub fn network(&self) -> NetworkId {
+        self.config.network
     }
 
     /// Whether it has addresses of this family at all.
@@ -305,6 +312,7 @@ mod tests {
     fn pool(prefixes: &[&str]) -> Pool {
         Pool::new(PoolConfig {
             name: "test".into(),
+            network: NetworkId(0),
             prefixes: prefixes.iter().map(|text| text.parse().expect("a prefix")).collect(),
             reserved: vec!["10.0.0.3".parse().expect("an address")],
         })

@@ -5,7 +5,6 @@
 //! engine work, and hands the results over. It never waits for a worker.
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,10 +16,12 @@ use tokio::sync::mpsc;
 use super::aaa::FromAaa;
 use super::administration::Administration;
 use super::engine::Engine;
+use super::inner::LocalAddrs;
 use crate::admin::api::Call;
 use crate::error::Failure;
 use crate::io::wake::{AsyncWake, Wake};
 use crate::process::notify_supervisor;
+use crate::types::NetworkId;
 use crate::worker::control_queue::ControlReceiver;
 use crate::worker::counters::WorkerCounters;
 use crate::worker::inbox::ToWorker;
@@ -57,7 +58,7 @@ pub struct Inputs {
     /// From administrators.
     pub calls: mpsc::Receiver<Call>,
     /// The host's own addresses, when they change.
-    pub local_addrs: mpsc::Receiver<Arc<[IpAddr]>>,
+    pub local_addrs: mpsc::Receiver<LocalAddrs>,
     /// From AAA back ends.
     pub aaa: mpsc::UnboundedReceiver<FromAaa>,
 }
@@ -72,7 +73,7 @@ struct Signals {
 enum Woken {
     Work,
     Call(Call),
-    LocalAddrs(Arc<[IpAddr]>),
+    LocalAddrs(LocalAddrs),
     Aaa(FromAaa),
     Terminate,
     Reload,
@@ -160,8 +161,11 @@ impl ControlLoop {
         match woken {
             Woken::Work => {}
             Woken::Call(call) => self.admin.on_call(&mut self.engine, &self.workers, now, call),
-            Woken::LocalAddrs(addrs) => {
-                self.engine.dispatcher.broadcast(|| ToWorker::LocalAddrs(addrs.clone()))
+            Woken::LocalAddrs(LocalAddrs { networks, addrs }) => {
+                for network in networks {
+                    let addrs = || addrs.clone();
+                    self.engine.dispatcher.broadcast(|| ToWorker::LocalAddrs { network, addrs: addrs() });
+                }
             }
             Woken::Aaa(message) => self.engine.handle_aaa(now, message),
             Woken::Terminate => {
@@ -189,8 +193,8 @@ impl ControlLoop {
         if self.engine.poll_timeout().is_some_and(|due| due <= now) {
             self.engine.handle_timeout(now);
         }
-        if std::mem::take(&mut self.engine.device_gone) {
-            self.on_device_gone(now);
+        if let Some(network) = self.engine.device_gone.take() {
+            self.on_device_gone(now, network);
         }
         self.admin.on_turn(&mut self.engine, now);
         self.engine.flush();
@@ -198,13 +202,13 @@ impl ControlLoop {
 
     /// Without its device the gateway would hold UEs that it cannot serve: they are told, and the process ends
     /// for its supervisor to start it anew, with a new device.
-    fn on_device_gone(&mut self, now: Instant) {
+    fn on_device_gone(&mut self, now: Instant, network: NetworkId) {
         if self.failure.is_some() {
             return;
         }
         let failure = Failure::Environment(format!(
             "device {}: deleted while in use; start swugate again, which makes it anew",
-            self.admin.inner_device()
+            self.admin.inner_device(network)
         ));
         tracing::error!("{failure}; deleting all sessions");
         self.failure = Some(failure);

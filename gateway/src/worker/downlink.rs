@@ -12,7 +12,7 @@ use super::inbox::{ToControl, ToWorker};
 use super::send::sequence_runs_out;
 use super::{DEVICE_OCTETS, DEVICE_READS, Worker};
 use crate::io::tun;
-use crate::types::{SessionId, WorkerId};
+use crate::types::{NetworkId, SessionId, WorkerId};
 
 /// The protocol number of TCP.
 const TCP: u8 = 6;
@@ -38,28 +38,38 @@ enum Refused {
 }
 
 impl Worker {
-    /// Reads what the inner device has, as far as the turn goes.
-    pub(super) fn read_device(&mut self) {
-        if !self.device_ready {
-            return;
+    /// Reads what the inner devices have, as far as the turn goes.
+    pub(super) fn read_devices(&mut self) {
+        for index in 0..self.networks.len() {
+            if self.networks[index].is_ready {
+                self.networks[index].is_ready = self.read_device(NetworkId(index as u8));
+            }
         }
+    }
+
+    /// Whether the device may have more.
+    fn read_device(&mut self, network: NetworkId) -> bool {
         let mut packet = mem::take(&mut self.packet);
         let mut octets = 0;
+        let mut more = true;
         for _ in 0..DEVICE_READS {
-            match self.outlet.device().read(&mut packet) {
+            match self.outlet.read(network, &mut packet) {
                 Ok(Some(len)) => {
                     octets += len;
-                    self.on_device_packet(&mut packet, len);
+                    self.on_device_packet(network, &mut packet, len);
                 }
                 Ok(None) => {
-                    self.device_ready = false;
+                    more = false;
                     break;
                 }
                 Err(error) => {
                     self.counters.dropped(DropReason::DeviceRead);
-                    self.device_ready = false;
-                    if tun::is_gone(&error) && !mem::replace(&mut self.device_gone, true) {
-                        self.report(ToControl::DeviceGone);
+                    more = false;
+                    if tun::is_gone(&error)
+                        && let Some(gone) = self.networks.get_mut(network.index())
+                        && !mem::replace(&mut gone.is_gone, true)
+                    {
+                        self.report(ToControl::DeviceGone { network });
                     }
                     break;
                 }
@@ -69,23 +79,25 @@ impl Worker {
             }
         }
         self.packet = packet;
+        more
     }
 
-    /// A packet from the inner device: the first `len` octets of `buffer`, with its virtio-net header.
-    fn on_device_packet(&mut self, buffer: &mut Box<[u8]>, len: usize) {
+    /// A packet from an inner device: the first `len` octets of `buffer`, with its virtio-net header.
+    fn on_device_packet(&mut self, network: NetworkId, buffer: &mut Box<[u8]>, len: usize) {
         let Some((virtio, packet)) = buffer.get_mut(..len).and_then(VirtioHeader::split) else {
             return self.counters.dropped(DropReason::BadOffload);
         };
-        match self.aim(&virtio, packet) {
+        match self.aim(network, &virtio, packet) {
             Ok(aim) => self.take(aim, buffer, VirtioHeader::LEN..len),
             Err(Refused::Elsewhere(worker)) => {
                 let copy = buffer[..len].to_vec().into_boxed_slice();
-                self.pass_to(worker, ToWorker::Downlink(copy));
+                self.pass_to(worker, ToWorker::Downlink { network, packet: copy });
             }
             Err(Refused::TooBig) => {
                 self.counters.dropped(DropReason::TooBig);
-                if let Some(answer) = packet_too_big(packet, self.inner.mtu) {
-                    self.outlet.write_own(&self.counters, &answer);
+                let answer = self.mtu(network).and_then(|mtu| packet_too_big(packet, mtu));
+                if let Some(answer) = answer {
+                    self.outlet.write_own(&self.counters, network, &answer);
                 }
             }
             Err(Refused::Drop(reason)) => self.counters.dropped(reason),
@@ -93,12 +105,12 @@ impl Worker {
     }
 
     /// A packet another worker's queue of the device yielded.
-    pub(super) fn on_passed_downlink(&mut self, mut buffer: Box<[u8]>) {
+    pub(super) fn on_passed_downlink(&mut self, network: NetworkId, mut buffer: Box<[u8]>) {
         let Some((virtio, packet)) = VirtioHeader::split(&mut buffer) else {
             return self.counters.dropped(DropReason::BadOffload);
         };
         let range = VirtioHeader::LEN..VirtioHeader::LEN + packet.len();
-        match self.aim(&virtio, packet) {
+        match self.aim(network, &virtio, packet) {
             Ok(aim) => self.take(aim, &mut buffer, range),
             Err(Refused::Drop(reason)) => self.counters.dropped(reason),
             // A packet passed on once is not passed on again: the owner changed meanwhile.
@@ -109,16 +121,20 @@ impl Worker {
         self.sealing.run(&mut self.conns);
     }
 
+    fn mtu(&self, network: NetworkId) -> Option<u16> {
+        self.networks.get(network.index()).map(|network| network.config.mtu)
+    }
+
     /// Finds the UE of a packet and what is to be sealed of it.
-    fn aim(&mut self, virtio: &VirtioHeader, packet: &mut [u8]) -> Result<Aim, Refused> {
+    fn aim(&mut self, network: NetworkId, virtio: &VirtioHeader, packet: &mut [u8]) -> Result<Aim, Refused> {
         let inner = InnerHeader::parse(packet).map_err(|_| Refused::Drop(DropReason::BadInnerPacket))?;
-        let Some(id) = self.sad.session_of(inner.dst) else {
-            return Err(match self.routes.get(&inner.dst) {
+        let Some(id) = self.sad.session_of(network, inner.dst) else {
+            return Err(match self.routes.get(&(network, inner.dst)) {
                 Some(&worker) if worker != self.id => Refused::Elsewhere(worker),
                 _ => Refused::Drop(DropReason::NoSession),
             });
         };
-        let mtu = self.inner.mtu;
+        let mtu = self.mtu(network).ok_or(Refused::Drop(DropReason::NoSession))?;
         let segmenter = Segmenter::new(packet, &inner, virtio, mtu).map_err(|error| match error {
             SegmentError::TooBig => Refused::TooBig,
             SegmentError::Offload => Refused::Drop(DropReason::BadOffload),
@@ -194,7 +210,7 @@ impl Worker {
                 break Ok(());
             }
             let frame_len = child.outbound.frame_len(len);
-            if !self.inner.flow_queue {
+            if !self.flow_queue {
                 if queue.octets + frame_len > self.limits.send_queue_octets {
                     break Err(DropReason::SendQueueFull);
                 }

@@ -10,7 +10,7 @@ use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite};
 use super::conn::{Conn, ConnTable};
 use super::sad::Sad;
 use crate::tls::{Front, StreamKind, TlsClient, TlsServer};
-use crate::types::{ChildInstall, Path, SessionId, Transport, TsRange, WorkerId};
+use crate::types::{ChildInstall, NetworkId, Path, SessionId, Transport, TsRange, WorkerId};
 
 /// UEs of one measurement: a little above what doubles a table, where tables are emptiest.
 const UES: u32 = 15_000;
@@ -30,6 +30,7 @@ fn install(number: u32, suite: EspSuite) -> ChildInstall {
     ChildInstall {
         session: SessionId(number.into()),
         worker: WorkerId(0),
+        network: NetworkId(0),
         spi_in: EspSpi(0x1000 + number),
         spi_out: EspSpi(0x1000 + number),
         suite,

@@ -13,7 +13,7 @@ use codec::esp::EspSpi;
 use super::front::Guard;
 use super::udp::Stray;
 use crate::tls::TlsServer;
-use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
+use crate::types::{ChildInstall, CloseReason, ConnId, Follow, NetworkId, Path, SessionId, WorkerId};
 
 /// To a worker.
 pub enum ToWorker {
@@ -123,6 +123,8 @@ pub enum ToWorker {
     Adopt(Box<Adopted>),
     /// `addr` is served by `worker` from now on; `None` forgets it. Sent to every worker.
     Route {
+        /// The network of the address.
+        network: NetworkId,
         /// The inner address.
         addr: IpAddr,
         /// Its worker.
@@ -131,11 +133,21 @@ pub enum ToWorker {
     /// An ESP datagram that arrived at another worker; bounded, dropped when full.
     Stray(Box<Stray>),
     /// An inner packet that another worker's queue of the device yielded; bounded, dropped when full.
-    Downlink(Box<[u8]>),
+    Downlink {
+        /// The network of the device.
+        network: NetworkId,
+        /// The packet with its virtio-net header.
+        packet: Box<[u8]>,
+    },
     /// Answer with [`ToControl::FenceReached`] when all earlier messages are in force.
     Fence(u64),
-    /// Replace the table of the host's own addresses (packets to them are dropped).
-    LocalAddrs(std::sync::Arc<[IpAddr]>),
+    /// Replace the table of the host's own addresses in a network (packets to them are dropped).
+    LocalAddrs {
+        /// The network.
+        network: NetworkId,
+        /// All of them.
+        addrs: std::sync::Arc<[IpAddr]>,
+    },
     /// Report the traffic counters of every Child SA with [`ToControl::ChildCounters`].
     ReportChildren,
     /// Offers this to TLS connections from now on.
@@ -267,8 +279,11 @@ pub enum ToControl {
         /// The fence's number.
         fence: u64,
     },
-    /// The inner device was deleted; said once.
-    DeviceGone,
+    /// An inner device was deleted; said once.
+    DeviceGone {
+        /// Its network.
+        network: NetworkId,
+    },
     /// Counters of the Child SAs of one worker.
     ChildCounters {
         /// The worker.

@@ -24,7 +24,7 @@ const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
 impl Worker {
     /// A new connection.
     pub(super) fn on_accepted(&mut self, listener: usize, socket: OwnedFd) {
-        let unsent_max = if self.inner.flow_queue { IN_SOCKET_FIRST } else { IN_SOCKET_WITHOUT };
+        let unsent_max = if self.flow_queue { IN_SOCKET_FIRST } else { IN_SOCKET_WITHOUT };
         let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), unsent_max) else {
             return self.counters.closed(CloseCause::Peer);
         };
@@ -367,7 +367,7 @@ impl Worker {
             conn.deframer = deframer;
             conn.carry = carry;
             conn.moved = true;
-            if self.inner.flow_queue {
+            if self.flow_queue {
                 self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
             }
         }

@@ -1,5 +1,5 @@
 //! The packet path: one thread per core that owns a ring, its accept queues, its connections, its SA table
-//! and its queue of the inner device.
+//! and its queues of the inner devices.
 //!
 //! A worker shares nothing that is written per packet. It takes orders from its inbox ([`inbox::ToWorker`])
 //! and reports to the control thread ([`inbox::ToControl`]); its counters are read without stopping it.
@@ -45,7 +45,7 @@ use crate::io::tun::InnerDevice;
 use crate::io::udp::UdpSocket;
 use crate::io::wake::Wake;
 use crate::tls::{StreamKind, StreamListener, TlsServer};
-use crate::types::WorkerId;
+use crate::types::{NetworkId, WorkerId};
 use conn::ConnTable;
 use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
@@ -131,19 +131,26 @@ pub struct WorkerLimits {
     pub tls_handshakes: u32,
 }
 
-/// The inner network as the packet path sees it.
+/// The inner networks as the packet path sees them.
 #[derive(Clone, Debug)]
 pub struct InnerConfig {
-    /// Prefixes of all pools: packets from one UE to another have a destination in one of them.
+    /// The networks, by [`NetworkId`]; at least one.
+    pub networks: Vec<NetworkConfig>,
+    /// Whether downlink packets wait in flow queues for a connection that is busy, instead of being sealed
+    /// at once and dropped behind `send_queue_octets`.
+    pub flow_queue: bool,
+}
+
+/// One inner network.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Prefixes of its pools: packets from one UE to another have a destination in one of them.
     pub pools: Vec<(IpAddr, u8)>,
     /// MTU of the inner device.
     pub mtu: u16,
     /// Whether UEs may reach each other and the gateway itself.
     pub hairpin: bool,
-    /// Whether downlink packets wait in flow queues for a connection that is busy, instead of being sealed
-    /// at once and dropped behind `send_queue_octets`.
-    pub flow_queue: bool,
-    /// The host's own addresses at start.
+    /// The host's own addresses there at start.
     pub local_addrs: Arc<[IpAddr]>,
 }
 
@@ -159,8 +166,8 @@ pub struct WorkerParams {
     pub tls: Option<TlsServer>,
     /// Its UDP sockets, one per listening address, the same for all workers.
     pub datagrams: Vec<UdpSocket>,
-    /// Its queue of the inner device.
-    pub device: Box<dyn InnerDevice>,
+    /// Its queues of the inner devices, by [`NetworkId`]; as many as there are networks.
+    pub devices: Vec<Box<dyn InnerDevice>>,
     /// Its inbox.
     pub inbox: Receiver<ToWorker>,
     /// The eventfd of its inbox.
@@ -179,7 +186,7 @@ pub struct WorkerParams {
     pub inner: InnerConfig,
 }
 
-impl InnerConfig {
+impl NetworkConfig {
     /// Whether `addr` is a UE's, or would be if assigned.
     fn in_a_pool(&self, addr: IpAddr) -> bool {
         self.pools.iter().any(|&(prefix, len)| match (prefix, addr) {
@@ -193,6 +200,24 @@ impl InnerConfig {
             }
             _ => false,
         })
+    }
+}
+
+/// An inner network while it is served.
+struct Network {
+    config: NetworkConfig,
+    /// The host's own addresses there.
+    local_addrs: AHashSet<IpAddr>,
+    /// Its device may have more packets than were read.
+    is_ready: bool,
+    /// The control thread knows that its device was deleted.
+    is_gone: bool,
+}
+
+impl Network {
+    fn new(config: NetworkConfig) -> Self {
+        let local_addrs = config.local_addrs.iter().copied().collect();
+        Self { config, local_addrs, is_ready: false, is_gone: false }
     }
 }
 
@@ -227,11 +252,10 @@ struct Worker {
     flow_hasher: ahash::RandomState,
     /// Packets wait for a send block.
     round_blocked: bool,
-    /// The inner device may have more packets than were read.
-    device_ready: bool,
-    /// The control thread knows that the inner device was deleted.
-    device_gone: bool,
-    /// A packet of the inner device behind its virtio-net header.
+    networks: Vec<Network>,
+    /// The greatest MTU among them.
+    mtu_max: u16,
+    /// A packet of an inner device behind its virtio-net header.
     packet: Box<[u8]>,
     /// Connections with something to send.
     dirty: Vec<u32>,
@@ -239,9 +263,7 @@ struct Worker {
     unfinished: usize,
     deadlines: BinaryHeap<Reverse<(Instant, u32)>>,
     /// Which worker serves an inner address.
-    routes: AHashMap<IpAddr, WorkerId>,
-    /// The host's own addresses.
-    local_addrs: AHashSet<IpAddr>,
+    routes: AHashMap<(NetworkId, IpAddr), WorkerId>,
     inbox: Receiver<ToWorker>,
     control: ControlSender,
     control_wake: Wake,
@@ -251,7 +273,7 @@ struct Worker {
     peers: Vec<Arc<InboxHandle>>,
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
-    inner: InnerConfig,
+    flow_queue: bool,
     random: OsRandom,
     started: Instant,
     /// Read once per turn.
@@ -272,6 +294,7 @@ impl Worker {
         let WorkerParams { id, limits, inner, .. } = params;
         let udp = Udp::new(params.datagrams.len());
         let (listeners, kinds) = params.listeners.into_iter().map(|of| (of.socket, of.kind)).unzip();
+        let devices = params.devices.iter().map(|device| device.as_fd().try_clone_to_owned());
         let ring = Ring::new(RingParams {
             submissions: SUBMISSIONS,
             connections: limits.connections,
@@ -279,7 +302,7 @@ impl Worker {
             listeners,
             datagrams: params.datagrams,
             datagram_memory: limits.udp_receive_memory,
-            device: params.device.as_fd().try_clone_to_owned()?,
+            devices: devices.collect::<io::Result<_>>()?,
             wake: params.inbox_wake,
             zero_copy: limits.zero_copy,
         })?;
@@ -291,6 +314,7 @@ impl Worker {
                 "limits.connections is out of reach: this kernel and RLIMIT_NOFILE allow fewer"
             );
         }
+        let mtu_max = inner.networks.iter().map(|network| network.mtu).max().unwrap_or_default();
         let conns = ConnTable::new(id, capacity, limits.connections_per_source);
         Ok(Self {
             id,
@@ -299,24 +323,23 @@ impl Worker {
             sad: Sad::default(),
             early: Early::new(limits.early),
             blocks: BlockPool::new(limits.send_memory),
-            outlet: Outlet::new(params.device),
+            outlet: Outlet::new(params.devices),
             opening: Some(Box::new(Opening::new())),
             sealing: Sealing::new(),
             udp,
             kinds,
             tls: params.tls,
             handshakes: Handshakes::default(),
-            flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, inner.mtu),
+            flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, mtu_max),
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
-            device_ready: false,
-            device_gone: false,
+            networks: inner.networks.into_iter().map(Network::new).collect(),
+            mtu_max,
             packet: vec![0; SUPER_LEN].into_boxed_slice(),
             dirty: Vec::new(),
             unfinished: 0,
             deadlines: BinaryHeap::new(),
             routes: AHashMap::new(),
-            local_addrs: inner.local_addrs.iter().copied().collect(),
             inbox: params.inbox,
             control: params.control,
             control_wake: params.control_wake,
@@ -325,7 +348,7 @@ impl Worker {
             peers: params.peers,
             limits,
             counters: params.counters,
-            inner,
+            flow_queue: inner.flow_queue,
             random: OsRandom,
             started: now,
             now,
@@ -353,7 +376,7 @@ impl Worker {
                 self.on_completion(completion);
             }
             self.flush_uplink();
-            self.read_device();
+            self.read_devices();
             self.report_late();
             self.feed_starved();
             self.feed_udp();
@@ -377,7 +400,10 @@ impl Worker {
         if self.handshakes.any_waits() {
             // A packet does not stand behind hundreds of ClientHellos in the kernel.
             Sleep::Sweep
-        } else if self.device_ready || self.has_turns() || self.ring.can_feed() {
+        } else if self.networks.iter().any(|network| network.is_ready)
+            || self.has_turns()
+            || self.ring.can_feed()
+        {
             Sleep::No
         } else if self.gather.is_busy() {
             Sleep::Gathering(limit)
@@ -391,7 +417,11 @@ impl Worker {
             Completion::Received { slot, outcome, armed } => self.on_received(slot, outcome, armed),
             Completion::Datagrams { socket, outcome, armed } => self.on_datagrams(socket, outcome, armed),
             Completion::Writable { socket } => self.on_writable(socket),
-            Completion::DeviceReadable => self.device_ready = true,
+            Completion::DeviceReadable { device } => {
+                if let Some(network) = self.networks.get_mut(device) {
+                    network.is_ready = true;
+                }
+            }
             Completion::Sent { slot, sent, ok, block } => self.on_sent(slot, sent, ok, block),
             Completion::BlockFree { block } => self.blocks.give_back(block),
             Completion::Woken => self.on_woken(),
@@ -429,7 +459,7 @@ impl Worker {
             self.sad.cool_idle(self.now_s.saturating_sub(COOL_EVERY_S));
         }
         // A queue whose read failed is looked at again.
-        self.device_ready = true;
+        self.networks.iter_mut().for_each(|network| network.is_ready = true);
         for listener in mem::take(&mut self.accept_stopped) {
             self.ring.arm_accept(listener);
         }
@@ -494,14 +524,13 @@ mod tests {
 
     #[test]
     fn pool_membership_follows_the_prefix_length() {
-        let config = InnerConfig {
+        let config = NetworkConfig {
             pools: vec![
                 ("10.64.0.0".parse().expect("address"), 16),
                 ("fd64::".parse().expect("address"), 112),
             ],
             mtu: 1400,
             hairpin: false,
-            flow_queue: true,
             local_addrs: Arc::new([]),
         };
         for (addr, inside) in [

@@ -70,18 +70,22 @@ impl Worker {
             }
             ToWorker::Move { conn, to, session } => self.on_move(conn, to, session),
             ToWorker::Adopt(adopted) => self.on_adopt(*adopted),
-            ToWorker::Route { addr, worker } => {
+            ToWorker::Route { network, addr, worker } => {
                 match worker {
-                    Some(worker) => self.routes.insert(addr, worker),
-                    None => self.routes.remove(&addr),
+                    Some(worker) => self.routes.insert((network, addr), worker),
+                    None => self.routes.remove(&(network, addr)),
                 };
             }
             ToWorker::Stray(stray) => self.on_stray(*stray),
-            ToWorker::Downlink(packet) => self.on_passed_downlink(packet),
+            ToWorker::Downlink { network, packet } => self.on_passed_downlink(network, packet),
             ToWorker::Fence(fence) => {
                 self.report(ToControl::FenceReached { worker: self.id, fence });
             }
-            ToWorker::LocalAddrs(addrs) => self.local_addrs = addrs.iter().copied().collect(),
+            ToWorker::LocalAddrs { network, addrs } => {
+                if let Some(network) = self.networks.get_mut(network.index()) {
+                    network.local_addrs = addrs.iter().copied().collect();
+                }
+            }
             ToWorker::ReportChildren => {
                 let children = self.sad.counters();
                 self.report(ToControl::ChildCounters { worker: self.id, children });

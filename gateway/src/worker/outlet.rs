@@ -1,4 +1,4 @@
-//! The way to the inner device: packets of one turn, coalesced into super-packets where they continue each
+//! The way to the inner devices: packets of one turn, coalesced into super-packets where they continue each
 //! other.
 //!
 //! Packets stay where they were decrypted until the turn ends; a super-packet leaves as one vectored write of
@@ -9,12 +9,14 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::ops::Range;
 
-use codec::ip::{InnerHeader, Joined, Run, SEGMENTS_MAX, Segment, VirtioHeader};
+use codec::ip::{Joined, Run, SEGMENTS_MAX, Segment, VirtioHeader};
 
 use super::counters::{DropReason, WorkerCounters};
+use super::uplink::Inner;
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::Ring;
 use crate::io::tun::{InnerDevice, Offloads};
+use crate::types::NetworkId;
 
 /// Runs open at once; beyond it the oldest leaves.
 const RUNS_MAX: usize = 16;
@@ -57,8 +59,8 @@ impl Place {
 
 /// What a turn holds: received octets and carried frames, and the packets in them that have not left.
 pub(super) struct Outlet {
-    device: Box<dyn InnerDevice>,
-    offloads: Offloads,
+    /// By network, each with what it may be given.
+    devices: Vec<(Box<dyn InnerDevice>, Offloads)>,
     lent: Vec<Incoming>,
     owned: Vec<Vec<u8>>,
     /// Octets of `lent` and `owned`.
@@ -73,6 +75,8 @@ pub(super) struct Outlet {
 /// A run that may go on.
 struct OpenRun {
     run: Run,
+    /// Addresses of one network mean others in another: runs never cross.
+    network: NetworkId,
     src: IpAddr,
     /// The first packet whole, with room for a virtio-net header in front of it; the payloads of the others.
     parts: Vec<Place>,
@@ -80,11 +84,13 @@ struct OpenRun {
 }
 
 impl Outlet {
-    pub fn new(device: Box<dyn InnerDevice>) -> Self {
-        let offloads = device.offloads();
+    pub fn new(devices: Vec<Box<dyn InnerDevice>>) -> Self {
+        let with_offloads = |device: Box<dyn InnerDevice>| {
+            let offloads = device.offloads();
+            (device, offloads)
+        };
         Self {
-            device,
-            offloads,
+            devices: devices.into_iter().map(with_offloads).collect(),
             lent: Vec::new(),
             owned: Vec::new(),
             held: 0,
@@ -94,8 +100,12 @@ impl Outlet {
         }
     }
 
-    pub fn device(&self) -> &dyn InnerDevice {
-        &*self.device
+    /// Reads a packet of a network's device; `None` when there is none.
+    pub fn read(&self, network: NetworkId, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match self.devices.get(network.index()) {
+            Some((device, _)) => device.read(buffer),
+            None => Ok(None),
+        }
     }
 
     /// Keeps received octets until the end of the turn.
@@ -165,21 +175,25 @@ impl Outlet {
         octets.and_then(|octets| octets.get(place.range.clone())).unwrap_or_default()
     }
 
-    /// Takes a packet for the device; `inner` is its header. In front of it there is room for a virtio-net
-    /// header.
-    pub fn push(&mut self, ring: &mut Ring, counters: &WorkerCounters, place: Place, inner: &InnerHeader) {
-        let segment = Segment::of(self.bytes(ring, &place), inner);
+    /// Takes a packet for its network's device. In front of it there is room for a virtio-net header.
+    pub fn push(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner) {
+        let Inner { network, place, header: inner } = inner;
+        let segment = Segment::of(self.bytes(ring, &place), &inner);
+        let offloads = self.devices.get(network.index()).map(|(_, offloads)| *offloads).unwrap_or_default();
         let offered = |segment: &Segment| match segment.is_tcp() {
-            true => self.offloads.tcp,
-            false => self.offloads.udp,
+            true => offloads.tcp,
+            false => offloads.udp,
         };
         let Some(segment) = segment.filter(offered) else {
             // It may belong to a flow that has an open run; which of the UE's is not worth knowing.
-            self.write_runs_of(ring, counters, inner.src);
-            return self.write_alone(ring, counters, &place);
+            self.write_runs_of(ring, counters, network, inner.src);
+            return self.write_alone(ring, counters, network, &place);
         };
         // The newest run first: packets of a flow come one behind the other.
         for index in (0..self.runs.len()).rev() {
+            if self.runs[index].network != network {
+                continue;
+            }
             match self.join(ring, index, &place, &segment) {
                 Joined::OtherFlow => {}
                 Joined::Yes => return,
@@ -190,7 +204,7 @@ impl Outlet {
                 }
             }
         }
-        self.start(ring, counters, place, inner.src, segment);
+        self.start(ring, counters, Inner { network, place, header: inner }, segment);
     }
 
     fn join(&mut self, ring: &Ring, index: usize, place: &Place, segment: &Segment) -> Joined {
@@ -209,17 +223,11 @@ impl Outlet {
         joined
     }
 
-    fn start(
-        &mut self,
-        ring: &mut Ring,
-        counters: &WorkerCounters,
-        place: Place,
-        src: IpAddr,
-        segment: Segment,
-    ) {
+    fn start(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner, segment: Segment) {
+        let Inner { network, place, header } = inner;
         let run = Run::new(segment);
         if !run.is_open(self.bytes(ring, &place)) {
-            return self.write_alone(ring, counters, &place);
+            return self.write_alone(ring, counters, network, &place);
         }
         if self.runs.len() >= RUNS_MAX {
             self.write_run(ring, counters, 0);
@@ -227,7 +235,7 @@ impl Outlet {
         let mut parts = self.lists.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENTS_MAX));
         let octets = place.len();
         parts.push(place);
-        self.runs.push(OpenRun { run, src, parts, octets });
+        self.runs.push(OpenRun { run, network, src: header.src, parts, octets });
     }
 
     fn write_runs(&mut self, ring: &mut Ring, counters: &WorkerCounters) {
@@ -236,25 +244,26 @@ impl Outlet {
         }
     }
 
-    fn write_runs_of(&mut self, ring: &mut Ring, counters: &WorkerCounters, src: IpAddr) {
-        while let Some(index) = self.runs.iter().position(|open| open.src == src) {
+    fn write_runs_of(&mut self, ring: &mut Ring, counters: &WorkerCounters, network: NetworkId, src: IpAddr) {
+        let of = |open: &OpenRun| open.src == src && open.network == network;
+        while let Some(index) = self.runs.iter().position(of) {
             self.write_run(ring, counters, index);
         }
     }
 
     fn write_run(&mut self, ring: &mut Ring, counters: &WorkerCounters, index: usize) {
-        let OpenRun { run, mut parts, octets, .. } = self.runs.remove(index);
+        let OpenRun { run, network, mut parts, octets, .. } = self.runs.remove(index);
         if let Some((first, payloads)) = parts.split_first() {
             let header = run.finish(self.octets(ring, first));
-            let sent = self.write(ring, first, payloads, header);
+            let sent = self.write(ring, network, first, payloads, header);
             count(counters, &sent, run.segments() as u64, octets as u64);
         }
         parts.clear();
         self.lists.push(parts);
     }
 
-    fn write_alone(&mut self, ring: &mut Ring, counters: &WorkerCounters, place: &Place) {
-        let sent = self.write(ring, place, &[], VirtioHeader::default());
+    fn write_alone(&mut self, ring: &mut Ring, counters: &WorkerCounters, network: NetworkId, place: &Place) {
+        let sent = self.write(ring, network, place, &[], VirtioHeader::default());
         count(counters, &sent, 1, place.len() as u64);
     }
 
@@ -262,6 +271,7 @@ impl Outlet {
     fn write(
         &mut self,
         ring: &mut Ring,
+        network: NetworkId,
         first: &Place,
         payloads: &[Place],
         header: VirtioHeader,
@@ -279,12 +289,18 @@ impl Outlet {
             *slice = IoSlice::new(self.bytes(ring, part));
             count += 1;
         }
-        self.device.write(&slices[..count])
+        self.device(network)?.write(&slices[..count])
+    }
+
+    fn device(&self, network: NetworkId) -> io::Result<&dyn InnerDevice> {
+        let device = self.devices.get(network.index());
+        device.map(|(device, _)| &**device).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Writes a packet of our own, virtio-net header in front.
-    pub fn write_own(&self, counters: &WorkerCounters, packet: &[u8]) {
-        if let Err(error) = self.device.write(&[IoSlice::new(packet)]) {
+    pub fn write_own(&self, counters: &WorkerCounters, network: NetworkId, packet: &[u8]) {
+        let written = self.device(network).and_then(|device| device.write(&[IoSlice::new(packet)]));
+        if let Err(error) = written {
             counters.dropped(reason(&error));
         }
     }

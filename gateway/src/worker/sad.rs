@@ -12,7 +12,7 @@ use codec::ip::InnerHeader;
 
 use super::inbox::{ChildCounters, Traffic};
 use super::udp::flows::is_flow;
-use crate::types::{ChildInstall, Follow, SessionId, TsRange};
+use crate::types::{ChildInstall, Follow, NetworkId, SessionId, TsRange};
 
 /// How long packets of a removed SA are told from corruption (D5).
 const RETIRED_FOR: Duration = Duration::from_secs(30);
@@ -34,6 +34,8 @@ pub struct Child {
     pub inbound: InboundSa,
     /// The downlink's SA.
     pub outbound: OutboundSa,
+    /// Where its uplink goes.
+    pub network: NetworkId,
     local_ts: Arc<[TsRange]>,
     remote_ts: Box<[TsRange]>,
     /// Set while the downlink still uses the SA this one replaces.
@@ -92,6 +94,8 @@ pub struct Session {
     /// Its Child SAs in the order they came.
     pub children: Vec<EspSpi>,
     inner: Box<[IpAddr]>,
+    /// The network of these addresses.
+    network: NetworkId,
     /// What authentic packets from elsewhere do to it while it lives on a UDP path; `None` while it does not.
     pub follow: Option<Follow>,
     /// Until which second of the worker's clock it is heard over UDP although it lives on TCP.
@@ -122,7 +126,7 @@ impl Session {
 pub struct Sad {
     children: AHashMap<EspSpi, Box<Child>>,
     sessions: AHashMap<SessionId, Session>,
-    by_addr: AHashMap<IpAddr, SessionId>,
+    by_addr: AHashMap<(NetworkId, IpAddr), SessionId>,
     retired: AHashSet<EspSpi>,
     retired_order: VecDeque<(Instant, EspSpi)>,
     /// Selectors of the core side in use lately: most UEs of a profile have the same ones.
@@ -138,14 +142,16 @@ impl Sad {
         session.children.reserve_exact(1);
         session.children.push(install.spi_in);
         if !install.inner.is_empty() {
-            self.by_addr.extend(install.inner.iter().map(|addr| (*addr, install.session)));
-            session.inner = install.inner.into();
+            let key = |addr: &IpAddr| ((install.network, *addr), install.session);
+            self.by_addr.extend(install.inner.iter().map(key));
+            (session.inner, session.network) = (install.inner.into(), install.network);
         }
         let standby_for = install.replaces.filter(|old| self.children.contains_key(old));
         let child = Child {
             session: install.session,
             inbound: InboundSa::new(install.spi_in, install.suite, install.keys_in, install.replay_window),
             outbound: OutboundSa::new(install.spi_out, install.suite, install.keys_out, random),
+            network: install.network,
             local_ts,
             remote_ts: install.remote_ts.into(),
             standby_for,
@@ -188,8 +194,9 @@ impl Sad {
     pub fn close_session(&mut self, id: SessionId, now: Instant) -> Vec<u32> {
         let Some(session) = self.sessions.remove(&id) else { return Vec::new() };
         for addr in &session.inner {
-            if self.by_addr.get(addr) == Some(&id) {
-                self.by_addr.remove(addr);
+            let key = (session.network, *addr);
+            if self.by_addr.get(&key) == Some(&id) {
+                self.by_addr.remove(&key);
             }
         }
         for spi in session.children {
@@ -244,9 +251,9 @@ impl Sad {
         }
     }
 
-    /// The session that has an inner address.
-    pub fn session_of(&self, addr: IpAddr) -> Option<SessionId> {
-        self.by_addr.get(&addr).copied()
+    /// The session that has an inner address of a network.
+    pub fn session_of(&self, network: NetworkId, addr: IpAddr) -> Option<SessionId> {
+        self.by_addr.get(&(network, addr)).copied()
     }
 
     /// The session's Child SA for a downlink packet: the newest in use whose selectors hold it.

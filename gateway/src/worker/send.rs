@@ -194,7 +194,7 @@ impl Worker {
 
     /// One UE's turn.
     fn serve(&mut self, slot: u32) -> Served {
-        let frame_max = usize::from(self.inner.mtu) + FRAME_OVERHEAD_MAX;
+        let frame_max = usize::from(self.mtu_max) + FRAME_OVERHEAD_MAX;
         let mut sealed = 0;
         let mut high = None;
         let served = loop {
@@ -266,7 +266,7 @@ impl Worker {
         if let Some(ue) = conn.queue.waiting {
             self.flow_queues.activate(ue);
         }
-        if ok && conn.queue.pace.sent(octets, more, self.now) && self.inner.flow_queue {
+        if ok && conn.queue.pace.sent(octets, more, self.now) && self.flow_queue {
             self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
         }
         if !ok && conn.is_open() {

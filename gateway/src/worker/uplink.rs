@@ -1,9 +1,7 @@
-//! UE to core: octets to frames, frames to packets, packets to the inner device.
+//! UE to core: octets to frames, frames to packets, packets to the inner devices.
 
 use std::mem;
-use std::net::IpAddr;
 
-use ahash::AHashSet;
 use codec::esp::{EspError, EspSpi, OpenBatch, OpenedKind};
 use codec::ip::{self, InnerHeader};
 use codec::stream::{FrameError, FrameKind, NON_ESP_MARKER, Next, classify};
@@ -14,13 +12,14 @@ use super::inbox::ToControl;
 use super::opening::{Via, Waiting};
 use super::outlet::Place;
 use super::sad::Child;
-use super::{InnerConfig, UNFINISHED_FREE, Worker};
+use super::{Network, UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::Received;
-use crate::types::{ConnId, Follow, SessionId, WorkerId};
+use crate::types::{ConnId, Follow, NetworkId, SessionId, WorkerId};
 
 /// An authenticated inner packet that may go to the core.
 pub(super) struct Inner {
+    pub network: NetworkId,
     pub place: Place,
     pub header: InnerHeader,
 }
@@ -223,7 +222,7 @@ impl Worker {
             self.finish_opening();
         }
         match self.open_esp(slot, spi, &body) {
-            Ok(Some(inner)) => self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header),
+            Ok(Some(inner)) => self.outlet.push(&mut self.ring, &self.counters, inner),
             Ok(None) => {}
             Err(refused) => self.refuse(slot, &body, refused),
         }
@@ -289,7 +288,7 @@ impl Worker {
         }
         let opened = child.inbound.open(octets).map_err(refused)?;
         let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
-        let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
+        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
         self.conclude(slot, accepted, body.part(opened.payload)).map(Some)
     }
 
@@ -308,7 +307,7 @@ impl Worker {
                     .map_err(|reason| self.counters.dropped(reason)),
             };
             if let Ok(inner) = finished {
-                self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header);
+                self.outlet.push(&mut self.ring, &self.counters, inner);
             }
         }
         opening.batch.clear();
@@ -329,7 +328,7 @@ impl Worker {
         let octets = self.outlet.octets(&mut self.ring, &frame.body);
         let opened = child.inbound.finish_open(batch, position, octets).map_err(refused)?;
         let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
-        let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
+        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
         self.conclude(id.slot, accepted, frame.body.part(opened.payload))
     }
 
@@ -343,7 +342,7 @@ impl Worker {
         }
         self.on_authentic(slot, accepted.session);
         let header = accepted.verdict.map_err(Refused::Drop)?;
-        Ok(Inner { place, header })
+        Ok(Inner { network: accepted.network, place, header })
     }
 
     /// Ends the turn of the uplink: everything that was received leaves.
@@ -374,25 +373,23 @@ impl Worker {
 /// What an authentic packet says, and whether it may go on.
 pub(super) struct Accepted {
     pub session: SessionId,
+    pub network: NetworkId,
     /// The SA whose first packet this is: the downlink leaves the one it replaces.
     pub promote: Option<EspSpi>,
     pub verdict: Result<InnerHeader, DropReason>,
 }
 
 impl Accepted {
-    pub fn new(
-        config: &InnerConfig,
-        local_addrs: &AHashSet<IpAddr>,
-        child: &Child,
-        kind: OpenedKind,
-        packet: &mut [u8],
-    ) -> Self {
+    pub fn new(networks: &[Network], child: &Child, kind: OpenedKind, packet: &mut [u8]) -> Self {
         let verdict = match kind {
             OpenedKind::Dummy => Err(DropReason::Dummy),
-            _ => admit(config, local_addrs, child, packet),
+            _ => match networks.get(child.network.index()) {
+                Some(network) => admit(network, child, packet),
+                None => Err(DropReason::NoSession),
+            },
         };
         let promote = child.is_standby().then(|| child.inbound.spi());
-        Self { session: child.session, promote, verdict }
+        Self { session: child.session, network: child.network, promote, verdict }
     }
 }
 
@@ -431,24 +428,19 @@ pub(super) fn refusal(error: EspError) -> DropReason {
 }
 
 /// Selectors, isolation and MSS clamp of an uplink packet; its header.
-fn admit(
-    config: &InnerConfig,
-    local_addrs: &AHashSet<IpAddr>,
-    child: &Child,
-    packet: &mut [u8],
-) -> Result<InnerHeader, DropReason> {
+fn admit(network: &Network, child: &Child, packet: &mut [u8]) -> Result<InnerHeader, DropReason> {
     let inner = InnerHeader::parse(packet).map_err(|_| DropReason::BadInnerPacket)?;
     if !child.admits_uplink(&inner) {
         return Err(DropReason::UplinkSelector);
     }
-    if !config.hairpin {
-        if local_addrs.contains(&inner.dst) {
+    if !network.config.hairpin {
+        if network.local_addrs.contains(&inner.dst) {
             return Err(DropReason::ToGateway);
         }
-        if config.in_a_pool(inner.dst) {
+        if network.config.in_a_pool(inner.dst) {
             return Err(DropReason::UeToUe);
         }
     }
-    ip::clamp_mss(packet, config.mtu);
+    ip::clamp_mss(packet, network.config.mtu);
     Ok(inner)
 }

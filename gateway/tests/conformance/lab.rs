@@ -42,6 +42,8 @@ pub struct Setup {
     pub workers: Option<u32>,
     pub listen: Option<&'static str>,
     pub profile: &'static str,
+    /// Tables in the place of `[inner]`, `[[pool]]` and `[[profile]]`.
+    pub tables: Option<String>,
     pub limits: &'static str,
 }
 
@@ -237,7 +239,7 @@ fn connect(ues: &Namespace, middle: &Namespace, core: &Namespace) {
     });
 }
 
-fn batch(namespace: &str, commands: &str) {
+pub fn batch(namespace: &str, commands: &str) {
     let mut child = Command::new("ip")
         .args(["-n", namespace, "-batch", "-"])
         .stdin(Stdio::piped())
@@ -251,14 +253,9 @@ fn config(setup: &Setup) -> String {
     let workers = setup.workers.unwrap_or(1);
     let listen = setup.listen.unwrap_or(r#"["10.20.0.1:4500", "[fd20::1]:4500"]"#);
     let (profile, limits) = (setup.profile, setup.limits);
-    format!(
-        r#"[gateway]
-identity = "gw.test"
-workers = {workers}
-run_dir = "run"
-[listen]
-tcp = {listen}
-[inner]
+    let tables = setup.tables.clone().unwrap_or_else(|| {
+        format!(
+            r#"[inner]
 device = "swu0"
 [[pool]]
 name = "default"
@@ -267,7 +264,17 @@ prefixes = ["10.64.0.0/16"]
 name = "lab"
 auth = "psk"
 secrets_file = "secrets.toml"
-{profile}
+{profile}"#
+        )
+    });
+    format!(
+        r#"[gateway]
+identity = "gw.test"
+workers = {workers}
+run_dir = "run"
+[listen]
+tcp = {listen}
+{tables}
 [limits]
 {limits}
 "#

@@ -11,6 +11,7 @@ mod hostile;
 mod ike_tcp;
 mod innocent;
 mod lab;
+mod networks;
 mod originator;
 mod pcap;
 mod stream;

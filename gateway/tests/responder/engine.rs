@@ -35,7 +35,7 @@ impl Rig {
         let (handles, inboxes): (Vec<_>, Vec<_>) = (0..2).map(inbox).unzip();
         let now = Instant::now();
         let aaa = Aaa::new([], Outbox::new().0);
-        let engine = Engine::new(Arc::new(config()), Dispatcher::new(&handles, 64, None), aaa, 5, now);
+        let engine = Engine::new(Arc::new(config()), Dispatcher::new(&handles, 64, Vec::new()), aaa, 5, now);
         Self { engine, inboxes, now }
     }
 

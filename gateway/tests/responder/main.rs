@@ -14,6 +14,7 @@ mod intermediate;
 mod legacy;
 mod lifetimes;
 mod mobike;
+mod networks;
 mod own_rekey;
 mod pacing;
 mod ppk;

@@ -12,7 +12,7 @@ use gateway::control::responder::{
     AuthKind, Event, Glob, Handset, Limits, Profile, Psk, PskStore, Responder, ResponderConfig,
     ResponderCounters, Transmit, Verdict,
 };
-use gateway::types::{ChildInstall, CloseReason, ConnId, Path, SessionId, Transport, WorkerId};
+use gateway::types::{ChildInstall, CloseReason, ConnId, NetworkId, Path, SessionId, Transport, WorkerId};
 
 use crate::ue::{Decoded, Ue, UeAuth, UeConfig, split};
 
@@ -39,6 +39,7 @@ pub fn profile(name: &str, auth: AuthKind) -> Profile {
         idr: Glob::new("*"),
         auth,
         pool: "default".into(),
+        network: NetworkId(0),
         local_ts: vec![prefix("0.0.0.0/0").selector(), prefix("::/0").selector()],
         ike: ["aes128gcm16-prfsha256-x25519", "aes256-sha256-modp2048"].iter().map(parse).collect(),
         esp: vec!["aes128gcm16".parse().expect("a proposal"), "aes256-sha256".parse().expect("a proposal")],
@@ -67,10 +68,11 @@ pub fn config() -> ResponderConfig {
         profiles: vec![Arc::new(profile("lab", psk()))],
         pools: vec![PoolConfig {
             name: "default".into(),
+            network: NetworkId(0),
             prefixes: vec![prefix("10.64.0.0/16"), prefix("fd64::/112")],
             reserved: Vec::new(),
         }],
-        dns: vec!["10.64.0.1".parse().expect("an address"), "fd64::1".parse().expect("an address")],
+        dns: vec![vec!["10.64.0.1".parse().expect("an address"), "fd64::1".parse().expect("an address")]],
         redirect: None,
         resumption: None,
         emergency_listen: Vec::new(),

@@ -115,7 +115,7 @@ fn a_deleted_device_is_reported_once_and_both_ways_are_counted() {
     read.store(libc::EBADFD, Ordering::Relaxed);
     write.store(libc::EBADFD, Ordering::Relaxed);
     rig.to_ue(0, &udp(CORE, ue.addr, b"never read"));
-    rig.report(|report| matches!(report, ToControl::DeviceGone).then_some(()));
+    rig.report(|report| matches!(report, ToControl::DeviceGone { .. }).then_some(()));
     peer.send(&ue.frame_to(CORE, b"never written"));
     rig.until("uplink", 1, |rig| rig.drops(0, "device_write"));
     assert!(rig.drops(0, "device_read") >= 1);
@@ -123,5 +123,5 @@ fn a_deleted_device_is_reported_once_and_both_ways_are_counted() {
     std::thread::sleep(std::time::Duration::from_millis(2500));
     assert!((2..6).contains(&rig.drops(0, "device_read")), "{}", rig.drops(0, "device_read"));
     rig.fence(0);
-    assert!(!rig.reports.try_iter().any(|report| matches!(report, ToControl::DeviceGone)));
+    assert!(!rig.reports.try_iter().any(|report| matches!(report, ToControl::DeviceGone { .. })));
 }

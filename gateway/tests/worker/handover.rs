@@ -1,6 +1,6 @@
 //! Connections that arrive at one worker and belong to another.
 
-use gateway::types::{CloseReason, SessionId, WorkerId};
+use gateway::types::{CloseReason, NetworkId, SessionId, WorkerId};
 use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
@@ -83,7 +83,7 @@ fn a_packet_on_the_wrong_queue_of_the_device_is_passed_to_its_worker() {
     let mut peer = Peer::connect(&rig, 1);
     peer.send(&ue.frame_to(CORE, b"attach"));
     rig.core_receives(1);
-    rig.order(0, ToWorker::Route { addr: ue.addr.into(), worker: Some(WorkerId(1)) });
+    rig.order(0, ToWorker::Route { network: NetworkId(0), addr: ue.addr.into(), worker: Some(WorkerId(1)) });
     rig.fence(0);
     rig.to_ue(0, &udp(CORE, ue.addr, b"by the wrong door"));
     assert!(ue.open(peer.receive()).ends_with(b"by the wrong door"));

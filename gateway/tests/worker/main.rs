@@ -11,6 +11,7 @@ mod handover;
 mod ike_tcp;
 mod inner;
 mod limits;
+mod networks;
 mod queueing;
 mod rig;
 mod stream;

@@ -17,11 +17,11 @@ use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::udp::listen_udp;
 use gateway::io::wake::Wake;
 use gateway::tls::{StreamKind, StreamListener, TlsServer};
-use gateway::types::{ChildInstall, ConnId, SessionId, TsRange, WorkerId};
+use gateway::types::{ChildInstall, ConnId, NetworkId, SessionId, TsRange, WorkerId};
 use gateway::worker::control_queue::{ControlReceiver, control_queue};
 use gateway::worker::counters::WorkerCounters;
 use gateway::worker::inbox::{ToControl, ToWorker};
-use gateway::worker::{InboxHandle, InnerConfig, WorkerLimits, WorkerParams, start};
+use gateway::worker::{InboxHandle, InnerConfig, NetworkConfig, WorkerLimits, WorkerParams, start};
 
 /// Reports that wait for the test.
 pub const REPORTS_MAX: usize = 4096;
@@ -34,6 +34,8 @@ pub const CORE6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 pub struct Seat {
     pub inbox: Arc<InboxHandle>,
     pub core: UnixDatagram,
+    /// The cores of further networks.
+    pub cores: Vec<UnixDatagram>,
     pub counters: Arc<WorkerCounters>,
     pub addr: SocketAddr,
     /// Where it takes IKE alone over TCP.
@@ -110,6 +112,17 @@ impl Rig {
         flow_queue: bool,
         device: impl Fn(TunQueue) -> Box<dyn InnerDevice>,
     ) -> Self {
+        Self::of_networks(1, workers, limits, flow_queue, device)
+    }
+
+    /// Workers of so many networks, whose pools are the same.
+    pub fn of_networks(
+        networks: usize,
+        workers: usize,
+        limits: WorkerLimits,
+        flow_queue: bool,
+        device: impl Fn(TunQueue) -> Box<dyn InnerDevice>,
+    ) -> Self {
         let (to_control, reports) = control_queue(REPORTS_MAX, 64 << 20);
         let (mut queues, mut inboxes) = (Vec::new(), Vec::new());
         for _ in 0..workers {
@@ -133,9 +146,21 @@ impl Rig {
             let local = |of: &StreamListener| of.socket.local_addr().expect("bound");
             let (addr, ike_addr) = (local(&listeners[0]), local(&listeners[4]));
             let others = listeners.iter().map(|of| (of.kind, local(of))).collect();
-            let (core, tun) = UnixDatagram::pair().expect("socket pair");
-            core.set_read_timeout(Some(PATIENCE)).expect("timeout");
-            tun.set_nonblocking(true).expect("nonblocking");
+            let (mut cores, mut devices) = (Vec::new(), Vec::new());
+            for _ in 0..networks {
+                let (core, tun) = UnixDatagram::pair().expect("socket pair");
+                core.set_read_timeout(Some(PATIENCE)).expect("timeout");
+                tun.set_nonblocking(true).expect("nonblocking");
+                cores.push(core);
+                devices.push(device(TunQueue::new(tun.into(), Offloads::default())));
+            }
+            let network = NetworkConfig {
+                pools: vec![(IpAddr::from([10, 64, 0, 0]), 16), (IpAddr::from(ue_addr6(0)), 112)],
+                mtu: 1400,
+                hairpin: false,
+                local_addrs: Arc::new([IpAddr::from([192, 0, 2, 9])]),
+            };
+            let core = cores.remove(0);
             let counters = Arc::new(WorkerCounters::default());
             let params = WorkerParams {
                 id: WorkerId(index as u8),
@@ -143,7 +168,7 @@ impl Rig {
                 listeners: listeners.into(),
                 tls: Some(tls.clone()),
                 datagrams: vec![socket],
-                device: device(TunQueue::new(tun.into(), Offloads::default())),
+                devices,
                 inbox,
                 inbox_wake,
                 control: to_control.clone(),
@@ -151,16 +176,11 @@ impl Rig {
                 peers: inboxes.clone(),
                 limits,
                 counters: counters.clone(),
-                inner: InnerConfig {
-                    pools: vec![(IpAddr::from([10, 64, 0, 0]), 16), (IpAddr::from(ue_addr6(0)), 112)],
-                    mtu: 1400,
-                    hairpin: false,
-                    flow_queue,
-                    local_addrs: Arc::new([IpAddr::from([192, 0, 2, 9])]),
-                },
+                inner: InnerConfig { networks: vec![network; networks], flow_queue },
             };
             threads.push(start(params).expect("worker"));
-            seats.push(Seat { inbox: inboxes[index].clone(), core, counters, addr, ike_addr, others, udp });
+            let inbox = inboxes[index].clone();
+            seats.push(Seat { inbox, core, cores, counters, addr, ike_addr, others, udp });
         }
         Self { seats, reports, threads }
     }
@@ -371,6 +391,18 @@ impl Ue {
         ue
     }
 
+    /// Installs a session of a network with the addresses that [`Self::install`] gives `number` in the first.
+    pub fn install_in(rig: &Rig, worker: usize, number: u8, network: NetworkId) -> Self {
+        let own = 0x100_0000 * u32::from(network.0) + 0x1_0000 * (u32::from(number) + 1);
+        let spi_in = WorkerId(worker as u8).spi(own).expect("not reserved");
+        let (mut ue, mut install) = Self::child(worker, number.into(), spi_in, None, SUITE);
+        ue.session = SessionId(ue.session.0 + 1_000 * u64::from(network.0));
+        (install.session, install.network) = (ue.session, network);
+        rig.order(worker, ToWorker::Install(install));
+        rig.fence(worker);
+        ue
+    }
+
     fn child(
         worker: usize,
         number: u32,
@@ -387,6 +419,7 @@ impl Ue {
         let install = ChildInstall {
             session: SessionId(u64::from(number)),
             worker: WorkerId(worker as u8),
+            network: NetworkId(0),
             spi_in,
             spi_out,
             suite,

@@ -21,6 +21,7 @@ use super::redirect::Follows;
 use super::sa::{DerivedKeys, HalfOpen, IkeSa, Secrets, Session, SpiOwner, Wanted};
 use super::window::Window;
 use super::{Arrived, ConnUse, Core, Event, IkeKeyLog, KeyLog, Responder, Transmit, Verdict};
+use crate::control::pool::Pool;
 use crate::types::{SessionId, Transport};
 
 impl Responder {
@@ -435,7 +436,9 @@ impl Core {
             None => (&[][..], &[][..]),
         };
         let name = accepted.and_then(|accepted| accepted.pool.as_deref());
-        let pool = name.and_then(|name| self.pools.iter().position(|pool| pool.name() == name));
+        let network = session.profile.network;
+        let of_network = |pool: &Pool, name: &str| pool.network() == network && pool.name() == name;
+        let pool = name.and_then(|name| self.pools.iter().position(|pool| of_network(pool, name)));
         let pool = pool.or_else(|| self.pools.iter().position(|pool| pool.name() == session.profile.pool));
         let pool = pool.and_then(|index| self.pools.get_mut(index));
         let assigned = &mut self.assigned;
@@ -456,7 +459,7 @@ impl Core {
             let profile = &session.profile;
             let p_cscf = if p_cscf.is_empty() { &*profile.handset.p_cscf } else { p_cscf };
             let told = config_payload::Told {
-                dns: &self.config.dns,
+                dns: self.config.dns.get(network.index()).map_or(&[], Vec::as_slice),
                 local_ts: &profile.local_ts,
                 p_cscf,
                 liveness: profile.handset.liveness,

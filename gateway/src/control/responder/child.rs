@@ -191,6 +191,7 @@ impl Core {
         self.events.push_back(Event::Install(Box::new(ChildInstall {
             session: session.id,
             worker: session.worker,
+            network: session.profile.network,
             spi_in: new.spi_in,
             spi_out: new.spi_out,
             suite: new.suite,

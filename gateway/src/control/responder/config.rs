@@ -16,7 +16,7 @@ use super::handset::Handset;
 use super::identity::{Glob, Identity};
 use crate::control::pki::CertificateStore;
 use crate::control::pool::PoolConfig;
-use crate::types::{Transport, TsRange};
+use crate::types::{NetworkId, Transport, TsRange};
 
 /// Everything a [`super::Responder`] follows. Replaced whole on reload; sessions keep the profile they
 /// attached with.
@@ -29,8 +29,8 @@ pub struct ResponderConfig {
     pub profiles: Vec<Arc<Profile>>,
     /// Address pools, named by profiles.
     pub pools: Vec<PoolConfig>,
-    /// DNS servers given to UEs that ask.
-    pub dns: Vec<IpAddr>,
+    /// DNS servers given to UEs that ask, by network.
+    pub dns: Vec<Vec<IpAddr>>,
     /// Tickets with which UEs come back without full authentication; `None` gives and takes none.
     pub resumption: Option<Resumption>,
     /// Where UEs go that are not to be served here; `None` sends nobody anywhere.
@@ -67,6 +67,8 @@ pub struct Profile {
     pub auth: AuthKind,
     /// Name of the pool of inner addresses.
     pub pool: String,
+    /// The network of that pool: where the uplink of its sessions goes.
+    pub network: NetworkId,
     /// What UEs may reach.
     pub local_ts: Vec<TsRange>,
     /// IKE proposals in order of preference.

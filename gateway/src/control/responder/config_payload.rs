@@ -9,7 +9,7 @@ use codec::ike::{CfgAttrType, CfgType, MessageBuilder};
 
 use super::handset;
 use crate::control::pool::{Family, Pool};
-use crate::types::TsRange;
+use crate::types::{NetworkId, TsRange};
 
 /// Why no address was given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +36,7 @@ pub(super) fn assign(
     pool: Option<&mut Pool>,
     identity: &[u8],
     fixed: &[IpAddr],
-    assigned: &mut AHashSet<IpAddr>,
+    assigned: &mut AHashSet<(NetworkId, IpAddr)>,
 ) -> Result<Vec<IpAddr>, AddressError> {
     // RFC 7296 §2.19: only a CFG_REQUEST is answered.
     let Some(request) = request.filter(|config| config.kind == CfgType::REQUEST) else {
@@ -51,12 +51,13 @@ pub(super) fn assign(
         return Err(AddressError::NotAsked);
     }
     let Some(pool) = pool else { return Err(AddressError::Exhausted) };
+    let network = pool.network();
     if !fixed.is_empty() {
         let wanted = |addr: &&IpAddr| families.contains(&Some(Family::of(**addr)));
         // One in use elsewhere is nobody's to give: the other session would lose its downlink.
         let free = |addr: &&IpAddr| match pool.contains(**addr) {
             true => pool.reclaim(**addr),
-            false => assigned.insert(**addr),
+            false => assigned.insert((network, **addr)),
         };
         let given: Vec<IpAddr> = fixed.iter().filter(wanted).filter(free).copied().collect();
         return if given.is_empty() { Err(AddressError::Exhausted) } else { Ok(given) };

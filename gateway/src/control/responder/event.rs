@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::aaa::AaaOrder;
 use super::aaa::EndCause;
 use super::record::FailedAttempt;
-use crate::types::{ChildInstall, CloseReason, ConnId, Follow, Path, SessionId, WorkerId};
+use crate::types::{ChildInstall, CloseReason, ConnId, Follow, NetworkId, Path, SessionId, WorkerId};
 
 /// An IKE message to send, without marker and Length.
 #[derive(Clone)]
@@ -90,6 +90,8 @@ pub enum Event {
         session: SessionId,
         /// Its worker.
         worker: WorkerId,
+        /// The network of its inner addresses.
+        network: NetworkId,
         /// Inner addresses that the packet path knows.
         inner: Box<[IpAddr]>,
         /// Why, as far as the responder knows.

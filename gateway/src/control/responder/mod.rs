@@ -87,7 +87,7 @@ pub use trace::is_meant;
 pub use view::{ChildView, IkeView, SessionView};
 
 use crate::control::pool::Pool;
-use crate::types::{CloseReason, ConnId, Path, SessionId, WorkerId};
+use crate::types::{CloseReason, ConnId, NetworkId, Path, SessionId, WorkerId};
 use cookie::Cookies;
 use half_open::{RateLimit, Sources};
 use lingering::Lingering;
@@ -158,7 +158,7 @@ struct Core {
     /// Whether what is going on is about the UE that is followed.
     traced: bool,
     /// Inner addresses of back ends, in use and outside every pool.
-    assigned: AHashSet<IpAddr>,
+    assigned: AHashSet<(NetworkId, IpAddr)>,
     /// Redirections so far: the other gateways take turns.
     redirections: usize,
     /// Octets of all fragments that wait for others.
@@ -269,11 +269,14 @@ impl Responder {
     pub fn set_config(&mut self, now: Instant, config: Arc<ResponderConfig>) {
         let mut pools: Vec<Pool> = config.pools.iter().cloned().map(Pool::new).collect();
         for session in self.sessions.values() {
-            for addr in session.inner.iter().filter(|addr| !self.core.assigned.contains(*addr)) {
+            let network = session.profile.network;
+            let from_pool = |addr: &&IpAddr| !self.core.assigned.contains(&(network, **addr));
+            for addr in session.inner.iter().filter(from_pool) {
                 let own = |pool: &&mut Pool| pool.name() == session.profile.pool && pool.contains(*addr);
+                let of_network = |pool: &&mut Pool| pool.network() == network && pool.contains(*addr);
                 let pool = match pools.iter_mut().find(own) {
                     Some(pool) => Some(pool),
-                    None => pools.iter_mut().find(|pool| pool.contains(*addr)),
+                    None => pools.iter_mut().find(of_network),
                 };
                 pool.map(|pool| pool.reclaim(*addr));
             }

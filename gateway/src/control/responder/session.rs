@@ -148,7 +148,8 @@ impl Responder {
         core.spis.remove(&spi);
         core.linger(now, spi, session.ike.window);
         let inner = if session.routed { session.inner } else { Box::default() };
-        core.events.push_back(Event::CloseSession { session: id, worker: session.worker, inner, cause });
+        let (worker, network) = (session.worker, session.profile.network);
+        core.events.push_back(Event::CloseSession { session: id, worker, network, inner, cause });
     }
 }
 
@@ -157,14 +158,16 @@ impl Core {
     fn release_addresses(&mut self, session: &Session) {
         let key = session.idi.key();
         for addr in &session.inner {
-            if self.assigned.remove(addr) {
+            if self.assigned.remove(&(session.profile.network, *addr)) {
                 continue;
             }
             let own = |pool: &&mut Pool| pool.name() == session.profile.pool && pool.contains(*addr);
+            let network = session.profile.network;
+            let of_network = |pool: &&mut Pool| pool.network() == network && pool.contains(*addr);
             // A back end may have named another pool than the profile.
             let pool = match self.pools.iter_mut().find(own) {
                 Some(pool) => Some(pool),
-                None => self.pools.iter_mut().find(|pool| pool.contains(*addr)),
+                None => self.pools.iter_mut().find(of_network),
             };
             if let Some(pool) = pool {
                 pool.release(&key, *addr);

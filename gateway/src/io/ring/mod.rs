@@ -114,8 +114,11 @@ pub enum Completion {
         /// Index of the socket.
         socket: usize,
     },
-    /// The inner device has packets.
-    DeviceReadable,
+    /// An inner device has packets.
+    DeviceReadable {
+        /// Its place in [`RingParams::devices`].
+        device: usize,
+    },
     /// The inbox has messages.
     Woken,
     /// The plain descriptor of a connection asked for with [`Ring::take_socket`].
@@ -167,7 +170,7 @@ struct Slot {
 /// Field order is drop order: the rings go first. Arenas are never unmapped; blocks in flight are leaked on
 /// drop, since a cancelled operation may complete late.
 pub struct Ring {
-    /// The first one also accepts, watches the inner device and is waited on; further ones are made when
+    /// The first one also accepts, watches the inner devices and is waited on; further ones are made when
     /// they are needed.
     lanes: Vec<Lane>,
     /// Grows to the highest slot ever used.
@@ -178,7 +181,7 @@ pub struct Ring {
     further: LaneParams,
     listeners: Vec<TcpListener>,
     datagrams: Option<Datagrams>,
-    device: OwnedFd,
+    devices: Vec<OwnedFd>,
     wake: Wake,
     direct: bool,
     zero_copy: ZeroCopy,
@@ -199,8 +202,8 @@ pub struct RingParams {
     pub datagrams: Vec<UdpSocket>,
     /// Octets of receive buffers for them.
     pub datagram_memory: usize,
-    /// The queue of the inner device.
-    pub device: OwnedFd,
+    /// The queues of the inner devices.
+    pub devices: Vec<OwnedFd>,
     /// The inbox's eventfd.
     pub wake: Wake,
     /// Octets of a send from which on the kernel does not copy them; `None`: it always does.
@@ -208,7 +211,7 @@ pub struct RingParams {
 }
 
 impl Ring {
-    /// Makes the ring for the calling thread, which alone may use it, and arms accept, the inner device
+    /// Makes the ring for the calling thread, which alone may use it, and arms accept, the inner devices
     /// and the inbox.
     ///
     /// # Errors
@@ -243,7 +246,7 @@ impl Ring {
             further,
             listeners: params.listeners,
             datagrams,
-            device: params.device,
+            devices: params.devices,
             wake: params.wake,
             direct,
             zero_copy: ZeroCopy::new(params.zero_copy),
@@ -255,7 +258,9 @@ impl Ring {
             ring.arm_datagrams(socket);
         }
         ring.arm_wake();
-        ring.arm_device();
+        for device in 0..ring.devices.len() {
+            ring.arm_device(device);
+        }
         Ok(ring)
     }
 
@@ -312,7 +317,7 @@ impl Ring {
             },
             Kind::Writable => Completion::Writable { socket: index as usize },
             Kind::SendLent => self.on_lent(index, result, flags),
-            Kind::Device => self.on_device(result, more),
+            Kind::Device => self.on_device(index as usize, result, more),
             Kind::Wake => {
                 self.wake.clear();
                 if !more {

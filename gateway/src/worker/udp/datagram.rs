@@ -139,7 +139,7 @@ impl Worker {
             self.finish_opening();
         }
         match self.open_datagram(origin, spi, &body) {
-            Ok(Some(inner)) => self.outlet.push(&mut self.ring, &self.counters, inner.place, &inner.header),
+            Ok(Some(inner)) => self.outlet.push(&mut self.ring, &self.counters, inner),
             Ok(None) => {}
             // There is no connection to end, whatever it was (RFC 9329 §6.1 is about TCP).
             Err(reason) => self.counters.dropped(reason),
@@ -168,7 +168,7 @@ impl Worker {
         }
         let opened = child.inbound.open(octets).map_err(refusal)?;
         let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
-        let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
+        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
         self.conclude_datagram(origin, accepted, body.part(opened.payload)).map(Some)
     }
 
@@ -184,7 +184,7 @@ impl Worker {
         let octets = self.outlet.octets(&mut self.ring, &frame.body);
         let opened = child.inbound.finish_open(batch, position, octets).map_err(refusal)?;
         let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
-        let accepted = Accepted::new(&self.inner, &self.local_addrs, child, opened.kind, packet);
+        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
         self.conclude_datagram(origin, accepted, frame.body.part(opened.payload))
     }
 
@@ -200,7 +200,7 @@ impl Worker {
             self.sad.promote(spi);
         }
         let header = accepted.verdict?;
-        Ok(Inner { place, header })
+        Ok(Inner { network: accepted.network, place, header })
     }
 
     /// A fresh authentic packet arrived over UDP: the session follows it if a NAT in front of the UE may have
