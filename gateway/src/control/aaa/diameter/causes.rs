@@ -1,8 +1,8 @@
 //! What a result means for the peer: Result-Code (RFC 6733 §7.1) and Experimental-Result (TS 29.273 §10).
 
 use super::message::Message;
-use super::names::{self, TGPP, result};
-use crate::control::responder::RejectCause;
+use super::names::{self, TGPP, result, value};
+use crate::control::responder::{EndCause, RejectCause};
 
 /// How a request went.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +69,17 @@ fn of_tgpp(code: u32) -> RejectCause {
         5451 => RejectCause::NoApnSubscription,
         // AUTHENTICATION_DATA_UNAVAILABLE, LATE_OVERLAPPING_REQUEST, TIMED_OUT_REQUEST and whatever else.
         _ => RejectCause::NetworkFailure,
+    }
+}
+
+/// Termination-Cause (RFC 6733 §8.15) of a session that ended this way.
+pub fn termination(cause: EndCause) -> u32 {
+    match cause {
+        EndCause::Peer => value::LOGOUT,
+        EndCause::Lost | EndCause::Error => value::LINK_BROKEN,
+        EndCause::Timeout => value::SESSION_TIMEOUT,
+        EndCause::Administrator | EndCause::Server | EndCause::Shutdown => value::ADMINISTRATIVE,
+        EndCause::Replaced => value::USER_MOVED,
     }
 }
 

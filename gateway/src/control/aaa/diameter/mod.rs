@@ -84,8 +84,8 @@ impl Backend for Diameter {
         self.with(|node| node.attached(attached));
     }
 
-    fn ended(&mut self, now: Instant, session: SessionId, _end: &SessionEnd) {
-        self.with(|node| node.ended(now, session));
+    fn ended(&mut self, now: Instant, session: SessionId, end: &SessionEnd) {
+        self.with(|node| node.ended(now, session, end.cause));
     }
 
     fn adopt(&mut self, kind: &AaaKind) -> bool {

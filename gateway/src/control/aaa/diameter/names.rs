@@ -307,8 +307,14 @@ pub mod value {
     pub const BAD_ANSWER: u32 = 3;
     /// Termination-Cause DIAMETER_ADMINISTRATIVE.
     pub const ADMINISTRATIVE: u32 = 4;
+    /// Termination-Cause DIAMETER_LINK_BROKEN.
+    pub const LINK_BROKEN: u32 = 5;
     /// Termination-Cause DIAMETER_AUTH_EXPIRED.
     pub const AUTH_EXPIRED: u32 = 6;
+    /// Termination-Cause DIAMETER_USER_MOVED.
+    pub const USER_MOVED: u32 = 7;
+    /// Termination-Cause DIAMETER_SESSION_TIMEOUT.
+    pub const SESSION_TIMEOUT: u32 = 8;
     /// Disconnect-Cause REBOOTING.
     pub const REBOOTING: u32 = 0;
 }

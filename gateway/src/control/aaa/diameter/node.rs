@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
 
+use super::causes;
 use super::dialog::{Dialog, DialogId, Stage};
 use super::ids::Ids;
 use super::message::{Message, address_request};
@@ -19,7 +20,7 @@ use super::served::Ask;
 use super::settings::Settings;
 use super::swm;
 use crate::control::aaa::ServerView;
-use crate::control::responder::{AaaAnswer, Attached, AttemptId, EapStep, RejectCause};
+use crate::control::responder::{AaaAnswer, Attached, AttemptId, EapStep, EndCause, RejectCause};
 use crate::limits::DIAMETER_OUTSTANDING_MAX;
 use crate::types::SessionId;
 
@@ -224,9 +225,10 @@ impl Node {
     }
 
     /// A session has ended.
-    pub fn ended(&mut self, now: Instant, session: SessionId) {
+    pub fn ended(&mut self, now: Instant, session: SessionId, cause: EndCause) {
         let Some(id) = self.sessions.remove(&session) else { return };
-        let cause = self.dialogs.get(&id).and_then(|dialog| dialog.ending).unwrap_or(value::LOGOUT);
+        let asked_for = self.dialogs.get(&id).and_then(|dialog| dialog.ending);
+        let cause = asked_for.unwrap_or_else(|| causes::termination(cause));
         self.terminate(now, id, cause);
     }
 

@@ -17,7 +17,9 @@ use super::message::{Header, Message, MessageWriter};
 use super::names::{self, TGPP, application, command, result, value};
 use super::node::{Node, Output};
 use super::settings::{Server, Settings};
-use crate::control::responder::{AaaAnswer, Attached, AttemptId, EapMethod, EapStep, RejectCause, Subject};
+use crate::control::responder::{
+    AaaAnswer, Attached, AttemptId, EapMethod, EapStep, EndCause, RejectCause, Subject,
+};
 use crate::types::{SessionId, Transport};
 
 const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
@@ -240,7 +242,7 @@ impl Rig {
     }
 
     fn ended(&mut self, session: u64) {
-        self.node.ended(self.now, SessionId(session));
+        self.node.ended(self.now, SessionId(session), EndCause::Peer);
         self.drain();
     }
 

@@ -199,6 +199,22 @@ fn r6733_8_4_the_end_of_a_session_is_told_with_its_class() {
 }
 
 #[test]
+fn r6733_8_15_each_end_has_its_cause() {
+    for (cause, code) in [
+        (EndCause::Lost, value::LINK_BROKEN),
+        (EndCause::Timeout, value::SESSION_TIMEOUT),
+        (EndCause::Shutdown, value::ADMINISTRATIVE),
+        (EndCause::Replaced, value::USER_MOVED),
+    ] {
+        let mut rig = Rig::up(1);
+        rig.attach(1, 10);
+        rig.node.ended(rig.now, SessionId(10), cause);
+        rig.drain();
+        assert_eq!(rig.take(0).message().number(names::TERMINATION_CAUSE), Some(code), "{cause:?}");
+    }
+}
+
+#[test]
 fn r6733_8_11_a_server_that_keeps_no_state_hears_nothing() {
     let mut rig = Rig::up(1);
     rig.step(1, &[2, 1, 0, 5, 1]);
