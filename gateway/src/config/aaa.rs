@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::reader::Section;
 use super::sections::unique_name;
 use super::{diameter, radius, secrets};
+use crate::control::aaa::aka::AkaPolicy;
 use crate::control::aaa::diameter::Settings as DiameterSettings;
-use crate::control::aaa::embedded::Subscribers;
+use crate::control::aaa::embedded::EmbeddedConfig;
 use crate::control::aaa::radius::RadiusConfig;
 use crate::control::responder::Identity;
 
@@ -27,7 +28,7 @@ pub struct AaaSection {
 #[derive(Clone, Debug)]
 pub enum AaaKind {
     /// Subscribers in a file.
-    Embedded(Arc<Subscribers>),
+    Embedded(Arc<EmbeddedConfig>),
     /// RADIUS (RFC 2865, 3579); `None` when no profile uses it.
     Radius(Option<Arc<RadiusConfig>>),
     /// Diameter SWm (3GPP TS 29.273).
@@ -37,7 +38,7 @@ pub enum AaaKind {
 impl AaaKind {
     /// Whether it keeps state on disk.
     pub fn keeps_state(&self) -> bool {
-        matches!(self, Self::Embedded(subscribers) if !subscribers.is_empty())
+        matches!(self, Self::Embedded(config) if !config.subscribers.is_empty())
     }
 
     /// Its keyword.
@@ -79,16 +80,34 @@ pub(super) fn read(
     sections
 }
 
-/// Reads the subscribers of `kind = "embedded"`.
+/// Reads the subscribers of `kind = "embedded"`, and how they are authenticated.
 fn embedded(section: &mut Section<'_>, used: bool) -> Option<AaaKind> {
     let allowed = "the path of a file with [[secret]] entries of imsi, k and opc, or of user and password";
+    let defaults = AkaPolicy::default();
+    let name = "a name of 1 to 255 octets, such as \"WLAN\"";
+    let network_name = section.text("network_name", &defaults.network_name, name);
+    if !(1..=255).contains(&network_name.len()) {
+        section.missing("network_name", name);
+    }
+    let aka = AkaPolicy {
+        network_name: network_name.into(),
+        pseudonyms: section.flag("pseudonyms", defaults.pseudonyms),
+        reauth_max: section.number(
+            "reauth_max",
+            defaults.reauth_max.into(),
+            0..=1_000,
+            "fast re-authentications",
+        ) as u16,
+        protected_success: section.flag("protected_success", defaults.protected_success),
+        ..defaults
+    };
     let file = section.required("secrets_file", allowed)?;
     if !used {
-        return Some(AaaKind::Embedded(Arc::default()));
+        return Some(AaaKind::Embedded(Arc::new(EmbeddedConfig { aka, ..EmbeddedConfig::default() })));
     }
     let subscribers = secrets::read(&file, allowed, false)?.subscribers;
-    if subscribers.sims() + subscribers.users() == 0 {
+    if subscribers.is_empty() {
         file.reject(allowed);
     }
-    Some(AaaKind::Embedded(Arc::new(subscribers)))
+    Some(AaaKind::Embedded(Arc::new(EmbeddedConfig { subscribers: Arc::new(subscribers), aka })))
 }

@@ -13,6 +13,7 @@ use super::reader::{Field, Section};
 use super::secrets;
 use super::sections::{network_of, unique_name};
 use super::tls::Certificate;
+use crate::control::aaa::embedded::EmbeddedConfig;
 use crate::control::pki::{CertificateFiles, CertificateStore, PkiError};
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
@@ -241,10 +242,11 @@ fn own_backend(
         file.reject(allowed);
         return None;
     }
+    let config = EmbeddedConfig { subscribers: Arc::new(subscribers), ..EmbeddedConfig::default() };
     Some(AaaSection {
         name: format!("profile {name}").into(),
-        kind: AaaKind::Embedded(Arc::new(subscribers)),
         used: true,
+        kind: AaaKind::Embedded(Arc::new(config)),
     })
 }
 

@@ -194,10 +194,10 @@ impl Opening<'_> {
         let (name, outbox) = (section.name.clone(), self.outbox.clone());
         Ok(match &section.kind {
             // Of one that no profile uses nothing was read.
-            AaaKind::Embedded(subscribers) if subscribers.is_empty() => None,
-            AaaKind::Embedded(subscribers) => {
+            AaaKind::Embedded(config) if config.subscribers.is_empty() => None,
+            AaaKind::Embedded(config) => {
                 let sequence = self.sequence()?;
-                Some(Box::new(Embedded::new(name, subscribers.clone(), sequence, outbox)))
+                Some(Box::new(Embedded::new(name, config, sequence, outbox)))
             }
             AaaKind::Diameter(settings) if section.used => {
                 Some(Box::new(Diameter::start((**settings).clone(), outbox)))

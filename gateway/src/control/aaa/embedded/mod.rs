@@ -30,9 +30,19 @@ pub use subscribers::{Algorithm, IMSI_DIGITS, Subscriber, Subscribers};
 /// The file of the store, in the directory of our state.
 pub const STORE_FILE: &str = "subscribers.redb";
 
+/// Who is known, and how SIMs are authenticated.
+#[derive(Clone, Debug, Default)]
+pub struct EmbeddedConfig {
+    /// SIMs and users.
+    pub subscribers: Arc<Subscribers>,
+    /// How EAP-AKA and EAP-AKA' go; the method is the profile's.
+    pub aka: AkaPolicy,
+}
+
 /// The back end. Attempts are as many as half-open IKE SAs.
 pub struct Embedded {
     centre: Centre,
+    aka: AkaPolicy,
     attempts: AHashMap<AttemptId, Running>,
     random: Box<dyn Random>,
     outbox: Outbox,
@@ -49,12 +59,13 @@ impl Embedded {
     /// A back end of these subscribers.
     pub fn new(
         name: Arc<str>,
-        subscribers: Arc<Subscribers>,
+        config: &EmbeddedConfig,
         sequence: Rc<RefCell<Sequence>>,
         outbox: Outbox,
     ) -> Self {
         Self {
-            centre: Centre::new(subscribers, sequence, Box::new(OsRandom)),
+            centre: Centre::new(config.subscribers.clone(), sequence, Box::new(OsRandom)),
+            aka: config.aka.clone(),
             attempts: AHashMap::new(),
             random: Box::new(OsRandom),
             outbox,
@@ -110,7 +121,7 @@ impl Backend for Embedded {
             self.reject(RejectCause::EmergencyNotSupported);
             return self.outbox.refuse(step.attempt, RejectCause::EmergencyNotSupported);
         }
-        let Some(method) = known.or_else(|| begin(step.subject.method, &mut *self.random)) else {
+        let Some(method) = known.or_else(|| begin(step.subject.method, &self.aka, &mut *self.random)) else {
             self.reject(RejectCause::NetworkFailure);
             return self.outbox.refuse(step.attempt, RejectCause::NetworkFailure);
         };
@@ -134,8 +145,9 @@ impl Backend for Embedded {
 
     fn adopt(&mut self, kind: &AaaKind) -> bool {
         match kind {
-            AaaKind::Embedded(subscribers) => {
-                self.centre.subscribers = subscribers.clone();
+            AaaKind::Embedded(config) => {
+                self.centre.subscribers = config.subscribers.clone();
+                self.aka = config.aka.clone();
                 true
             }
             _ => false,
@@ -154,7 +166,7 @@ fn is_imei(packet: &[u8]) -> bool {
     name.is_some_and(|name| matches!(name.user, UserName::Imei(_)))
 }
 
-fn begin(method: EapMethod, random: &mut dyn Random) -> Option<Running> {
+fn begin(method: EapMethod, aka: &AkaPolicy, random: &mut dyn Random) -> Option<Running> {
     let choice = match method {
         EapMethod::Aka => MethodChoice::Only(Variant::Aka),
         EapMethod::AkaPrime => MethodChoice::Only(Variant::AkaPrime),
@@ -162,7 +174,7 @@ fn begin(method: EapMethod, random: &mut dyn Random) -> Option<Running> {
         EapMethod::MsChapV2 => return Some(Running::MsChap(Box::new(MsChap::new(random)))),
         EapMethod::Tls => return None,
     };
-    let policy = AkaPolicy { method: choice, ..AkaPolicy::default() };
+    let policy = AkaPolicy { method: choice, ..aka.clone() };
     Some(Running::Aka(Box::new(AkaServer::new(Arc::new(policy)))))
 }
 
@@ -206,9 +218,10 @@ mod tests {
         let sequence = Sequence::open(&dir.path().join(STORE_FILE)).expect("opens");
         let mut subscribers = Subscribers::default();
         subscribers.add("001010000000001", subscriber());
+        let config = EmbeddedConfig { subscribers: Arc::new(subscribers), ..EmbeddedConfig::default() };
         let (outbox, mut answers) = Outbox::new();
         let sequence = Rc::new(RefCell::new(sequence));
-        let mut embedded = Embedded::new("test".into(), Arc::new(subscribers), sequence, outbox);
+        let mut embedded = Embedded::new("test".into(), &config, sequence, outbox);
         let addr: SocketAddr = "192.0.2.1:4500".parse().expect("an address");
         let subject = Subject {
             idi: name.into(),
