@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use codec::ike::{CfgAttrType, ExchangeType, IdType, NotifyType, PayloadType};
+use codec::ike::{ExchangeType, IdType, NotifyType, PayloadType};
 use gateway::control::responder::{
-    AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, AuthKind, DeviceIdentity, EapIdentity, EapMethod,
-    EapPolicy, EapStep, Event, Handset, Profile, RejectCause, ResponderConfig, Resumption,
+    AaaAnswer, AaaOrder, Accepted, Attached, AttemptId, AuthKind, EapIdentity, EapMethod, EapPolicy, EapStep,
+    Event, Profile, RejectCause, ResponderConfig, Resumption,
 };
 use zeroize::Zeroizing;
 
@@ -15,27 +15,27 @@ use crate::ue::{Decoded, Ue, UeAuth, UeConfig};
 use crate::world::{Place, World, certificate_config, profile};
 
 /// EAP packets that the tests pass around; what is in them is no business of the responder.
-const REQUEST: [u8; 6] = [1, 7, 0, 6, 23, 1];
-const RESPONSE: [u8; 6] = [2, 7, 0, 6, 23, 1];
-const SUCCESS: [u8; 4] = [3, 7, 0, 4];
-const FAILURE: [u8; 4] = [4, 7, 0, 4];
-const MSK: [u8; 64] = [0x5a; 64];
+pub const REQUEST: [u8; 6] = [1, 7, 0, 6, 23, 1];
+pub const RESPONSE: [u8; 6] = [2, 7, 0, 6, 23, 1];
+pub const SUCCESS: [u8; 4] = [3, 7, 0, 4];
+pub const FAILURE: [u8; 4] = [4, 7, 0, 4];
+pub const MSK: [u8; 64] = [0x5a; 64];
 
-fn policy() -> EapPolicy {
+pub fn policy() -> EapPolicy {
     EapPolicy { method: EapMethod::Aka, backend: "main".into(), alone: true, identity: EapIdentity::Auto }
 }
 
-fn config_with(change: impl FnOnce(&mut Profile)) -> ResponderConfig {
+pub fn config_with(change: impl FnOnce(&mut Profile)) -> ResponderConfig {
     let mut eap = profile("phones", AuthKind::Eap(policy()));
     change(&mut eap);
     ResponderConfig { profiles: vec![Arc::new(eap)], ..certificate_config(false, false) }
 }
 
-fn world() -> World {
+pub fn world() -> World {
     World::new(config_with(|_| {}))
 }
 
-fn phone(seed: u64) -> UeConfig {
+pub fn phone(seed: u64) -> UeConfig {
     UeConfig {
         id: (IdType::RFC822_ADDR, b"0001010000000001@nai.epc.mnc001.mcc001.3gppnetwork.org".to_vec()),
         asked: Some((IdType::FQDN, b"ims".to_vec())),
@@ -44,7 +44,7 @@ fn phone(seed: u64) -> UeConfig {
     }
 }
 
-fn accepted() -> Accepted {
+pub fn accepted() -> Accepted {
     Accepted {
         packet: SUCCESS.to_vec(),
         msk: Zeroizing::new(MSK.to_vec()),
@@ -56,13 +56,13 @@ fn accepted() -> Accepted {
     }
 }
 
-fn go_on() -> AaaAnswer {
+pub fn go_on() -> AaaAnswer {
     AaaAnswer::Continue { packet: REQUEST.to_vec() }
 }
 
 impl World {
     /// What the back ends were asked since the last call.
-    fn orders(&mut self) -> Vec<AaaOrder> {
+    pub fn orders(&mut self) -> Vec<AaaOrder> {
         let (orders, rest): (Vec<Event>, Vec<Event>) =
             std::mem::take(&mut self.events).into_iter().partition(|event| matches!(event, Event::Aaa(_)));
         self.events = rest;
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// The only step that a back end was asked for since the last call.
-    fn step(&mut self) -> EapStep {
+    pub fn step(&mut self) -> EapStep {
         let mut orders = self.orders();
         assert_eq!(orders.len(), 1, "{orders:?}");
         match orders.remove(0) {
@@ -84,7 +84,7 @@ impl World {
     }
 
     /// The session that a back end was told of.
-    fn told(&mut self) -> Attached {
+    pub fn told(&mut self) -> Attached {
         let mut orders = self.orders();
         match orders.pop() {
             Some(AaaOrder::Attached(attached)) if orders.is_empty() => *attached,
@@ -92,13 +92,13 @@ impl World {
         }
     }
 
-    fn answer(&mut self, attempt: AttemptId, answer: AaaAnswer) {
+    pub fn answer(&mut self, attempt: AttemptId, answer: AaaAnswer) {
         self.responder.handle_aaa(self.now, attempt, answer);
         self.collect();
     }
 
     /// IKE_SA_INIT and the first IKE_AUTH, up to the question to the back end.
-    fn begin(&mut self, number: u32, config: UeConfig) -> (Ue, EapStep) {
+    pub fn begin(&mut self, number: u32, config: UeConfig) -> (Ue, EapStep) {
         self.orders();
         let mut ue = Ue::new(config);
         self.init(number, &mut ue);
@@ -109,7 +109,7 @@ impl World {
     }
 
     /// One round, up to the question to the back end.
-    fn round(&mut self, number: u32, ue: &mut Ue, attempt: AttemptId, first: bool) -> EapStep {
+    pub fn round(&mut self, number: u32, ue: &mut Ue, attempt: AttemptId, first: bool) -> EapStep {
         self.answer(attempt, go_on());
         let response = self.take_sent(number).pop().expect("an answer");
         let packet = if first { ue.on_eap_begun(&response) } else { ue.on_eap(&response) };
@@ -119,21 +119,31 @@ impl World {
         self.step()
     }
 
-    /// Everything, with one round.
-    fn attach_eap(&mut self, number: u32, config: UeConfig, accepted: Accepted) -> (Ue, Decoded) {
-        let (mut ue, step) = self.begin(number, config);
-        self.round(number, &mut ue, step.attempt, true);
-        self.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted)));
+    /// The back end lets the UE in, which gets EAP-Success.
+    pub fn let_in(&mut self, number: u32, ue: &mut Ue, attempt: AttemptId, accepted: Accepted) {
+        self.answer(attempt, AaaAnswer::Accept(Box::new(accepted)));
         let response = self.take_sent(number).pop().expect("an answer");
         assert_eq!(ue.on_eap(&response).as_deref(), Some(&SUCCESS[..]));
+    }
+
+    /// AUTH with the key, and what comes of it.
+    pub fn prove(&mut self, number: u32, ue: &mut Ue) -> Decoded {
         let request = ue.eap_auth(&MSK);
         let response = self.exchange(number, &request);
-        let decoded = ue.on_eap_auth(&MSK, &response);
+        ue.on_eap_auth(&MSK, &response)
+    }
+
+    /// Everything, with one round.
+    pub fn attach_eap(&mut self, number: u32, config: UeConfig, accepted: Accepted) -> (Ue, Decoded) {
+        let (mut ue, step) = self.begin(number, config);
+        self.round(number, &mut ue, step.attempt, true);
+        self.let_in(number, &mut ue, step.attempt, accepted);
+        let decoded = self.prove(number, &mut ue);
         (ue, decoded)
     }
 
     /// The error that answers a UE whose back end says `cause` after `rounds` rounds.
-    fn refusal(&mut self, config: UeConfig, rounds: usize, cause: RejectCause) -> Decoded {
+    pub fn refusal(&mut self, config: UeConfig, rounds: usize, cause: RejectCause) -> Decoded {
         let (mut ue, mut step) = self.begin(1, config);
         for round in 0..rounds {
             step = self.round(1, &mut ue, step.attempt, round == 0);
@@ -155,13 +165,9 @@ fn r7296_2_16_several_rounds_end_in_a_session_with_keys_of_eap() {
         let next = world.round(1, &mut ue, step.attempt, round == 0);
         assert_eq!((next.attempt, &*next.packet), (step.attempt, &RESPONSE[..]));
     }
-    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
-    let response = world.take_sent(1).pop().expect("an answer");
-    assert_eq!(ue.on_eap(&response).as_deref(), Some(&SUCCESS[..]));
+    world.let_in(1, &mut ue, step.attempt, accepted());
     assert_eq!(world.session_count(), 0, "not before AUTH");
-    let request = ue.eap_auth(&MSK);
-    let response = world.exchange(1, &request);
-    let decoded = ue.on_eap_auth(&MSK, &response);
+    let decoded = world.prove(1, &mut ue);
     assert_eq!(decoded.error(), None);
     assert_eq!((ue.children.len(), ue.addresses.len()), (1, 1));
     let told = world.told();
@@ -174,9 +180,7 @@ fn r7296_2_16_the_last_request_repeated_is_answered_with_the_same_octets() {
     let mut world = world();
     let (mut ue, step) = world.begin(1, phone(1));
     world.round(1, &mut ue, step.attempt, true);
-    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
-    let response = world.take_sent(1).pop().expect("an answer");
-    ue.on_eap(&response);
+    world.let_in(1, &mut ue, step.attempt, accepted());
     let request = ue.eap_auth(&MSK);
     let first = world.exchange(1, &request);
     assert_eq!(world.exchange(2, &request), first);
@@ -208,9 +212,7 @@ fn r7296_2_16_auth_not_made_with_the_key_is_refused() {
     let mut world = world();
     let (mut ue, step) = world.begin(1, phone(1));
     world.round(1, &mut ue, step.attempt, true);
-    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
-    let response = world.take_sent(1).pop().expect("an answer");
-    ue.on_eap(&response);
+    world.let_in(1, &mut ue, step.attempt, accepted());
     let request = ue.eap_auth(&[0; 64]);
     let response = world.exchange(1, &request);
     assert_eq!(ue.open(&response).expect("authentic").error(), Some(NotifyType::AUTHENTICATION_FAILED));
@@ -373,150 +375,6 @@ fn r7296_2_16_attempts_end_with_time_and_the_back_end_hears_of_it() {
 }
 
 #[test]
-fn ts24302_8_1_2_2_causes_are_told_to_phones_in_their_terms() {
-    for (cause, kind) in [
-        (RejectCause::AuthenticationFailed, NotifyType::AUTHENTICATION_FAILED),
-        (RejectCause::UserUnknown, NotifyType::USER_UNKNOWN),
-        (RejectCause::NoNon3gppSubscription, NotifyType::NON_3GPP_ACCESS_TO_EPC_NOT_ALLOWED),
-        (RejectCause::NoApnSubscription, NotifyType::NO_APN_SUBSCRIPTION),
-        (RejectCause::AuthorizationRejected, NotifyType::AUTHORIZATION_REJECTED),
-        (RejectCause::RatNotAllowed, NotifyType::RAT_TYPE_NOT_ALLOWED),
-        (RejectCause::RoamingNotAllowed, NotifyType::PLMN_NOT_ALLOWED),
-        (RejectCause::IllegalEquipment, NotifyType::ILLEGAL_ME),
-        (RejectCause::MaxConnections, NotifyType::MAX_CONNECTION_REACHED),
-        (RejectCause::EmergencyNotSupported, NotifyType::UNAUTHENTICATED_EMERGENCY_NOT_SUPPORTED),
-        (RejectCause::Unreachable, NotifyType::NETWORK_FAILURE),
-    ] {
-        for rounds in [0, 2] {
-            let mut world = world();
-            let decoded = world.refusal(phone(1), rounds, cause);
-            assert_eq!(decoded.error(), Some(kind), "{cause:?}");
-            assert_eq!(decoded.body(PayloadType::EAP), Some(&FAILURE[..]));
-            assert_eq!(decoded.notify(NotifyType::BACKOFF_TIMER).map(|view| view.data.to_vec()), None);
-            assert_eq!(world.counters().rejects.iter().find(|(of, _)| *of == cause).map(|(_, n)| n), Some(1));
-            let failed: Vec<_> = world.responder.failed_attempts().cloned().collect();
-            assert_eq!((failed.len(), failed[0].cause), (1, cause.in_words()));
-            assert_eq!(failed[0].apn.as_deref(), Some("ims"));
-        }
-    }
-    // A laptop knows none of these.
-    let change = |profile: &mut Profile| {
-        profile.auth = AuthKind::Eap(EapPolicy { method: EapMethod::MsChapV2, ..policy() });
-    };
-    let mut world = World::new(config_with(change));
-    let laptop = UeConfig { id: (IdType::RFC822_ADDR, b"alice@corp.test".to_vec()), ..phone(1) };
-    let decoded = world.refusal(laptop, 1, RejectCause::UserUnknown);
-    assert_eq!(decoded.error(), Some(NotifyType::AUTHENTICATION_FAILED));
-}
-
-#[test]
-fn ts24302_8_2_9_1_a_phone_is_told_how_long_to_stay_away() {
-    let change = |profile: &mut Profile| profile.handset.backoff = Some(Duration::from_secs(600));
-    let mut world = World::new(config_with(change));
-    let decoded = world.refusal(phone(1), 1, RejectCause::NoApnSubscription);
-    assert_eq!(
-        decoded.notify(NotifyType::BACKOFF_TIMER).map(|view| view.data.to_vec()),
-        Some(vec![1, 0b100_10100])
-    );
-    let mut world = World::new(config_with(change));
-    let decoded = world.refusal(phone(1), 1, RejectCause::AuthenticationFailed);
-    assert!(decoded.notify(NotifyType::BACKOFF_TIMER).is_none());
-}
-
-#[test]
-fn ts24302_7_4_1_the_device_is_asked_for_with_our_proof_and_told_to_the_back_end() {
-    const IMEI: [u8; 11] = [0x00, 0x09, 0x01, 0x21, 0x43, 0x65, 0x87, 0x19, 0x32, 0x54, 0xf6];
-    let change = |profile: &mut Profile| profile.handset.device_identity = DeviceIdentity::Imei;
-    let mut world = World::new(config_with(change));
-    let (mut ue, step) = world.begin(1, phone(1));
-    assert_eq!(step.subject.imei, None);
-    world.answer(step.attempt, go_on());
-    let response = world.take_sent(1).pop().expect("an answer");
-    let asked = ue.open(&response).expect("authentic");
-    assert_eq!(asked.notify(NotifyType::DEVICE_IDENTITY).map(|view| view.data.to_vec()), Some(vec![0, 1, 1]));
-    ue.on_eap_begun(&response);
-    let request = ue.eap_with(&RESPONSE, |builder| {
-        builder.notify(NotifyType::DEVICE_IDENTITY, &IMEI);
-    });
-    world.deliver(1, &request);
-    assert_eq!(world.step().subject.imei.as_deref(), Some("123456789123456"));
-    // It is asked for once, and of nobody whose profile does not want it.
-    world.answer(step.attempt, go_on());
-    let response = world.take_sent(1).pop().expect("an answer");
-    assert!(ue.open(&response).expect("authentic").notify(NotifyType::DEVICE_IDENTITY).is_none());
-}
-
-#[test]
-fn r7651_4_p_cscf_addresses_are_answered_in_the_form_asked_for() {
-    let addrs = ["10.64.0.10", "fd64::10"];
-    let change = |profile: &mut Profile| {
-        profile.handset.p_cscf = addrs.iter().map(|text| text.parse().expect("an address")).collect();
-        profile.handset.liveness = Some(Duration::from_secs(1_800));
-    };
-    for asked in [vec![20], vec![21], vec![16389, 16390], vec![16391], vec![20, 21, 16389, 24], vec![24]] {
-        let mut world = World::new(config_with(change));
-        let mut wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![])];
-        wanted.extend(asked.iter().map(|kind| (CfgAttrType(*kind), vec![])));
-        let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
-        let told: Vec<u16> =
-            decoded.config().iter().map(|(kind, _)| kind.0).filter(|kind| *kind != 1).collect();
-        assert_eq!(told, asked);
-    }
-    // Addresses that the back end names win.
-    let mut world = World::new(config_with(change));
-    let other = Accepted { p_cscf: vec!["10.9.9.9".parse().expect("an address")], ..accepted() };
-    let wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]), (CfgAttrType(20), vec![])];
-    let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, other);
-    assert!(decoded.config().contains(&(CfgAttrType(20), vec![10, 9, 9, 9])));
-}
-
-#[test]
-fn ts24302_8_2_9_16_the_slice_is_told_to_a_ue_that_names_its_pdu_session() {
-    let change = |profile: &mut Profile| profile.handset.s_nssai = [1, 0, 0, 7].into();
-    for names in [true, false] {
-        let mut world = World::new(config_with(change));
-        let mut ue = Ue::new(phone(1));
-        world.init(1, &mut ue);
-        let request = ue.auth_with(|builder| {
-            if names {
-                builder.notify(NotifyType::N1_MODE_CAPABILITY, &[1, 5]);
-            }
-        });
-        world.deliver(1, &request);
-        let step = world.step();
-        world.round(1, &mut ue, step.attempt, true);
-        world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
-        let response = world.take_sent(1).pop().expect("an answer");
-        ue.on_eap(&response);
-        let request = ue.eap_auth(&MSK);
-        let response = world.exchange(1, &request);
-        let decoded = ue.on_eap_auth(&MSK, &response);
-        let told = decoded.notify(NotifyType::N1_MODE_INFORMATION).map(|view| view.data.to_vec());
-        assert_eq!(told, names.then(|| vec![4, 1, 0, 0, 7]));
-    }
-}
-
-#[test]
-fn ts24302_a_second_attach_to_the_same_apn_replaces_the_first_whatever_its_case_and_type() {
-    let mut world = world();
-    let apn = |kind, name: &str| UeConfig { asked: Some((kind, name.as_bytes().to_vec())), ..phone(1) };
-    world.attach_eap(1, apn(IdType::FQDN, "ims"), accepted());
-    let first = world.told().session;
-    world.attach_eap(2, UeConfig { seed: 2, initial_contact: true, ..apn(IdType::FQDN, "xcap") }, accepted());
-    assert_eq!(world.session_count(), 2, "another PDN connection, whatever INITIAL_CONTACT says");
-    world.orders();
-    world.attach_eap(3, UeConfig { seed: 3, ..apn(IdType::KEY_ID, "IMS") }, accepted());
-    assert_eq!(world.session_count(), 2);
-    assert!(world.responder.session(world.now, first).is_none());
-    assert_eq!(world.take_sent(1).len(), 1, "its UE is told");
-    assert_eq!(world.counters().exchanges.same_apn_replaced, 1);
-    // Another subscriber has its own.
-    let other = UeConfig { id: (IdType::RFC822_ADDR, b"other@test".to_vec()), ..apn(IdType::FQDN, "ims") };
-    world.attach_eap(4, UeConfig { seed: 4, ..other }, accepted());
-    assert_eq!(world.session_count(), 3);
-}
-
-#[test]
 fn r4187_4_1_a_session_goes_by_the_name_that_the_back_end_knows() {
     let permanent = "0001010000000009@nai.epc.mnc001.mcc001.3gppnetwork.org";
     let mut world = world();
@@ -576,12 +434,8 @@ fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
     let step = world.step();
     world.round(1, &mut ue, step.attempt, true);
     let known = Accepted { identity: Some("permanent@test".into()), ..accepted() };
-    world.answer(step.attempt, AaaAnswer::Accept(Box::new(known)));
-    let response = world.take_sent(1).pop().expect("an answer");
-    ue.on_eap(&response);
-    let request = ue.eap_auth(&MSK);
-    let response = world.exchange(1, &request);
-    let decoded = ue.on_eap_auth(&MSK, &response);
+    world.let_in(1, &mut ue, step.attempt, known);
+    let decoded = world.prove(1, &mut ue);
     let ticket = decoded.notify(NotifyType::TICKET_LT_OPAQUE).expect("a ticket").data[4..].to_vec();
     let kept = ue.resumable(&ticket);
     let mut back = Ue::new(UeConfig { auth: UeAuth::Ticket, seed: 2, ..phone(1) });
@@ -612,12 +466,8 @@ fn r9242_3_3_2_intauth_is_that_of_the_first_ike_auth() {
     for round in 0..2 {
         world.round(1, &mut ue, step.attempt, round == 0);
     }
-    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
-    let response = world.take_sent(1).pop().expect("an answer");
-    ue.on_eap(&response);
-    let request = ue.eap_auth(&MSK);
-    let response = world.exchange(1, &request);
-    assert_eq!(ue.on_eap_auth(&MSK, &response).error(), None);
+    world.let_in(1, &mut ue, step.attempt, accepted());
+    assert_eq!(world.prove(1, &mut ue).error(), None);
     assert_eq!(world.session_count(), 1);
 }
 
@@ -653,12 +503,8 @@ fn r7383_eap_works_in_fragments() {
     world.tell(1, &request);
     assert!(world.orders().is_empty());
     world.round(1, &mut ue, step.attempt, true);
-    world.answer(step.attempt, AaaAnswer::Accept(Box::new(accepted())));
-    let response = world.take_sent(1).pop().expect("an answer");
-    ue.on_eap(&response);
-    let request = ue.eap_auth(&MSK);
-    let response = world.exchange(1, &request);
-    assert_eq!(ue.on_eap_auth(&MSK, &response).error(), None);
+    world.let_in(1, &mut ue, step.attempt, accepted());
+    assert_eq!(world.prove(1, &mut ue).error(), None);
 }
 
 #[test]
@@ -678,15 +524,6 @@ fn r7296_2_16_over_udp_the_answer_goes_to_where_the_ue_asked() {
     let sent = world.sent.pop().expect("an answer");
     assert_eq!(sent.path, place.path());
     assert!(ue.on_eap_begun(&sent.message).is_some());
-}
-
-#[test]
-fn handset_defaults_tell_nothing() {
-    assert_eq!(Handset::default().device_identity, DeviceIdentity::Never);
-    let mut world = world();
-    let wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]), (CfgAttrType(20), vec![])];
-    let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
-    assert_eq!(decoded.config().iter().map(|(kind, _)| kind.0).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
@@ -725,23 +562,4 @@ fn one_ue_is_followed_message_by_message_and_no_other() {
     let request = ue.informational(|_| {});
     world.exchange(1, &request);
     assert!(lines(&mut world).is_empty());
-}
-
-#[test]
-fn a_phone_that_wants_it_gets_an_empty_response_to_a_delete() {
-    for empty in [true, false] {
-        let mut world = World::new(config_with(|profile| profile.handset.empty_delete_response = empty));
-        let (mut ue, _) = world.attach_eap(1, phone(1), accepted());
-        let spi = ue.children[0].spi_in;
-        let request = ue.informational(|builder| {
-            builder.delete_esp(&[spi]);
-        });
-        let response = world.exchange(1, &request);
-        let deleted = ue.open(&response).expect("authentic").deleted();
-        assert_eq!(
-            deleted.len(),
-            usize::from(!empty),
-            "the SPI of the pair, unless it would be misunderstood"
-        );
-    }
 }

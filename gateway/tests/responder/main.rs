@@ -8,6 +8,7 @@ mod connections;
 mod eap;
 mod engine;
 mod fragments;
+mod handsets;
 mod ike_tcp;
 mod init;
 mod intermediate;

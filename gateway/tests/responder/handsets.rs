@@ -1,0 +1,180 @@
+//! What phones are told beside RFC 7296 (3GPP TS 24.302): errors, device identity, P-CSCFs, slices, one session per APN.
+
+use std::time::Duration;
+
+use codec::ike::{CfgAttrType, IdType, NotifyType, PayloadType};
+use gateway::control::responder::{
+    Accepted, AuthKind, DeviceIdentity, EapMethod, EapPolicy, Handset, Profile, RejectCause,
+};
+
+use crate::eap::{FAILURE, RESPONSE, accepted, config_with, go_on, phone, policy, world};
+use crate::ue::{Ue, UeConfig};
+use crate::world::World;
+
+#[test]
+fn ts24302_8_1_2_2_causes_are_told_to_phones_in_their_terms() {
+    for (cause, kind) in [
+        (RejectCause::AuthenticationFailed, NotifyType::AUTHENTICATION_FAILED),
+        (RejectCause::UserUnknown, NotifyType::USER_UNKNOWN),
+        (RejectCause::NoNon3gppSubscription, NotifyType::NON_3GPP_ACCESS_TO_EPC_NOT_ALLOWED),
+        (RejectCause::NoApnSubscription, NotifyType::NO_APN_SUBSCRIPTION),
+        (RejectCause::AuthorizationRejected, NotifyType::AUTHORIZATION_REJECTED),
+        (RejectCause::RatNotAllowed, NotifyType::RAT_TYPE_NOT_ALLOWED),
+        (RejectCause::RoamingNotAllowed, NotifyType::PLMN_NOT_ALLOWED),
+        (RejectCause::IllegalEquipment, NotifyType::ILLEGAL_ME),
+        (RejectCause::MaxConnections, NotifyType::MAX_CONNECTION_REACHED),
+        (RejectCause::EmergencyNotSupported, NotifyType::UNAUTHENTICATED_EMERGENCY_NOT_SUPPORTED),
+        (RejectCause::Unreachable, NotifyType::NETWORK_FAILURE),
+    ] {
+        for rounds in [0, 2] {
+            let mut world = world();
+            let decoded = world.refusal(phone(1), rounds, cause);
+            assert_eq!(decoded.error(), Some(kind), "{cause:?}");
+            assert_eq!(decoded.body(PayloadType::EAP), Some(&FAILURE[..]));
+            assert_eq!(decoded.notify(NotifyType::BACKOFF_TIMER).map(|view| view.data.to_vec()), None);
+            assert_eq!(world.counters().rejects.iter().find(|(of, _)| *of == cause).map(|(_, n)| n), Some(1));
+            let failed: Vec<_> = world.responder.failed_attempts().cloned().collect();
+            assert_eq!((failed.len(), failed[0].cause), (1, cause.in_words()));
+            assert_eq!(failed[0].apn.as_deref(), Some("ims"));
+        }
+    }
+    // A laptop knows none of these.
+    let change = |profile: &mut Profile| {
+        profile.auth = AuthKind::Eap(EapPolicy { method: EapMethod::MsChapV2, ..policy() });
+    };
+    let mut world = World::new(config_with(change));
+    let laptop = UeConfig { id: (IdType::RFC822_ADDR, b"alice@corp.test".to_vec()), ..phone(1) };
+    let decoded = world.refusal(laptop, 1, RejectCause::UserUnknown);
+    assert_eq!(decoded.error(), Some(NotifyType::AUTHENTICATION_FAILED));
+}
+
+#[test]
+fn ts24302_8_2_9_1_a_phone_is_told_how_long_to_stay_away() {
+    let change = |profile: &mut Profile| profile.handset.backoff = Some(Duration::from_secs(600));
+    let mut world = World::new(config_with(change));
+    let decoded = world.refusal(phone(1), 1, RejectCause::NoApnSubscription);
+    assert_eq!(
+        decoded.notify(NotifyType::BACKOFF_TIMER).map(|view| view.data.to_vec()),
+        Some(vec![1, 0b100_10100])
+    );
+    let mut world = World::new(config_with(change));
+    let decoded = world.refusal(phone(1), 1, RejectCause::AuthenticationFailed);
+    assert!(decoded.notify(NotifyType::BACKOFF_TIMER).is_none());
+}
+
+#[test]
+fn ts24302_7_4_1_the_device_is_asked_for_with_our_proof_and_told_to_the_back_end() {
+    const IMEI: [u8; 11] = [0x00, 0x09, 0x01, 0x21, 0x43, 0x65, 0x87, 0x19, 0x32, 0x54, 0xf6];
+    let change = |profile: &mut Profile| profile.handset.device_identity = DeviceIdentity::Imei;
+    let mut world = World::new(config_with(change));
+    let (mut ue, step) = world.begin(1, phone(1));
+    assert_eq!(step.subject.imei, None);
+    world.answer(step.attempt, go_on());
+    let response = world.take_sent(1).pop().expect("an answer");
+    let asked = ue.open(&response).expect("authentic");
+    assert_eq!(asked.notify(NotifyType::DEVICE_IDENTITY).map(|view| view.data.to_vec()), Some(vec![0, 1, 1]));
+    ue.on_eap_begun(&response);
+    let request = ue.eap_with(&RESPONSE, |builder| {
+        builder.notify(NotifyType::DEVICE_IDENTITY, &IMEI);
+    });
+    world.deliver(1, &request);
+    assert_eq!(world.step().subject.imei.as_deref(), Some("123456789123456"));
+    // It is asked for once, and of nobody whose profile does not want it.
+    world.answer(step.attempt, go_on());
+    let response = world.take_sent(1).pop().expect("an answer");
+    assert!(ue.open(&response).expect("authentic").notify(NotifyType::DEVICE_IDENTITY).is_none());
+}
+
+#[test]
+fn r7651_4_p_cscf_addresses_are_answered_in_the_form_asked_for() {
+    let addrs = ["10.64.0.10", "fd64::10"];
+    let change = |profile: &mut Profile| {
+        profile.handset.p_cscf = addrs.iter().map(|text| text.parse().expect("an address")).collect();
+        profile.handset.liveness = Some(Duration::from_secs(1_800));
+    };
+    for asked in [vec![20], vec![21], vec![16389, 16390], vec![16391], vec![20, 21, 16389, 24], vec![24]] {
+        let mut world = World::new(config_with(change));
+        let mut wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![])];
+        wanted.extend(asked.iter().map(|kind| (CfgAttrType(*kind), vec![])));
+        let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
+        let told: Vec<u16> =
+            decoded.config().iter().map(|(kind, _)| kind.0).filter(|kind| *kind != 1).collect();
+        assert_eq!(told, asked);
+    }
+    // Addresses that the back end names win.
+    let mut world = World::new(config_with(change));
+    let other = Accepted { p_cscf: vec!["10.9.9.9".parse().expect("an address")], ..accepted() };
+    let wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]), (CfgAttrType(20), vec![])];
+    let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, other);
+    assert!(decoded.config().contains(&(CfgAttrType(20), vec![10, 9, 9, 9])));
+}
+
+#[test]
+fn ts24302_8_2_9_16_the_slice_is_told_to_a_ue_that_names_its_pdu_session() {
+    let change = |profile: &mut Profile| profile.handset.s_nssai = [1, 0, 0, 7].into();
+    for names in [true, false] {
+        let mut world = World::new(config_with(change));
+        let mut ue = Ue::new(phone(1));
+        world.init(1, &mut ue);
+        let request = ue.auth_with(|builder| {
+            if names {
+                builder.notify(NotifyType::N1_MODE_CAPABILITY, &[1, 5]);
+            }
+        });
+        world.deliver(1, &request);
+        let step = world.step();
+        world.round(1, &mut ue, step.attempt, true);
+        world.let_in(1, &mut ue, step.attempt, accepted());
+        let decoded = world.prove(1, &mut ue);
+        let told = decoded.notify(NotifyType::N1_MODE_INFORMATION).map(|view| view.data.to_vec());
+        assert_eq!(told, names.then(|| vec![4, 1, 0, 0, 7]));
+    }
+}
+
+#[test]
+fn ts24302_a_second_attach_to_the_same_apn_replaces_the_first_whatever_its_case_and_type() {
+    let mut world = world();
+    let apn = |kind, name: &str| UeConfig { asked: Some((kind, name.as_bytes().to_vec())), ..phone(1) };
+    world.attach_eap(1, apn(IdType::FQDN, "ims"), accepted());
+    let first = world.told().session;
+    world.attach_eap(2, UeConfig { seed: 2, initial_contact: true, ..apn(IdType::FQDN, "xcap") }, accepted());
+    assert_eq!(world.session_count(), 2, "another PDN connection, whatever INITIAL_CONTACT says");
+    world.orders();
+    world.attach_eap(3, UeConfig { seed: 3, ..apn(IdType::KEY_ID, "IMS") }, accepted());
+    assert_eq!(world.session_count(), 2);
+    assert!(world.responder.session(world.now, first).is_none());
+    assert_eq!(world.take_sent(1).len(), 1, "its UE is told");
+    assert_eq!(world.counters().exchanges.same_apn_replaced, 1);
+    // Another subscriber has its own.
+    let other = UeConfig { id: (IdType::RFC822_ADDR, b"other@test".to_vec()), ..apn(IdType::FQDN, "ims") };
+    world.attach_eap(4, UeConfig { seed: 4, ..other }, accepted());
+    assert_eq!(world.session_count(), 3);
+}
+
+#[test]
+fn handset_defaults_tell_nothing() {
+    assert_eq!(Handset::default().device_identity, DeviceIdentity::Never);
+    let mut world = world();
+    let wanted = vec![(CfgAttrType::INTERNAL_IP4_ADDRESS, vec![]), (CfgAttrType(20), vec![])];
+    let (_, decoded) = world.attach_eap(1, UeConfig { config: wanted, ..phone(1) }, accepted());
+    assert_eq!(decoded.config().iter().map(|(kind, _)| kind.0).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_phone_that_wants_it_gets_an_empty_response_to_a_delete() {
+    for empty in [true, false] {
+        let mut world = World::new(config_with(|profile| profile.handset.empty_delete_response = empty));
+        let (mut ue, _) = world.attach_eap(1, phone(1), accepted());
+        let spi = ue.children[0].spi_in;
+        let request = ue.informational(|builder| {
+            builder.delete_esp(&[spi]);
+        });
+        let response = world.exchange(1, &request);
+        let deleted = ue.open(&response).expect("authentic").deleted();
+        assert_eq!(
+            deleted.len(),
+            usize::from(!empty),
+            "the SPI of the pair, unless it would be misunderstood"
+        );
+    }
+}
