@@ -7,25 +7,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use codec::crypto::{AuthSignature, IkeKeys, psk_auth, signed_octets, verify_psk_auth};
-use codec::ike::payload::{AuthView, CertView, EapView, IdView};
-use codec::ike::{
-    AuthMethod, CertEncoding, ExchangeType, Flags, IdType, IkeHeader, IkeSpi, MessageBuilder, MessageId,
-    NotifyType,
-};
+use codec::ike::payload::EapView;
+use codec::ike::{ExchangeType, Flags, IdType, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType};
 
-use super::aaa::{AaaAnswer, AaaOrder, Accepted, AttemptId, EapStep, RejectCause, Subject};
-use super::authenticate::{Authenticated, Cause, Granted, Proof, Way, identity, prove};
+use super::aaa::{AaaAnswer, AaaOrder, Accepted, AttemptId, EapStep, Subject};
+use super::authenticate::{Authenticated, Granted};
 use super::config::{AuthKind, EapIdentity, EapPolicy, Profile};
 use super::fragment::Whole;
 use super::handset;
 use super::identity::Identity;
 use super::inner::Payloads;
 use super::sa::{HalfOpen, Secrets};
-use super::{Arrived, Core, Event, Owner, Responder, Verdict};
-
-/// EAP rounds of one attempt: EAP-TLS with a long chain takes about thirty.
-const ROUNDS_MAX: u8 = 48;
+use super::{Arrived, Event, Owner, Responder, Verdict};
 
 /// Octets of the first request that are kept.
 const REQUEST_LEN_MAX: usize = 8192;
@@ -33,7 +26,6 @@ const REQUEST_LEN_MAX: usize = 8192;
 /// Codes of EAP packets (RFC 3748 §4).
 const EAP_REQUEST: u8 = 1;
 const EAP_RESPONSE: u8 = 2;
-const EAP_SUCCESS: u8 = 3;
 
 /// The type of EAP packets about the identity (RFC 3748 §5.1).
 const EAP_IDENTITY: u8 = 1;
@@ -47,21 +39,21 @@ pub(super) struct EapState {
     pub(super) profile: Arc<Profile>,
     pub(super) subject: Subject,
     /// The first IKE_AUTH request; the last response answers it.
-    request: Whole,
-    idi: Identity,
-    asked: Option<Identity>,
+    pub(super) request: Whole,
+    pub(super) idi: Identity,
+    pub(super) asked: Option<Identity>,
     /// Its Message ID, which IntAuth covers (RFC 9242 §3.3.2).
-    auth_id: MessageId,
+    pub(super) auth_id: MessageId,
     /// Whether the UE does without our certificate (RFC 5998).
-    alone: bool,
+    pub(super) alone: bool,
     /// Whether the UE has our identity and proof.
-    introduced: bool,
-    rounds: u8,
-    step: Step,
+    pub(super) introduced: bool,
+    pub(super) rounds: u8,
+    pub(super) step: Step,
 }
 
 /// Whose turn it is.
-enum Step {
+pub(super) enum Step {
     /// The back end's; the request with this number and digest is answered when it has spoken.
     Asked { message_id: MessageId, digest: u64 },
     /// The UE's.
@@ -88,7 +80,7 @@ impl EapState {
 }
 
 /// Why an exchange is the last one; the response says so already.
-struct Over;
+pub(super) struct Over;
 
 impl Responder {
     /// Takes the first IKE_AUTH request without AUTH: the UE wants EAP.
@@ -287,11 +279,11 @@ impl Responder {
 /// What was found out about an attempt before it has a number and a place.
 pub(super) struct Begun {
     pub(super) attempt: AttemptId,
-    profile: Arc<Profile>,
+    pub(super) profile: Arc<Profile>,
     pub(super) subject: Subject,
-    idi: Identity,
-    asked: Option<Identity>,
-    alone: bool,
+    pub(super) idi: Identity,
+    pub(super) asked: Option<Identity>,
+    pub(super) alone: bool,
 }
 
 impl Begun {
@@ -324,170 +316,10 @@ impl Begun {
     }
 }
 
-impl Core {
-    /// Finds the profile, and what the back end is told.
-    fn choose_eap(
-        &self,
-        at: &Arrived,
-        half: &HalfOpen,
-        payloads: &Payloads<'_>,
-        attempt: u64,
-    ) -> Option<Result<Begun, Cause>> {
-        let read = |body: &[u8]| identity(body);
-        let no_profile: Cause = |drops| &mut drops.auth_no_profile;
-        let Some(idi) = payloads.id_i.and_then(read) else { return Some(Err(no_profile)) };
-        let asked = match payloads.id_r.map(read) {
-            Some(None) => return Some(Err(no_profile)),
-            Some(asked) => asked,
-            None => None,
-        };
-        let profile = match self.find_profile(at, half, &idi, asked.as_ref(), Way::Eap) {
-            Ok(profile) => profile.clone(),
-            Err(cause) => return Some(Err(cause)),
-        };
-        let AuthKind::Eap(policy) = &profile.auth else { return Some(Err(no_profile)) };
-        let alone = policy.alone && payloads.notify(NotifyType::EAP_ONLY_AUTHENTICATION).is_some();
-        let home = at.path.of_session();
-        let subject = Subject {
-            idi: idi.to_string().into(),
-            apn: asked.as_ref().map(|apn| apn.to_string().to_lowercase().into()),
-            profile: profile.name.as_str().into(),
-            method: policy.method,
-            local: home.local,
-            remote: home.remote,
-            transport: home.transport,
-            emergency: profile.handset.emergency,
-            imei: handset::imei(payloads).map(Into::into),
-        };
-        Some(Ok(Begun { attempt: AttemptId(attempt), profile, subject, idi, asked, alone }))
-    }
-
-    /// Writes what the back end's answer means for the UE.
-    fn answer_eap(
-        &mut self,
-        at: &Arrived,
-        half: &mut HalfOpen,
-        answer: AaaAnswer,
-        builder: &mut MessageBuilder,
-    ) -> Result<(), Over> {
-        let unusable = AaaAnswer::Reject { packet: None, cause: RejectCause::NetworkFailure };
-        let rounds = half.eap.as_ref().map_or(0, |eap| eap.rounds);
-        let answer = match answer {
-            AaaAnswer::Continue { ref packet }
-                if rounds == ROUNDS_MAX || code(packet) != Some(EAP_REQUEST) =>
-            {
-                unusable
-            }
-            // A key, and something before it that the UE could have authenticated us by.
-            AaaAnswer::Accept(ref accepted)
-                if accepted.msk.is_empty() || rounds == 0 || code(&accepted.packet) != Some(EAP_SUCCESS) =>
-            {
-                unusable
-            }
-            answer => answer,
-        };
-        match answer {
-            AaaAnswer::Continue { packet } => {
-                self.introduce(half, builder).map_err(|cause| {
-                    self.fail_auth(at.now, half, cause);
-                    builder.notify(NotifyType::AUTHENTICATION_FAILED, &[]);
-                    Over
-                })?;
-                builder.eap(&EapView { packet: &packet });
-                let Some(eap) = &mut half.eap else { return Err(Over) };
-                eap.rounds += 1;
-                eap.step = Step::Told;
-                half.record.step(at.now, "round");
-                Ok(())
-            }
-            AaaAnswer::Accept(mut accepted) => {
-                builder.eap(&EapView { packet: &accepted.packet });
-                accepted.packet.clear();
-                let Some(eap) = &mut half.eap else { return Err(Over) };
-                eap.step = Step::Accepted(accepted);
-                half.record.step(at.now, "accepted");
-                Ok(())
-            }
-            AaaAnswer::Reject { packet, cause } => {
-                self.counters.rejects.add(cause);
-                half.record.fail(at.now, cause.in_words());
-                if let Some(packet) = packet.filter(|packet| EapView::decode(packet).is_ok()) {
-                    builder.eap(&EapView { packet: &packet });
-                }
-                if let Some(eap) = &half.eap {
-                    handset::refuse(builder, &eap.profile, &eap.subject, cause);
-                }
-                Err(Over)
-            }
-        }
-    }
-
-    /// Says who we are and proves it, once (RFC 7296 §2.16); with RFC 5998 the proof comes of EAP.
-    fn introduce(&self, half: &mut HalfOpen, builder: &mut MessageBuilder) -> Result<(), Cause> {
-        let Some(eap) = &half.eap else { return Ok(()) };
-        if eap.introduced {
-            return Ok(());
-        }
-        let own = &self.config.identity;
-        builder.id_r(&IdView { kind: own.kind(), data: own.data() });
-        if !eap.alone {
-            let store = self.config.certificates.as_deref();
-            let store = store.ok_or((|drops| &mut drops.auth_own_failed) as Cause)?;
-            let Some(Secrets::Keys(keys)) = &half.secrets else { return Ok(()) };
-            let proof = prove(store, half, &self.own_octets(half, &keys.ike, eap.auth_id))?;
-            for certificate in &proof.certificates {
-                builder.cert(&CertView { encoding: CertEncoding::X509_SIGNATURE, data: certificate });
-            }
-            builder.auth(&proof.auth());
-        }
-        handset::ask_device(builder, &eap.profile);
-        if let Some(eap) = &mut half.eap {
-            eap.introduced = true;
-        }
-        Ok(())
-    }
-
-    /// Checks the UE's AUTH, made with the Master Session Key, and makes ours.
-    fn verify_msk(&self, half: &HalfOpen, payloads: &Payloads<'_>) -> Result<Proof, Cause> {
-        let mismatch: Cause = |drops| &mut drops.auth_msk_mismatch;
-        let eap = half.eap.as_ref().ok_or(mismatch)?;
-        let (Step::Accepted(accepted), Some(Secrets::Keys(keys))) = (&eap.step, &half.secrets) else {
-            return Err(mismatch);
-        };
-        let auth: &AuthView<'_> = payloads.auth.as_ref().ok_or(mismatch)?;
-        let prf = half.suite.prf;
-        let first = self.read(&eap.request).map_err(|_| mismatch)?;
-        let id_i = first.id_i.ok_or(mismatch)?;
-        let mut octets = signed_octets(prf, &half.request, &half.nonce_r, &keys.ike.sk_pi, id_i);
-        octets.extend_from_slice(&half.int_auth(eap.auth_id));
-        let proven =
-            auth.method == AuthMethod::SHARED_KEY && verify_psk_auth(prf, &accepted.msk, &octets, auth.data);
-        if !proven {
-            return Err(mismatch);
-        }
-        let data = psk_auth(prf, &accepted.msk, &self.own_octets(half, &keys.ike, eap.auth_id));
-        Ok(Proof::of(AuthSignature { method: AuthMethod::SHARED_KEY, data: data.as_bytes().to_vec() }))
-    }
-
-    /// What our AUTH covers.
-    fn own_octets(&self, half: &HalfOpen, keys: &IkeKeys, auth_id: MessageId) -> Vec<u8> {
-        let body = self.config.identity.payload_body();
-        let mut octets = signed_octets(half.suite.prf, &half.response, &half.nonce_i, &keys.sk_pr, &body);
-        octets.extend_from_slice(&half.int_auth(auth_id));
-        octets
-    }
-}
-
 /// An empty response to an IKE_AUTH request of a half-open IKE SA.
 fn response_to(half: &HalfOpen, message_id: MessageId) -> MessageBuilder {
     let flags = Flags::new(false, true);
     MessageBuilder::new(half.spi_i, half.spi_r, ExchangeType::IKE_AUTH, flags, message_id)
-}
-
-/// The code of a well-formed EAP packet.
-fn code(packet: &[u8]) -> Option<u8> {
-    EapView::decode(packet).ok()?;
-    packet.first().copied()
 }
 
 fn is_response(eap: Option<&EapView<'_>>) -> bool {

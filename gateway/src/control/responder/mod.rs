@@ -14,6 +14,7 @@
 mod aaa;
 mod auth;
 mod authenticate;
+mod begin;
 mod child;
 mod config;
 mod config_payload;
@@ -21,6 +22,7 @@ mod cookie;
 mod counters;
 mod create_child;
 mod eap;
+mod eap_proof;
 mod event;
 mod exchange;
 mod followup;
