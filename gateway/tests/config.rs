@@ -269,7 +269,7 @@ fn radius_back_ends_are_read() {
     let found = section(&config).expect("a profile uses it");
     assert_eq!((found.servers.len(), found.accounting.len()), (2, 0));
     assert!(found.tls.is_none() && found.dynamic.is_none() && found.interim.is_none());
-    assert_eq!((found.timeout.as_millis(), found.retries, found.outstanding), (1_000, 3, 8_192));
+    assert_eq!((found.timeout.as_millis(), found.retries, found.outstanding), (1_000, 4, 8_192));
     assert_eq!((found.dead_after.as_secs(), found.revive_after.as_secs()), (4, 10));
     assert!(!format!("{found:?}").contains("shared"), "a secret is not shown");
     let all = "secret_file = \"radius.secret\"\naccounting = true\ninterim_s = 600\nnas_identifier = \"epdg\"\n\

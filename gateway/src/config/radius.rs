@@ -48,7 +48,7 @@ pub(super) fn read(section: &mut Section<'_>, used: bool) -> Option<RadiusConfig
     let nas_identifier = nas_identifier(section);
     let ms = |ms| Duration::from_millis(ms);
     let timeout = ms(section.number("timeout_ms", 1_000, 50..=30_000, "milliseconds"));
-    let retries = section.number("retries", 3, 0..=10, "repetitions") as u32;
+    let retries = section.number("retries", 4, 0..=10, "repetitions") as u32;
     let dead_after = ms(section.number("dead_after_ms", 4_000, 100..=300_000, "milliseconds"));
     let revive_after = Duration::from_secs(section.number("revive_s", 10, 1..=3_600, "seconds"));
     let status_server = section.flag("status_server", true);

@@ -67,7 +67,7 @@ pub struct RadiusConfig {
     pub tls: Option<Vec<TlsClient>>,
     /// What we call ourselves; the gateway's identity when absent.
     pub nas_identifier: Option<Arc<str>>,
-    /// Time until a request is repeated; twice as long each time after.
+    /// Time until a request is repeated; twice as long each time after, up to 4 s.
     pub timeout: Duration,
     /// Repetitions to one server.
     pub retries: u32,

@@ -310,7 +310,7 @@ impl<T> Pool<T> {
     fn turn_to(&mut self, now: Instant, key: u64, server: usize) {
         self.leave_place(key);
         let wait = match self.settings.stream {
-            true => self.settings.timeout * (self.settings.retries + 1),
+            true => retry::patience(self.settings.timeout, self.settings.retries),
             false => retry::first(&mut *self.random, self.settings.timeout),
         };
         let Some(exchange) = self.exchanges.get_mut(&key) else { return };
@@ -386,7 +386,7 @@ impl<T> Pool<T> {
     fn repeat(&mut self, now: Instant, key: u64) {
         let Some(exchange) = self.exchanges.get_mut(&key) else { return };
         exchange.repeated += 1;
-        exchange.wait = retry::next(&mut *self.random, exchange.wait);
+        exchange.wait = retry::next(&mut *self.random, self.settings.timeout, exchange.wait);
         exchange.due = now + exchange.wait;
         self.timers.insert((exchange.due, Timer::Exchange(key)));
         let (server, octets) = (exchange.server, exchange.octets.clone());

@@ -283,7 +283,7 @@ mod streams {
         world.pool.handle_link(world.now, 0, 0, true);
         world.settle();
         assert_eq!(world.sent.len(), 1);
-        world.run(Duration::from_millis(2900));
+        world.run(Duration::from_millis(6900));
         assert_eq!(world.sent.len(), 1, "RFC 6613 §2.6.1");
         world.run(S);
         assert_eq!(world.outcomes[&1], None);
