@@ -148,7 +148,7 @@ impl World {
         for round in 0..rounds {
             step = self.round(1, &mut ue, step.attempt, round == 0);
         }
-        self.answer(step.attempt, AaaAnswer::Reject { packet: Some(FAILURE.to_vec()), cause });
+        self.answer(step.attempt, AaaAnswer::Reject { packet: Some(FAILURE.to_vec()), cause, why: None });
         let response = self.take_sent(1).pop().expect("an answer");
         ue.open(&response).expect("authentic")
     }

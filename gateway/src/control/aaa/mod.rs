@@ -176,7 +176,7 @@ impl Outbox {
 
     /// Answers a step with a refusal that has no EAP packet.
     pub fn refuse(&self, attempt: AttemptId, cause: RejectCause) {
-        self.answer(attempt, AaaAnswer::Reject { packet: None, cause });
+        self.answer(attempt, AaaAnswer::Reject { packet: None, cause, why: None });
     }
 }
 

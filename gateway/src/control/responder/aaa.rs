@@ -100,6 +100,8 @@ pub enum AaaAnswer {
         packet: Option<Vec<u8>>,
         /// Why, for the operator and the peer.
         cause: RejectCause,
+        /// More of it, for the operator, where the back end knows.
+        why: Option<&'static str>,
     },
 }
 

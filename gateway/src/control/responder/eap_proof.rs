@@ -67,7 +67,7 @@ impl Core {
         answer: AaaAnswer,
         builder: &mut MessageBuilder,
     ) -> Result<(), Over> {
-        let unusable = AaaAnswer::Reject { packet: None, cause: RejectCause::NetworkFailure };
+        let unusable = AaaAnswer::Reject { packet: None, cause: RejectCause::NetworkFailure, why: None };
         let rounds = half.eap.as_ref().map_or(0, |eap| eap.rounds);
         let answer = match answer {
             AaaAnswer::Continue { ref packet }
@@ -105,9 +105,9 @@ impl Core {
                 half.record.step(at.now, "accepted");
                 Ok(())
             }
-            AaaAnswer::Reject { packet, cause } => {
+            AaaAnswer::Reject { packet, cause, why } => {
                 self.counters.rejects.add(cause);
-                half.record.fail(at.now, cause.in_words());
+                half.record.fail(at.now, why.unwrap_or(cause.in_words()));
                 if let Some(packet) = packet.filter(|packet| EapView::decode(packet).is_ok()) {
                     builder.eap(&EapView { packet: &packet });
                 }

@@ -74,7 +74,11 @@ impl Home {
         };
         if dice.chance(TURNED_AWAY) {
             self.forget(attempt);
-            return AaaAnswer::Reject { packet: Some(vec![4, 1, 0, 4]), cause: RejectCause::Congestion };
+            return AaaAnswer::Reject {
+                packet: Some(vec![4, 1, 0, 4]),
+                cause: RejectCause::Congestion,
+                why: None,
+            };
         }
         if round == 0 || dice.chance(40) {
             return AaaAnswer::Continue { packet: vec![1, 1, 0, 6, 23, 1] };

@@ -158,7 +158,7 @@ impl Node {
                 None => rejects.push((cause, 1)),
             }
         }
-        let answer = AaaAnswer::Reject { packet, cause };
+        let answer = AaaAnswer::Reject { packet, cause, why: None };
         self.outputs.push_back(Output::Answer { attempt, answer });
     }
 

@@ -253,7 +253,7 @@ impl Node {
     }
 
     pub(super) fn refuse(&mut self, attempt: AttemptId, cause: RejectCause) {
-        let answer = AaaAnswer::Reject { packet: None, cause };
+        let answer = AaaAnswer::Reject { packet: None, cause, why: None };
         self.outputs.push_back(Output::Answer { attempt, answer });
     }
 

@@ -17,7 +17,7 @@ use codec::eap::{EapPacket, Method};
 use codec::{OsRandom, Random};
 use zeroize::Zeroizing;
 
-use super::aka::{AkaPolicy, AkaServer, MethodChoice, Verdict};
+use super::aka::{AkaPolicy, AkaServer, MethodChoice, Refused, Verdict};
 use super::{Backend, Outbox, ServerView};
 use crate::config::AaaKind;
 use crate::control::responder::{AaaAnswer, Accepted, AttemptId, EapMethod, EapStep, RejectCause};
@@ -87,7 +87,8 @@ impl Embedded {
                 accept(authenticated.packet, authenticated.msk, identity)
             }
             Verdict::Failure(refused) => {
-                AaaAnswer::Reject { packet: Some(refused.packet), cause: refused.cause }
+                let Refused { packet, cause, why } = refused;
+                AaaAnswer::Reject { packet: Some(packet), cause, why: Some(why) }
             }
         }
     }
@@ -99,7 +100,9 @@ impl Embedded {
                 AaaAnswer::Continue { packet }
             }
             Outcome::Success { packet, msk } => accept(packet, msk, Some(step.subject.idi.clone())),
-            Outcome::Failure { packet, cause } => AaaAnswer::Reject { packet: Some(packet), cause },
+            Outcome::Failure { packet, cause } => {
+                AaaAnswer::Reject { packet: Some(packet), cause, why: None }
+            }
         }
     }
 

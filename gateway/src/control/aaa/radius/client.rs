@@ -294,7 +294,7 @@ impl Client {
             }
             Meaning::Reject { eap, cause } => {
                 counters.reject(cause);
-                AaaAnswer::Reject { packet: eap, cause }
+                AaaAnswer::Reject { packet: eap, cause, why: None }
             }
         };
         self.outbox.answer(id, answer);

@@ -119,7 +119,7 @@ fn ts29273_10_refusals_have_their_cause_and_their_eap_failure() {
             .octets(names::EAP_PAYLOAD, &[4, 1, 0, 4]);
     });
     match rig.answers.pop_front() {
-        Some((_, AaaAnswer::Reject { packet, cause })) => {
+        Some((_, AaaAnswer::Reject { packet, cause, .. })) => {
             assert_eq!((packet.as_deref(), cause), (Some(&[4, 1, 0, 4][..]), RejectCause::NoApnSubscription));
         }
         _ => panic!("not refused"),
