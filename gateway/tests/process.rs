@@ -167,7 +167,11 @@ fn check_reload_of_a_mistake(gateway: &Gateway) {
     fs::write(&path, good.replace("psk\"", "pks\"")).expect("written");
     let output = gateway.command(&["reload"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("auth = \"pks\": \"psk\", \"certificate\", \"eap-aka\""), "{}", text(&output));
+    assert!(
+        text(&output).contains("auth = \"pks\": \"psk\", \"certificate\", \"eap-aka\""),
+        "{}",
+        text(&output)
+    );
     assert_eq!(gateway.command(&["check"]).status.code(), Some(2));
     fs::write(&path, good.replace("\"info\"", "\"debug\"")).expect("written");
     assert_eq!(text(&gateway.command(&["reload"])), "reloaded\n");

@@ -216,7 +216,9 @@ fn auth(
     };
     let alone = eap_only(section, method);
     let identity = eap_identity(section);
-    Some((AuthKind::Eap(EapPolicy { method, backend, alone, identity }), own))
+    let tracked =
+        own.is_none() && named.aaa.iter().any(|aaa| aaa.name == backend && aaa.kind.name() != "embedded");
+    Some((AuthKind::Eap(EapPolicy { method, backend, alone, identity, tracked }), own))
 }
 
 /// The embedded back end of a profile that names none: its subscribers are in the profile's file of secrets.

@@ -22,7 +22,13 @@ pub const FAILURE: [u8; 4] = [4, 7, 0, 4];
 pub const MSK: [u8; 64] = [0x5a; 64];
 
 pub fn policy() -> EapPolicy {
-    EapPolicy { method: EapMethod::Aka, backend: "main".into(), alone: true, identity: EapIdentity::Auto }
+    EapPolicy {
+        method: EapMethod::Aka,
+        backend: "main".into(),
+        alone: true,
+        identity: EapIdentity::Auto,
+        tracked: false,
+    }
 }
 
 pub fn config_with(change: impl FnOnce(&mut Profile)) -> ResponderConfig {
@@ -450,6 +456,28 @@ fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
     let names: Vec<String> =
         world.responder.sessions(world.now).map(|session| session.idi.to_string()).collect();
     assert_eq!(names, ["permanent@test"]);
+}
+
+#[test]
+fn r5723_4_1_a_session_that_a_server_keeps_track_of_gets_no_ticket() {
+    let resumption =
+        Resumption { lifetime: Duration::from_secs(3600), reauth: Duration::from_secs(86_400), key: None };
+    let tracked = |profile: &mut Profile| {
+        profile.auth = AuthKind::Eap(EapPolicy { tracked: true, ..policy() });
+    };
+    let mut world = World::new(ResponderConfig { resumption: Some(resumption), ..config_with(tracked) });
+    let mut ue = Ue::new(phone(1));
+    world.init(1, &mut ue);
+    let request = ue.auth_with(|builder| {
+        builder.notify(NotifyType::TICKET_REQUEST, &[]);
+    });
+    world.deliver(1, &request);
+    let step = world.step();
+    world.round(1, &mut ue, step.attempt, true);
+    world.let_in(1, &mut ue, step.attempt, accepted());
+    let decoded = world.prove(1, &mut ue);
+    assert!(decoded.notify(NotifyType::TICKET_NACK).is_some());
+    assert!(decoded.notify(NotifyType::TICKET_LT_OPAQUE).is_none());
 }
 
 #[test]

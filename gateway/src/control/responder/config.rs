@@ -200,6 +200,16 @@ pub struct EapPolicy {
     pub alone: bool,
     /// Who says what the UE is called.
     pub identity: EapIdentity,
+    /// Whether the back end keeps track of sessions (accounting, their time, their end at its wish): then none may
+    /// come back by a ticket, of which it would not hear.
+    pub tracked: bool,
+}
+
+impl EapPolicy {
+    /// Whether a profile's sessions are the business of a back end.
+    pub(super) fn tracks(auth: &AuthKind) -> bool {
+        matches!(auth, AuthKind::Eap(policy) if policy.tracked)
+    }
 }
 
 /// Where the name that the back end is told comes from.

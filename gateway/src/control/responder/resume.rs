@@ -8,7 +8,7 @@ use codec::ike::{AuthMethod, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId
 
 use super::aaa::EndCause;
 use super::authenticate::{Authenticated, Cause, Proof, identity};
-use super::config::{AuthKind, Profile};
+use super::config::{AuthKind, EapPolicy, Profile};
 use super::counters::DropCounters;
 use super::identity::Identity;
 use super::init::{Begun, announces_intermediate};
@@ -196,6 +196,9 @@ impl Core {
 
     fn make_ticket(&mut self, at: &Arrived, session: &Session) -> Option<(u32, Vec<u8>)> {
         let resumption = self.config.resumption.as_ref()?;
+        if EapPolicy::tracks(&session.profile.auth) {
+            return None;
+        }
         let now = self.unix_time(at.now);
         let reauth = session.authenticated.saturating_add(resumption.reauth.as_secs()).saturating_sub(now);
         // RFC 5723 §6.2: no longer than the IKE SA, nor than the authentication behind it.
@@ -225,7 +228,8 @@ impl Core {
 /// Whether a profile, which may have changed meanwhile, would still have the UE of a ticket.
 fn still_takes(profile: &Profile, ticket: &Ticket) -> bool {
     let text = |id: &Identity| id.to_string();
-    profile.idi.matches(&text(&ticket.idi))
+    !EapPolicy::tracks(&profile.auth)
+        && profile.idi.matches(&text(&ticket.idi))
         && (profile.idr.matches_absent() || profile.idr.matches(&text(&ticket.idr)))
         && profile
             .ike

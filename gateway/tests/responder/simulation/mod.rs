@@ -77,6 +77,7 @@ impl Simulation {
             backend: "home".into(),
             alone: false,
             identity: EapIdentity::Auto,
+            tracked: false,
         };
         let mut phones = profile("phones", AuthKind::Eap(eap));
         phones.transports = lab.transports.clone();
