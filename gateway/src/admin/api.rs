@@ -20,7 +20,7 @@ pub enum Request {
     },
     /// Counters.
     Stats,
-    /// Ends sessions: the one with this id, or all whose IDi is this (case is ignored).
+    /// Ends sessions: the one with this id, all whose IDi is this (case is ignored), or all of a profile.
     Terminate {
         /// The session's number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,6 +28,12 @@ pub enum Request {
         /// The UE's identity.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         idi: Option<String>,
+        /// The profile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profile: Option<String>,
+        /// Whether phones are asked to attach again at once, as when their P-CSCFs have failed (TS 24.302, TS 23.380).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reactivate: bool,
     },
     /// Deletes all sessions, takes no new ones, and ends the process when they are gone or time is up.
     Drain {
@@ -417,7 +423,7 @@ mod tests {
 
     #[test]
     fn requests_are_one_line_of_json_and_unknown_fields_are_refused() {
-        let request = Request::Terminate { id: Some(7), idi: None };
+        let request = Request::Terminate { id: Some(7), idi: None, profile: None, reactivate: false };
         let line = serde_json::to_string(&request).expect("serializable");
         assert_eq!(line, r#"{"command":"terminate","id":7}"#);
         assert_eq!(serde_json::from_str::<Request>(&line).expect("own form"), request);

@@ -58,7 +58,14 @@ enum Command {
         watch: bool,
     },
     /// Delete sessions: DELETE to the UE, then close.
-    Terminate(Target),
+    Terminate {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+        /// Ask phones to attach again at once, as when their P-CSCFs have failed.
+        #[arg(long)]
+        reactivate: bool,
+    },
     /// Take no new sessions, delete all, then end the gateway.
     Drain {
         /// Seconds until it ends whether or not all UEs have answered.
@@ -89,6 +96,9 @@ struct Target {
     /// All sessions of this UE identity.
     #[arg(long)]
     idi: Option<String>,
+    /// All sessions of this profile.
+    #[arg(long)]
+    profile: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -130,7 +140,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             return show::sessions(&config::run_dir(file), json);
         }
         Command::Stats { json, watch } => return show::stats(&config::run_dir(file), json, watch),
-        Command::Terminate(Target { id, idi }) => Request::Terminate { id, idi },
+        Command::Terminate { target: Target { id, idi, profile }, reactivate } => {
+            Request::Terminate { id, idi, profile, reactivate }
+        }
         Command::Drain { timeout } => Request::Drain { timeout_s: timeout },
         Command::Reload => Request::Reload,
         Command::Trace { idi } => Request::Trace { idi: (idi != "off").then_some(idi) },

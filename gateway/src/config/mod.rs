@@ -49,7 +49,7 @@ pub struct Config {
     pub listen: ListenSection,
     /// `[metrics] listen`; `None` switches the HTTP listener off.
     pub metrics: Option<SocketAddr>,
-    /// `[inner]` or `[[inner]]`, by [`NetworkId`]; at least one.
+    /// `[inner]` or `[[inner]]`, by [`crate::types::NetworkId`]; at least one.
     pub inner: Vec<InnerSection>,
     /// `[relay]`: present, the process relays to this backend and is no responder itself.
     pub relay: Option<Backend>,

@@ -103,7 +103,12 @@ impl Administration {
                 Answer::Failed(engine.attempts.failed(&engine.responder, idi.as_deref()))
             }
             Request::Stats => Answer::Stats(Box::new(self.stats(engine, workers, now))),
-            Request::Terminate { id, idi } => terminate(engine, now, id, idi),
+            Request::Terminate { id, idi, profile, reactivate } => {
+                match which(engine, now, id, idi.as_deref(), profile.as_deref()) {
+                    Some(ids) => terminate(engine, now, &ids, reactivate),
+                    None => Answer::Refused("one of id, idi and profile".into()),
+                }
+            }
             Request::Drain { timeout_s } => {
                 let timeout = Duration::from_secs(timeout_s.into());
                 return self.start_drain(engine, now, Some(timeout), Some(reply));
@@ -316,21 +321,36 @@ impl Administration {
     }
 }
 
-fn terminate(engine: &mut Engine, now: Instant, id: Option<u64>, idi: Option<String>) -> Answer {
-    let ids: Vec<SessionId> = match (id, idi) {
-        (Some(id), None) => vec![SessionId(id)],
-        (None, Some(idi)) => {
-            let wanted = idi.to_lowercase();
-            let sessions = engine.responder.sessions(now);
-            sessions
-                .filter(|view| view.idi.to_string().to_lowercase() == wanted)
-                .map(|view| view.id)
-                .collect()
+/// The sessions that an administrator means.
+fn which(
+    engine: &Engine,
+    now: Instant,
+    id: Option<u64>,
+    idi: Option<&str>,
+    profile: Option<&str>,
+) -> Option<Vec<SessionId>> {
+    let all = || engine.responder.sessions(now);
+    match (id, idi.map(str::to_lowercase), profile) {
+        (Some(id), None, None) => Some(vec![SessionId(id)]),
+        (None, Some(idi), None) => {
+            let named = all().filter(|view| view.idi.to_string().to_lowercase() == idi);
+            Some(named.map(|view| view.id).collect())
         }
-        _ => return Answer::Refused("either id or idi".into()),
-    };
+        (None, None, Some(profile)) => {
+            Some(all().filter(|view| view.profile == profile).map(|view| view.id).collect())
+        }
+        _ => None,
+    }
+}
+
+fn terminate(engine: &mut Engine, now: Instant, ids: &[SessionId], reactivate: bool) -> Answer {
     ids.iter().for_each(|&id| engine.aaa.note_cause(id, EndCause::Administrator));
-    let ended = ids.iter().filter(|&&id| engine.responder.terminate(now, id)).count();
+    let responder = &mut engine.responder;
+    let ended = ids.iter().filter(|&&id| match reactivate {
+        true => responder.reactivate(now, id),
+        false => responder.terminate(now, id),
+    });
+    let ended = ended.count();
     engine.settle(now);
     match ended {
         0 => Answer::Refused("no such session".into()),

@@ -134,7 +134,7 @@ pub struct WorkerLimits {
 /// The inner networks as the packet path sees them.
 #[derive(Clone, Debug)]
 pub struct InnerConfig {
-    /// The networks, by [`NetworkId`]; at least one.
+    /// The networks, by [`crate::types::NetworkId`]; at least one.
     pub networks: Vec<NetworkConfig>,
     /// Whether downlink packets wait in flow queues for a connection that is busy, instead of being sealed
     /// at once and dropped behind `send_queue_octets`.
@@ -166,7 +166,7 @@ pub struct WorkerParams {
     pub tls: Option<TlsServer>,
     /// Its UDP sockets, one per listening address, the same for all workers.
     pub datagrams: Vec<UdpSocket>,
-    /// Its queues of the inner devices, by [`NetworkId`]; as many as there are networks.
+    /// Its queues of the inner devices, by [`crate::types::NetworkId`]; as many as there are networks.
     pub devices: Vec<Box<dyn InnerDevice>>,
     /// Its inbox.
     pub inbox: Receiver<ToWorker>,

@@ -178,3 +178,22 @@ fn a_phone_that_wants_it_gets_an_empty_response_to_a_delete() {
         );
     }
 }
+
+#[test]
+fn ts24302_8_1_2_3_a_phone_is_asked_to_come_back_for_other_p_cscfs() {
+    for wish in [true, false] {
+        let mut world = world();
+        let (ue, _) = world.attach_eap(1, phone(1), accepted());
+        let session = world.session();
+        let found = match wish {
+            true => world.responder.reactivate(world.now, session),
+            false => world.responder.terminate(world.now, session),
+        };
+        assert!(found);
+        world.collect();
+        let request = world.take_sent(1).pop().expect("a Delete");
+        let request = ue.open(&request).expect("authentic");
+        assert_eq!(request.body(PayloadType::DELETE), Some(&[1, 0, 0, 0][..]));
+        assert_eq!(request.notify(NotifyType::REACTIVATION_REQUESTED_CAUSE).is_some(), wish);
+    }
+}

@@ -421,6 +421,15 @@ impl Responder {
         true
     }
 
+    /// [`Self::terminate`], with the wish that the UE attach again: the P-CSCFs it was told are no longer good
+    /// (TS 23.380 §5, the basic mechanism).
+    pub fn reactivate(&mut self, now: Instant, session: SessionId) -> bool {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.wanted.reactivate = true;
+        }
+        self.terminate(now, session)
+    }
+
     /// The worker that a session lives on.
     pub fn worker_of(&self, session: SessionId) -> Option<WorkerId> {
         self.sessions.get(&session).map(|session| session.worker)

@@ -80,9 +80,15 @@ impl Core {
         };
         let message = match kind {
             OwnRequest::Liveness => informational(session, &|_| {}),
-            OwnRequest::DeleteIke => informational(session, &|builder| {
-                builder.delete_ike();
-            }),
+            OwnRequest::DeleteIke => {
+                let reactivate = session.wanted.reactivate;
+                informational(session, &|builder| {
+                    builder.delete_ike();
+                    if reactivate {
+                        builder.notify(NotifyType::REACTIVATION_REQUESTED_CAUSE, &[]);
+                    }
+                })
+            }
             OwnRequest::Redirect => {
                 let gateway = session.wanted.redirect.take()?;
                 informational(session, &|builder| redirect::notify(builder, &gateway, &[]))

@@ -268,6 +268,8 @@ pub(super) struct Session {
 pub(super) struct Wanted {
     pub(super) liveness: bool,
     pub(super) delete_ike: bool,
+    /// Whether the peer is to come back at once, for other P-CSCFs than it has (TS 24.302 §8.1.2.3).
+    pub(super) reactivate: bool,
     /// A Child SA to be made anew, in place of one that the peer does not know.
     pub(super) child: Option<Box<Selectors>>,
     /// A rekey whose next key exchange is due.

@@ -347,7 +347,7 @@ impl Node {
         }
     }
 
-    /// A message, whole by [`super::message::frame_len`].
+    /// A message, whole by `message::frame_len`.
     pub fn handle_message(&mut self, now: Instant, peer: usize, connection: u64, octets: &[u8]) {
         if !self.is_current(peer, connection) {
             return;

@@ -1,9 +1,9 @@
 //! RADIUS (RFC 2865) as a back end: EAP inside RADIUS (RFC 3579), accounting (RFC 2866), dynamic authorization (RFC 5176),
 //! over UDP or TLS (RFC 6614).
 //!
-//! [`Radius`] is the handle on the control thread. A task owns everything else: [`client::Client`] knows attempts and
-//! sessions, a [`pool::Pool`] each for authentication and accounting repeats requests and chooses servers, and
-//! [`shell`] has the sockets. All but the shell is sans-IO.
+//! [`Radius`] is the handle on the control thread. A task owns everything else: `client::Client` knows attempts and
+//! sessions, a `pool::Pool` each for authentication and accounting repeats requests and chooses servers, and
+//! `shell` has the sockets. All but the shell is sans-IO.
 //!
 //! A crate would have spared the framing: those there are have no Message-Authenticator or no EAP, and verify answers
 //! neither in constant time nor by the identifier of the socket they came in on.
