@@ -1,10 +1,12 @@
 //! The configuration: the sample files work, and every mistake is reported where it stands.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use gateway::config::{self, Config};
+use gateway::control::aaa::{Aaa, Outbox};
 use gateway::control::responder::AuthKind;
 use gateway::limits::Limits;
 
@@ -254,6 +256,26 @@ fn radius(keys: &str) -> String {
     let certificate = "[certificate]\nchain = \"gw.pem\"\nkey = \"gw.key\"\nca = \"root.pem\"\n";
     let eap = LEAST.replace(psk, "auth = \"eap-radius\"\naaa = \"home\"\n");
     format!("{eap}{certificate}{RADIUS}{keys}")
+}
+
+/// A reload that asks for what cannot be had: the back end that runs goes on, sessions and all.
+#[tokio::test]
+async fn a_back_end_that_cannot_change_stays_as_it_was() {
+    let dir = with_radius_files();
+    let keys = "secret_file = \"radius.secret\"\naccounting = true\n";
+    let (outbox, _answers) = Outbox::new();
+    let mut aaa = Aaa::open(&ok(dir.load(&radius(keys))), outbox).expect("nothing to bind");
+    let before = aaa.servers();
+    assert_eq!(before.len(), 4, "two that let in, two that account");
+
+    let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("bound");
+    let changed = ok(dir.load(&radius(&format!("{keys}dynamic_authorization = \"{listen}\""))));
+    let failure = aaa.reload(&changed).expect_err("somebody else has the port");
+    assert!(failure.to_string().contains("[[aaa]] home: dynamic_authorization"), "{failure}");
+    assert_eq!(aaa.servers(), before);
+    drop(taken);
+    aaa.reload(&changed).expect("now it is free");
 }
 
 /// What a RADIUS back end has without being told, and with everything told.

@@ -278,12 +278,13 @@ impl Administration {
         for key in &fixed {
             tracing::warn!("reload: {key} takes effect at the next start only");
         }
+        if let Err(failure) = engine.aaa.reload(&config) {
+            let what = "the running configuration stays, but for the tables [[aaa]] before this one";
+            tracing::error!("reload: {failure}; {what}");
+            return Answer::Refused(format!("{what}: {failure}"));
+        }
         self.log.set(&config.debug.log);
         engine.attempts.set_named(config.debug.identities);
-        if let Err(failure) = engine.aaa.reload(&config) {
-            tracing::error!("reload: {failure}; the running configuration stays");
-            return Answer::Refused(format!("the running configuration stays: {failure}"));
-        }
         engine.responder.set_config(now, config.responder.clone());
         engine.settle(now);
         if let (Some(new), Some(running)) = (&config.tls, &self.config.tls) {

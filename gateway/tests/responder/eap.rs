@@ -426,11 +426,11 @@ fn r2865_5_8_addresses_of_the_back_end_are_given_once() {
     }
 }
 
-#[test]
-fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
+/// A phone on connection 1 that asks for a ticket while it attaches, and what it is told.
+fn attach_for_ticket(change: impl FnOnce(&mut Profile), accepted: Accepted) -> (World, Ue, Decoded) {
     let resumption =
         Resumption { lifetime: Duration::from_secs(3600), reauth: Duration::from_secs(86_400), key: None };
-    let mut world = World::new(ResponderConfig { resumption: Some(resumption), ..config_with(|_| {}) });
+    let mut world = World::new(ResponderConfig { resumption: Some(resumption), ..config_with(change) });
     let mut ue = Ue::new(phone(1));
     world.init(1, &mut ue);
     let request = ue.auth_with(|builder| {
@@ -439,9 +439,15 @@ fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
     world.deliver(1, &request);
     let step = world.step();
     world.round(1, &mut ue, step.attempt, true);
-    let known = Accepted { identity: Some("permanent@test".into()), ..accepted() };
-    world.let_in(1, &mut ue, step.attempt, known);
+    world.let_in(1, &mut ue, step.attempt, accepted);
     let decoded = world.prove(1, &mut ue);
+    (world, ue, decoded)
+}
+
+#[test]
+fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
+    let known = Accepted { identity: Some("permanent@test".into()), ..accepted() };
+    let (mut world, ue, decoded) = attach_for_ticket(|_| {}, known);
     let ticket = decoded.notify(NotifyType::TICKET_LT_OPAQUE).expect("a ticket").data[4..].to_vec();
     let kept = ue.resumable(&ticket);
     let mut back = Ue::new(UeConfig { auth: UeAuth::Ticket, seed: 2, ..phone(1) });
@@ -460,22 +466,10 @@ fn r5723_a_ue_that_attached_by_eap_comes_back_with_a_ticket_and_no_eap() {
 
 #[test]
 fn r5723_4_1_a_session_that_a_server_keeps_track_of_gets_no_ticket() {
-    let resumption =
-        Resumption { lifetime: Duration::from_secs(3600), reauth: Duration::from_secs(86_400), key: None };
     let tracked = |profile: &mut Profile| {
         profile.auth = AuthKind::Eap(EapPolicy { tracked: true, ..policy() });
     };
-    let mut world = World::new(ResponderConfig { resumption: Some(resumption), ..config_with(tracked) });
-    let mut ue = Ue::new(phone(1));
-    world.init(1, &mut ue);
-    let request = ue.auth_with(|builder| {
-        builder.notify(NotifyType::TICKET_REQUEST, &[]);
-    });
-    world.deliver(1, &request);
-    let step = world.step();
-    world.round(1, &mut ue, step.attempt, true);
-    world.let_in(1, &mut ue, step.attempt, accepted());
-    let decoded = world.prove(1, &mut ue);
+    let (_, _, decoded) = attach_for_ticket(tracked, accepted());
     assert!(decoded.notify(NotifyType::TICKET_NACK).is_some());
     assert!(decoded.notify(NotifyType::TICKET_LT_OPAQUE).is_none());
 }

@@ -265,17 +265,7 @@ flow_queue = {flow_queue}
 [[pool]]
 name = "default"
 prefixes = ["{POOL}"]
-[[profile]]
-name = "demo"
-match = {{ idi = "*", idr = "*" }}
-auth = "psk"
-secrets_file = "secrets.toml"
-pool = "default"
-local_ts = ["0.0.0.0/0"]
-ike = ["{ike}"]
-esp = {esp:?}
-transports = ["tcp", "udp", "tls"]
-{sims}{certificate}{tls}"#,
+{profiles}{certificate}{tls}"#,
         streams = match setup.tls {
             false => "tcp = [\"0.0.0.0:4500\"]",
             true => "tcp = []\ntls = [\"0.0.0.0:4500\"]",
@@ -284,7 +274,7 @@ transports = ["tcp", "udp", "tls"]
             false => "",
             true => "[tls]\nchain = \"gw.pem\"\nkey = \"gw.key\"\n",
         },
-        sims = setup.sims.map_or_else(String::new, |_| eap_profiles(setup)),
+        profiles = profiles(setup),
         certificate = match setup.certificate {
             None => "",
             // It vouches for itself, and for no UE.
@@ -294,8 +284,6 @@ transports = ["tcp", "udp", "tls"]
         run_dir = run_dir.display(),
         workers = setup.cores.len(),
         cores = setup.cores,
-        ike = setup.ike,
-        esp = setup.esp,
         flow_queue = setup.flow_queue,
     );
     fs::write(directory.join("swugate.toml"), config)?;
@@ -315,14 +303,14 @@ transports = ["tcp", "udp", "tls"]
     }
 }
 
-/// Profiles of UEs with SIMs: the first digit of their names tells the method.
-fn eap_profiles(setup: &Setup<'_>) -> String {
-    let profile = |name: &str, idi: &str| {
+/// Profiles of UEs with the key, and of those with SIMs: the first digit of their names tells the method.
+fn profiles(setup: &Setup<'_>) -> String {
+    let profile = |auth: &str, idi: &str| {
         format!(
             r#"[[profile]]
-name = "{name}"
+name = "{auth}"
 match = {{ idi = "{idi}", idr = "*" }}
-auth = "{name}"
+auth = "{auth}"
 secrets_file = "secrets.toml"
 pool = "default"
 local_ts = ["0.0.0.0/0"]
@@ -334,5 +322,7 @@ transports = ["tcp", "udp", "tls"]
             esp = setup.esp,
         )
     };
-    profile("eap-aka-prime", "6*") + &profile("eap-aka", "0*")
+    let with_sims: &[_] =
+        if setup.sims.is_some() { &[("eap-aka-prime", "6*"), ("eap-aka", "0*")] } else { &[] };
+    [("psk", "*")].iter().chain(with_sims).map(|(auth, idi)| profile(auth, idi)).collect()
 }

@@ -1,4 +1,5 @@
-//! Milenage (TS 35.206): f1 to f5* on AES-128.
+//! Milenage (TS 35.206): f1 to f5* on AES-128. Written here because the crate of that name (0.3.1) keeps K and what comes of
+//! it in plain arrays, which nothing wipes and `{:?}` shows.
 
 use codec_native::cbc::CbcEncryptKey;
 use zeroize::{Zeroize, Zeroizing};

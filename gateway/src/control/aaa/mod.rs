@@ -280,7 +280,7 @@ impl Aaa {
     /// try again.
     ///
     /// # Errors
-    /// As [`Self::open`]; back ends that come before the one named are there already.
+    /// As [`Self::open`]. The back end named runs on as it was, and so do those after it; those before it have changed.
     pub fn reload(&mut self, config: &Config) -> Result<(), Failure> {
         let outbox = self.outbox.clone();
         let mut opening = Opening { config, outbox: &outbox, sequence: self.sequence.take() };
@@ -291,8 +291,9 @@ impl Aaa {
             }
             let opened = opening.open(section);
             self.sequence = opening.sequence.clone();
+            let opened = opened?;
             self.forget(&section.name);
-            if let Some(backend) = opened? {
+            if let Some(backend) = opened {
                 self.backends.insert(section.name.clone(), backend);
             }
         }

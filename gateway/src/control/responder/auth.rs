@@ -96,7 +96,7 @@ impl Responder {
         let response = self.core.seal(builder, &mut keys.key_out, room);
         self.core.lingering.keep(at.now, half.spi_r, digest, (*response).into());
         self.core.transmit(at.conn, &at.path, response);
-        self.core.record_failure(at.now, *half);
+        self.core.record_failure(*half);
     }
 
     /// Makes a session for a peer that has authenticated. `payloads` are those of its first IKE_AUTH request,

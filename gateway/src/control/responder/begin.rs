@@ -58,13 +58,12 @@ impl Core {
     }
 
     /// Keeps the record of a half-open IKE SA that came to nothing.
-    pub(super) fn record_failure(&mut self, now: Instant, half: HalfOpen) {
+    pub(super) fn record_failure(&mut self, half: HalfOpen) {
         let (then, wall) = self.clock;
         let began = match half.created.checked_duration_since(then) {
             Some(after) => wall + after,
             None => wall - then.saturating_duration_since(half.created),
         };
-        let _ = now;
         if let Some(failed) = half.record.into_failed(half.created, began, &half.path) {
             self.failed.keep(failed.clone());
             self.events.push_back(Event::AttemptFailed(Box::new(failed)));

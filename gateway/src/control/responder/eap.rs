@@ -95,15 +95,11 @@ impl Responder {
         let Ok(payloads) = self.core.read(&whole) else { return Verdict::Bad };
         let Some(mut half) = self.half_open.remove(&spi) else { return Verdict::Bad };
         let mut builder = response_to(&half, header.message_id);
-        let begun = {
-            if self.may_attach(at.now, &mut half, &payloads, &mut builder) {
-                self.core.trace_in(header, &payloads);
-                self.core.choose_eap(at, &half, &payloads, self.next_attempt)
-            } else {
-                None
-            }
-        };
-        let state = match begun {
+        let begun = self.may_attach(at.now, &mut half, &payloads, &mut builder).then(|| {
+            self.core.trace_in(header, &payloads);
+            self.core.choose_eap(at, &half, &payloads, self.next_attempt)
+        });
+        let begun = match begun {
             Some(Ok(begun)) if whole.chain.len() <= REQUEST_LEN_MAX => Some(begun),
             Some(Ok(_)) => {
                 self.core.refuse_syntax(&mut builder);
@@ -116,7 +112,7 @@ impl Responder {
             }
             None => None,
         };
-        let Some(begun) = state else {
+        let Some(begun) = begun else {
             self.half_open.insert(spi, half);
             self.end_half_open(at, spi, digest, builder);
             return Verdict::Good;

@@ -29,20 +29,13 @@ impl Core {
         half: &HalfOpen,
         payloads: &Payloads<'_>,
         attempt: u64,
-    ) -> Option<Result<Begun, Cause>> {
+    ) -> Result<Begun, Cause> {
         let read = |body: &[u8]| identity(body);
         let no_profile: Cause = |drops| &mut drops.auth_no_profile;
-        let Some(idi) = payloads.id_i.and_then(read) else { return Some(Err(no_profile)) };
-        let asked = match payloads.id_r.map(read) {
-            Some(None) => return Some(Err(no_profile)),
-            Some(asked) => asked,
-            None => None,
-        };
-        let profile = match self.find_profile(at, half, &idi, asked.as_ref(), Way::Eap) {
-            Ok(profile) => profile.clone(),
-            Err(cause) => return Some(Err(cause)),
-        };
-        let AuthKind::Eap(policy) = &profile.auth else { return Some(Err(no_profile)) };
+        let idi = payloads.id_i.and_then(read).ok_or(no_profile)?;
+        let asked = payloads.id_r.map(|body| read(body).ok_or(no_profile)).transpose()?;
+        let profile = self.find_profile(at, half, &idi, asked.as_ref(), Way::Eap)?.clone();
+        let AuthKind::Eap(policy) = &profile.auth else { return Err(no_profile) };
         let alone = policy.alone && payloads.notify(NotifyType::EAP_ONLY_AUTHENTICATION).is_some();
         let home = at.path.of_session();
         let subject = Subject {
@@ -56,7 +49,7 @@ impl Core {
             emergency: profile.handset.emergency,
             imei: handset::imei(payloads).map(Into::into),
         };
-        Some(Ok(Begun { attempt: AttemptId(attempt), profile, subject, idi, asked, alone }))
+        Ok(Begun { attempt: AttemptId(attempt), profile, subject, idi, asked, alone })
     }
 
     /// Writes what the back end's answer means for the UE.

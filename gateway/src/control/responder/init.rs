@@ -1,7 +1,5 @@
 //! IKE_SA_INIT (RFC 7296 §1.2, §2.6, §2.7; RFC 9329 §6.1 to §6.5).
 
-use std::time::Instant;
-
 use codec::crypto::{Additional, ChosenIke, HashSet, IkeSuite, KeyExchange, select_ike, select_ike_plain};
 use codec::ike::payload::{CertReqView, KeView};
 use codec::ike::{
@@ -262,10 +260,10 @@ impl Responder {
         Some(half)
     }
 
-    pub(super) fn on_half_open_due(&mut self, now: Instant, spi: IkeSpi) {
+    pub(super) fn on_half_open_due(&mut self, spi: IkeSpi) {
         if let Some(half) = self.remove_half_open(spi) {
             self.core.counters.drops.half_open_expired += 1;
-            self.core.record_failure(now, *half);
+            self.core.record_failure(*half);
         }
     }
 }

@@ -389,7 +389,7 @@ impl Responder {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(owner) = self.core.timers.pop_due(now) {
             match owner {
-                Owner::HalfOpen(spi) => self.on_half_open_due(now, spi),
+                Owner::HalfOpen(spi) => self.on_half_open_due(spi),
                 Owner::Session(id) => self.on_session_due(now, id),
                 Owner::Unsolved => self.on_unsolved_due(now),
                 Owner::Paced => self.on_paced_due(now),
