@@ -163,8 +163,9 @@ pub(super) fn netns_do<T: Send>(
     })
 }
 
+/// The word `dev` keeps iproute2 from taking a name such as `ma` for its option `master`.
 fn set_up(namespace: Option<&str>, name: &str) -> Result<(), Failure> {
-    in_namespace(namespace, &["link", "set", name, "promisc", "on", "up"]).map(|_| ())
+    in_namespace(namespace, &["link", "set", "dev", name, "promisc", "on", "up"]).map(|_| ())
 }
 
 fn in_namespace(namespace: Option<&str>, args: &[&str]) -> Result<String, Failure> {
@@ -208,7 +209,7 @@ fn take_offloads_off(namespace: Option<&str>, name: &str) {
 
 /// Finds the peer of a veth: its namespace and name.
 fn peer(namespace: Option<&str>, name: &str) -> Option<(Option<String>, String)> {
-    let text = in_namespace(namespace, &["-o", "link", "show", name]).ok()?;
+    let text = in_namespace(namespace, &["-o", "link", "show", "dev", name]).ok()?;
     // `5: veth0@veth1: <…` or `5: veth0@if6: <… link-netns NAME`
     let other = text.split_ascii_whitespace().nth(1)?.trim_end_matches(':').split_once('@')?.1;
     let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "link-netns");
