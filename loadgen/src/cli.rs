@@ -1,11 +1,13 @@
 //! Command line.
 
 use crate::engine::traffic::Direction;
+use crate::path::{Discipline, Loss, spec};
 use crate::probe::SizePlan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Plays RFC 9329 UEs against an IKEv2 gateway and measures what they see.
 #[derive(Debug, Parser)]
@@ -31,6 +33,8 @@ pub enum Command {
     Ue(UeArgs),
     /// Lists the handsets that --profile plays
     Profiles,
+    /// Link emulator between two interfaces: delay, loss, reordering, rate and queue per direction (needs root)
+    Path(PathArgs),
 }
 
 /// How UEs connect and who they are.
@@ -318,6 +322,94 @@ pub struct UeArgs {
     /// Writes what the UE did as JSON at its end
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// `path`
+#[derive(Args, Clone, Debug)]
+pub struct PathArgs {
+    /// The two interfaces, as NAME or NAMESPACE/NAME: Ethernet interfaces (such as one end of a veth each), or TUN devices
+    /// that are made where there is none of the name
+    #[arg(value_name = "INTERFACE", num_args = 0..=2)]
+    pub interfaces: Vec<String>,
+    /// The first interface
+    #[arg(long, value_name = "INTERFACE")]
+    pub a: Option<String>,
+    /// The second interface
+    #[arg(long, value_name = "INTERFACE")]
+    pub b: Option<String>,
+    /// Delay of each direction: half of the round trip
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = spec::milliseconds)]
+    pub delay_ms: Duration,
+    /// Delays are so much shorter or longer, evenly spread; packets keep their order
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = spec::milliseconds)]
+    pub jitter_ms: Duration,
+    /// Delays are spread normally with this standard deviation instead
+    #[arg(long, value_name = "MS", value_parser = spec::milliseconds, conflicts_with = "jitter_ms")]
+    pub normal_jitter_ms: Option<Duration>,
+    /// Packets lost, each by itself
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = spec::share)]
+    pub loss_pct: f64,
+    /// Packets lost in bursts (Gilbert-Elliott): chance per packet that a burst begins, and that it ends, in per cent;
+    /// maybe loss outside and inside of bursts, otherwise 0 and 100
+    #[arg(long, value_name = "P,R[,GOOD,BAD]", value_parser = burst_loss, conflicts_with = "loss_pct")]
+    pub burst_loss: Option<Loss>,
+    /// Packets that skip the delay and overtake others
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = spec::share)]
+    pub reorder_pct: f64,
+    /// Packets that come twice
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = spec::share)]
+    pub duplicate_pct: f64,
+    /// Packets with one bit flipped
+    #[arg(long, value_name = "PCT", default_value = "0", value_parser = spec::share)]
+    pub corrupt_pct: f64,
+    /// Rate of each direction in Mbit/s of IP packets [default: unlimited]
+    #[arg(long, value_name = "MBIT/S", value_parser = spec::rate)]
+    pub rate_mbit: Option<f64>,
+    /// Most packets that wait for the link
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = queue)]
+    pub queue_pkts: usize,
+    /// Most octets that wait for the link instead
+    #[arg(long, value_name = "OCTETS", value_parser = queue, conflicts_with = "queue_pkts")]
+    pub queue_octets: Option<usize>,
+    /// What happens when too much waits
+    #[arg(long, value_enum, default_value_t = Discipline::Droptail)]
+    pub queue_discipline: Discipline,
+    /// Longest IP packet; longer ones are dropped without a word
+    #[arg(long, value_name = "OCTETS", default_value_t = 1_500, value_parser = clap::value_parser!(u16).range(68..))]
+    pub mtu: u16,
+    /// The same seed decides the same way about the same packets
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// What the way from the first to the second interface has for itself, as KEY=VALUE,…: delay, jitter, normal-jitter
+    /// (ms), loss, reorder, duplicate, corrupt (per cent), burst-loss (P:R[:GOOD:BAD]), rate (Mbit/s), queue (packets),
+    /// queue-octets, discipline, mtu, seed
+    #[arg(long, value_name = "SPEC")]
+    pub a_to_b: Option<String>,
+    /// The same for the way back
+    #[arg(long, value_name = "SPEC")]
+    pub b_to_a: Option<String>,
+    /// Measures with kernel TCP and UDP, in two namespaces of its own, what links impose; prints configured against
+    /// measured, and fails when one is more than 5 % (or three standard deviations of its sample) off
+    #[arg(long)]
+    pub calibrate: bool,
+    /// Stops after so many seconds [default: at SIGINT or SIGTERM]; with --calibrate: of each measurement [default: 3]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub seconds: Option<f64>,
+    /// Runs on this core
+    #[arg(long, value_name = "N")]
+    pub core: Option<usize>,
+    /// Writes what happened to packets, or the calibration, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+fn burst_loss(text: &str) -> Result<Loss, String> {
+    spec::bursts(text, ',')
+}
+
+fn queue(text: &str) -> Result<usize, String> {
+    let allowed = text.parse().ok().filter(|number| (1..=1 << 30).contains(number));
+    allowed.ok_or_else(|| "a number above 0, at most 2^30".to_owned())
 }
 
 /// `demo`

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod path;
 pub mod probe;
 pub mod profile;
 pub mod program;

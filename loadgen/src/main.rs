@@ -19,5 +19,6 @@ fn main() -> ExitCode {
         Command::Sink(args) => command::sink::run(args),
         Command::Ue(args) => command::ue::run(args),
         Command::Profiles => command::profiles::run(),
+        Command::Path(args) => command::path::run(args),
     })
 }

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod load;
 mod options;
+pub mod path;
 pub mod profiles;
 mod sim;
 pub mod sink;
