@@ -9,10 +9,10 @@
 pub mod cli;
 pub mod command;
 pub mod demo;
-
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod lab;
 pub mod path;
 pub mod probe;
 pub mod profile;

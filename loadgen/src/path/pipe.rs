@@ -4,7 +4,7 @@ use super::codel::Codel;
 use super::loss::LossState;
 use super::random::Random;
 use super::spec::{Discipline, Jitter, Limit, Spec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -14,7 +14,7 @@ const UNDER_WAY_MAX: usize = 1 << 20;
 /// What happened to packets; octets are those of IP packets.
 ///
 /// At any time `packets_in + duplicated = packets_out + lost + queue_drops + too_long + held`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Packets that came.
     pub packets_in: u64,
