@@ -8,3 +8,4 @@ pub mod netns;
 pub mod privilege;
 pub mod process;
 pub mod signal;
+pub mod tcp_info;
