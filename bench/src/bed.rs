@@ -126,9 +126,11 @@ impl Bed {
             udp: false,
             certificate: None,
             tls: false,
+            listen: "",
+            inner: "",
             sims: None,
         };
-        let gateway = Gateway::start(&ground.swugate, &topology, &setup, &ground.cleanup)?;
+        let gateway = Gateway::start(&ground.swugate, &topology.gateway, &setup, &ground.cleanup)?;
         let process = GatewayProcess::by_pid(gateway.pid())
             .ok_or_else(|| Failure::Check("the gateway ended at once".into()))?;
         let psk = gateway.psk().to_owned();

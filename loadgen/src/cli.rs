@@ -1,6 +1,7 @@
 //! Command line.
 
 use crate::engine::traffic::Direction;
+use crate::lab::matrix::Matrix;
 use crate::path::{Discipline, Loss, spec};
 use crate::probe::SizePlan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -33,6 +34,14 @@ pub enum Command {
     Ue(UeArgs),
     /// Lists the handsets that --profile plays
     Profiles,
+    /// Studies what tunnelling in TCP costs, on emulated paths; writes results.json and report.html (needs root)
+    Lab(LabArgs),
+    /// One measurement of a study, in a process of its own
+    #[command(hide = true)]
+    LabCell {
+        /// What to measure, as JSON
+        job: String,
+    },
     /// Link emulator between two interfaces: delay, loss, reordering, rate and queue per direction (needs root)
     Path(PathArgs),
 }
@@ -401,6 +410,54 @@ pub struct PathArgs {
     /// Writes what happened to packets, or the calibration, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// `lab`
+#[derive(Args, Clone, Debug)]
+pub struct LabArgs {
+    /// What to measure [default: deploy/lab/default.toml as it was when this program was built]
+    #[arg(long, value_name = "FILE")]
+    pub matrix: Option<PathBuf>,
+    /// Where results.json, report.html and the plots go; what is there already is not measured again
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Forgets what was measured before
+    #[arg(long)]
+    pub fresh: bool,
+    /// Only points with this text in their names
+    #[arg(long, value_name = "TEXT")]
+    pub only: Option<String>,
+    /// Lists the points and ends
+    #[arg(long)]
+    pub list: bool,
+    /// Writes the report from what is there and ends
+    #[arg(long)]
+    pub report_only: bool,
+    /// Seconds of each measurement [default: what the matrix says; also for the next three]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub seconds: Option<f64>,
+    /// How often each point is measured
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub repetitions: Option<u32>,
+    /// Most points that are measured at the same time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub parallel: Option<u32>,
+    /// Where all fates of packets come from
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// The gateway binary [default: swugate beside this program]
+    #[arg(long, value_name = "FILE")]
+    pub swugate: Option<PathBuf>,
+}
+
+impl LabArgs {
+    /// Changes a matrix as the command line says.
+    pub fn change(&self, matrix: &mut Matrix) {
+        matrix.seconds = self.seconds.unwrap_or(matrix.seconds);
+        matrix.repetitions = self.repetitions.unwrap_or(matrix.repetitions);
+        matrix.parallel = self.parallel.unwrap_or(matrix.parallel);
+        matrix.seed = self.seed.unwrap_or(matrix.seed);
+    }
 }
 
 fn burst_loss(text: &str) -> Result<Loss, String> {

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::Sink(args) => command::sink::run(args),
         Command::Ue(args) => command::ue::run(args),
         Command::Profiles => command::profiles::run(),
+        Command::Lab(args) => command::lab::run(args),
+        Command::LabCell { job } => command::lab::cell(job),
         Command::Path(args) => command::path::run(args),
     })
 }

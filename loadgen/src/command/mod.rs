@@ -1,6 +1,7 @@
 //! The commands: options in, report and exit code out.
 
 pub mod attach;
+pub mod lab;
 pub mod load;
 mod options;
 pub mod path;

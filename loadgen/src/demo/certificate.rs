@@ -10,16 +10,16 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 const NAME: &str = "gw.demo.test";
 
 /// A certificate that vouches for itself.
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     /// PEM.
-    pub(super) chain: String,
+    pub(crate) chain: String,
     /// Its private key, PEM.
-    pub(super) key: String,
+    pub(crate) key: String,
 }
 
 impl Certificate {
     /// A new one (ECDSA, P-256).
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()])
             .map_err(|error| Failure::Environment(format!("making a certificate: {error}")))?;
         Ok(Self { chain: made.cert.pem(), key: made.signing_key.serialize_pem() })

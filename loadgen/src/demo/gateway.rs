@@ -1,7 +1,7 @@
 //! The swugate process of a test.
 
 use super::sims::Sims;
-use super::topology::{Cleanup, INNER_DEVICE, POOL, Topology};
+use super::topology::{Cleanup, INNER_DEVICE, Namespace, POOL};
 use crate::error::Failure;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -41,6 +41,10 @@ pub struct Setup<'a> {
     pub certificate: Option<(&'a str, &'a str)>,
     /// Whether TLS takes the place of TCP.
     pub tls: bool,
+    /// Further lines of `[listen]`.
+    pub listen: &'a str,
+    /// Further lines of `[inner]`.
+    pub inner: &'a str,
     /// SIMs of UEs that authenticate by EAP-AKA or EAP-AKA', and how many there are.
     pub sims: Option<(&'a Sims, u32)>,
 }
@@ -84,7 +88,7 @@ impl Gateway {
     /// [`Failure::Check`] with the end of its log when it does not get ready.
     pub fn start(
         binary: &Path,
-        topology: &Topology,
+        namespace: &Namespace,
         setup: &Setup<'_>,
         cleanup: &Arc<Cleanup>,
     ) -> Result<Self, Failure> {
@@ -97,7 +101,7 @@ impl Gateway {
         let notify = UnixDatagram::bind(directory.join("notify.sock")).map_err(io)?;
         let (stop, stopped) = mpsc::channel();
         let (started, child) = mpsc::channel();
-        let namespace = topology.gateway.thread_entry(&setup.cores);
+        let namespace = namespace.thread_entry(&setup.cores);
         let command = command(binary, &directory).map_err(io)?;
         // The thread lives as long as the gateway: its end would be the parent's death to the child.
         let supervisor = std::thread::spawn({
@@ -115,6 +119,11 @@ impl Gateway {
     /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Returns the directory of its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns the key that its UEs share.
@@ -259,9 +268,11 @@ run_dir = "{run_dir}"
 [listen]
 {streams}
 udp = {udp:?}
+{listen}
 [inner]
 device = "{INNER_DEVICE}"
 flow_queue = {flow_queue}
+{inner}
 [[pool]]
 name = "default"
 prefixes = ["{POOL}"]
@@ -285,6 +296,8 @@ prefixes = ["{POOL}"]
         workers = setup.cores.len(),
         cores = setup.cores,
         flow_queue = setup.flow_queue,
+        listen = setup.listen,
+        inner = setup.inner,
     );
     fs::write(directory.join("swugate.toml"), config)?;
     let private = |name: &str| {

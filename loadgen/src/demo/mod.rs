@@ -9,7 +9,7 @@
 //! The gateway has the first core to itself, UEs and sink share the last one. Everything is removed at the end, also
 //! after Ctrl-C.
 
-mod certificate;
+pub(crate) mod certificate;
 pub mod gateway;
 mod plain_tcp;
 pub mod sims;
@@ -87,9 +87,11 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
         udp,
         certificate: certificate.as_ref().map(|certificate| (&*certificate.chain, &*certificate.key)),
         tls: over_tls,
+        listen: "",
+        inner: "",
         sims: who.sims().map(|sims| (sims, args.ues)),
     };
-    let gateway = Gateway::start(&binary, &topology, &setup, &cleanup)?;
+    let gateway = Gateway::start(&binary, &topology.gateway, &setup, &cleanup)?;
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
     let report = measure(args, &topology, &gateway, (&who, certificate.as_ref()), cores, plain, &progress);

@@ -23,7 +23,7 @@ pub const SINK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 19, 0, 2), 9
 /// Where the plain TCP receiver listens.
 pub const PLAIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 2), 5201);
 /// The gateway's inner device.
-pub(super) const INNER_DEVICE: &str = "swu0";
+pub(crate) const INNER_DEVICE: &str = "swu0";
 /// Longest TCP segment on the link between UEs and gateway, in octets: what the kernel's examples of BIG TCP use.
 const SEGMENT_MAX: u32 = 185_000;
 /// Packets from other cores that a core keeps until it comes to them, and where the host says how many. Its default of
@@ -75,7 +75,7 @@ impl Cleanup {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).gateway = pid;
     }
 
-    pub(super) fn set_directory(&self, directory: &Path) {
+    pub(crate) fn set_directory(&self, directory: &Path) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).directory = Some(directory.to_owned());
     }
 
@@ -99,13 +99,30 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    fn create(role: &str, cleanup: &Cleanup) -> Result<Self, Failure> {
+    /// Makes the namespace of a role; `cleanup` removes it.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] with what iproute2 said.
+    pub(crate) fn create(role: &str, cleanup: &Cleanup) -> Result<Self, Failure> {
         let name = format!("{PREFIX}{role}-{}", std::process::id());
         ip(&["netns", "add", &name])?;
         cleanup.add_namespace(&name);
         let namespace = Self { name };
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
+    }
+
+    /// Returns its name, as `ip netns` shows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Does `work` inside, in a thread of its own: a namespace is entered for good.
+    ///
+    /// # Errors
+    /// Those of `work`, and of [`netns::enter`].
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+        netns::inside(&self.name, work)
     }
 
     /// Moves the calling thread into the namespace and onto `core`.
@@ -134,7 +151,8 @@ impl Namespace {
         ip(&[&["-n", &self.name], args].concat())
     }
 
-    fn address(&self, device: &str, address: &str) -> Result<(), Failure> {
+    /// Gives `device` an address and takes it up.
+    pub(crate) fn address(&self, device: &str, address: &str) -> Result<(), Failure> {
         self.ip(&["address", "add", address, "dev", device])?;
         self.ip(&["link", "set", device, "up"]).map(|_| ())
     }
@@ -156,7 +174,8 @@ impl Namespace {
         if threaded { Ok(()) } else { self.steer(device, &[core]) }
     }
 
-    fn sysctl(&self, key: &str, value: &str) -> Result<(), Failure> {
+    /// Sets `key` of /proc/sys/net inside.
+    pub(crate) fn sysctl(&self, key: &str, value: &str) -> Result<(), Failure> {
         let script = format!("echo {value} > /proc/sys/net/{key}");
         ip(&["netns", "exec", &self.name, "sh", "-c", &script]).map(|_| ())
     }
@@ -273,7 +292,7 @@ impl Drop for CleanupOnError<'_> {
 }
 
 /// Removes namespaces of demos whose process is gone.
-fn remove_leftovers() {
+pub(crate) fn remove_leftovers() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -17,3 +17,17 @@ pub fn enter(name: &str) -> Result<(), Failure> {
     let file = File::open(&path).map_err(|error| explain(&error))?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|error| explain(&error))
 }
+
+/// Does `work` in a thread of its own inside `namespace`: a namespace is entered for good.
+///
+/// # Errors
+/// Those of `work`, and of [`enter`].
+pub fn inside<T: Send>(
+    namespace: &str,
+    work: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    std::thread::scope(|scope| {
+        let task = scope.spawn(|| enter(namespace).and_then(|()| work()));
+        task.join().unwrap_or_else(|_| Err(Failure::Environment("the thread panicked".into())))
+    })
+}

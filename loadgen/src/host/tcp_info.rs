@@ -23,6 +23,8 @@ pub struct TcpInfos {
 pub struct Connection {
     /// Port of this end.
     pub local_port: u16,
+    /// Port of the other end.
+    pub remote_port: u16,
     /// Octets that the other end has acknowledged.
     pub acked: u64,
     /// Segments sent again.
@@ -66,8 +68,8 @@ impl TcpInfos {
                 rest = rest.get(len..).unwrap_or_default();
                 match message.payload {
                     NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                        let port = response.header.socket_id.source_port;
-                        found.extend(response.nlas.iter().filter_map(|nla| connection(port, nla)));
+                        let id = &response.header.socket_id;
+                        found.extend(response.nlas.iter().filter_map(|nla| connection(id, nla)));
                     }
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::Error(error) => return Err(error.to_io()),
@@ -96,10 +98,16 @@ fn request() -> Vec<u8> {
     octets
 }
 
-fn connection(local_port: u16, nla: &Nla) -> Option<Connection> {
+fn connection(id: &SocketId, nla: &Nla) -> Option<Connection> {
     let Nla::TcpInfo(info) = nla else { return None };
     let TcpInfo { bytes_acked, total_retrans, rtt, .. } = *info;
-    Some(Connection { local_port, acked: bytes_acked, retransmits: total_retrans.into(), srtt_us: rtt })
+    Some(Connection {
+        local_port: id.source_port,
+        remote_port: id.destination_port,
+        acked: bytes_acked,
+        retransmits: total_retrans.into(),
+        srtt_us: rtt,
+    })
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 
 use super::link::Link;
 use super::pipe::Counters;
-use super::port::{Port, netns_do};
+use super::port::Port;
 use super::spec::Spec;
 use crate::error::Failure;
 use crate::host::clock::monotonic_ns;
 use crate::host::iproute::ip;
+use crate::host::netns;
+use crate::lab::results::CalibrationRow;
 use nix::sys::prctl;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::Serialize;
@@ -120,21 +122,40 @@ pub fn run(seconds: f64, seed: u64, stop: &AtomicBool) -> Result<Vec<Row>, Failu
     Ok(rows)
 }
 
+impl Quantity {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DelayMs => "one-way delay, ms",
+            Self::LossPct => "loss, %",
+            Self::RateUdpMbit => "rate by UDP, Mbit/s",
+            Self::RateTcpMbit => "rate by TCP, Mbit/s",
+        }
+    }
+}
+
+impl From<&Row> for CalibrationRow {
+    fn from(row: &Row) -> Self {
+        Self {
+            link: row.link.to_owned(),
+            quantity: row.quantity.name().to_owned(),
+            configured: row.configured,
+            measured: row.measured,
+            deviation_pct: row.deviation_pct,
+            allowed_pct: row.allowed_pct,
+            ok: row.ok,
+        }
+    }
+}
+
 /// Renders the rows for people.
 pub fn table(rows: &[Row]) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_header(["link", "quantity", "configured", "measured", "deviation", "allowed", ""]);
     for row in rows {
-        let quantity = match row.quantity {
-            Quantity::DelayMs => "one-way delay, ms",
-            Quantity::LossPct => "loss, %",
-            Quantity::RateUdpMbit => "rate by UDP, Mbit/s",
-            Quantity::RateTcpMbit => "rate by TCP, Mbit/s",
-        };
         table.add_row([
             row.link.to_owned(),
-            quantity.to_owned(),
+            row.quantity.name().to_owned(),
             format!("{:.3}", row.configured),
             format!("{:.3}", row.measured),
             format!("{:+.2} %", row.deviation_pct),
@@ -201,8 +222,8 @@ impl Bench {
     fn ports(&self) -> Result<[Port; 2], Failure> {
         let mtu = PACKET as usize;
         Ok([
-            netns_do(&self.names[0], || Port::tun("path0", mtu, Some(ADDRESS_A)))?,
-            netns_do(&self.names[1], || Port::tun("path0", mtu, Some(ADDRESS_B)))?,
+            netns::inside(&self.names[0], || Port::tun("path0", mtu, Some(ADDRESS_A)))?,
+            netns::inside(&self.names[1], || Port::tun("path0", mtu, Some(ADDRESS_B)))?,
         ])
     }
 
@@ -313,7 +334,7 @@ impl Bench {
 
     /// Opens a socket inside a namespace; it stays there wherever it is used.
     fn inside<T: Send>(&self, end: usize, open: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        netns_do(&self.names[end], || open().map_err(|error| Failure::Environment(error.to_string())))
+        netns::inside(&self.names[end], || open().map_err(|error| Failure::Environment(error.to_string())))
             .map_err(|failure| io::Error::other(failure.to_string()))
     }
 }

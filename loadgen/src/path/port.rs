@@ -45,7 +45,7 @@ impl Port {
         let Some((namespace, name)) = interface.split_once('/') else {
             return Self::open_here(None, interface, mtu);
         };
-        netns_do(namespace, || Self::open_here(Some(namespace), name, mtu))
+        netns::inside(namespace, || Self::open_here(Some(namespace), name, mtu))
     }
 
     fn open_here(namespace: Option<&str>, name: &str, mtu: usize) -> Result<Self, Failure> {
@@ -147,20 +147,6 @@ impl AsFd for Port {
             Self::Packet(socket) => socket.as_fd(),
         }
     }
-}
-
-/// Does `work` in a thread of its own inside `namespace`: a namespace is entered for good.
-///
-/// # Errors
-/// Those of `work`, and of [`netns::enter`].
-pub(super) fn netns_do<T: Send>(
-    namespace: &str,
-    work: impl FnOnce() -> Result<T, Failure> + Send,
-) -> Result<T, Failure> {
-    std::thread::scope(|scope| {
-        let task = scope.spawn(|| netns::enter(namespace).and_then(|()| work()));
-        task.join().unwrap_or_else(|_| Err(Failure::Environment("the thread panicked".into())))
-    })
 }
 
 /// The word `dev` keeps iproute2 from taking a name such as `ma` for its option `master`.

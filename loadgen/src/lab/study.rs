@@ -1,0 +1,276 @@
+//! A whole study: calibration, all measurements, results and report.
+
+use super::cell::Job;
+use super::matrix::{self, Matrix};
+use super::results::{CalibrationRow, Cell, InterferenceRow, Point, Results, Run, VERSION};
+use super::store::Store;
+use super::{child, report};
+use crate::cli::LabArgs;
+use crate::command::environment;
+use crate::error::Failure;
+use crate::host::{affinity, privilege, signal};
+use crate::path::calibrate;
+use crate::report::Progress;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Seconds of each measurement of the calibration.
+const CALIBRATION_S: f64 = 2.0;
+/// Seconds of each measurement that shows whether paths disturb each other.
+const INTERFERENCE_S: f64 = 6.0;
+/// How much worse a measurement may get beside others: goodput in per cent, voice in milliseconds.
+const GOODPUT_PCT: f64 = 5.0;
+const VOICE_MS: f64 = 5.0;
+
+/// Runs a study; returns whether every measurement was made.
+///
+/// # Errors
+/// [`Failure::Usage`] for a matrix that cannot be run; [`Failure::Environment`] without root, iproute2 or the gateway.
+pub fn run(args: &LabArgs) -> Result<bool, Failure> {
+    let mut matrix = Matrix::read(args.matrix.as_deref())?;
+    args.change(&mut matrix);
+    let points: Vec<(String, Point)> = matrix
+        .points()
+        .map_err(Failure::Usage)?
+        .into_iter()
+        .filter(|(_, point)| args.only.as_ref().is_none_or(|part| matrix::id(point).contains(part)))
+        .collect();
+    if points.is_empty() {
+        return Err(Failure::Usage("--only: no point has this in its name; --list shows all".into()));
+    }
+    if args.list {
+        points.iter().for_each(|(group, point)| println!("{group}: {}", matrix::id(point)));
+        return Ok(true);
+    }
+    let store = Store::open(&args.out, args.fresh)?;
+    let mut study = Study { matrix, points, store, args, stop: Arc::default() };
+    if !args.report_only {
+        privilege::require_root("lab makes network namespaces and")?;
+        let stop = study.stop.clone();
+        signal::on_termination(move || stop.store(true, Ordering::Relaxed))?;
+        study.measure()?;
+    }
+    study.conclude()
+}
+
+struct Study<'a> {
+    matrix: Matrix,
+    points: Vec<(String, Point)>,
+    store: Store,
+    args: &'a LabArgs,
+    stop: Arc<AtomicBool>,
+}
+
+impl Study<'_> {
+    fn measure(&mut self) -> Result<(), Failure> {
+        let progress = Progress::new();
+        if self.store.part::<Vec<CalibrationRow>>("calibration.json").is_none() {
+            progress.step("calibrating the path emulator");
+            let rows: Vec<CalibrationRow> =
+                calibrate::run(CALIBRATION_S, self.matrix.seed, &self.stop)?.iter().map(Into::into).collect();
+            self.store.keep_part("calibration.json", &rows)?;
+        }
+        let jobs: VecDeque<Job> = (0..self.matrix.repetitions)
+            .flat_map(|repetition| self.points.iter().map(move |(_, point)| (repetition, point)))
+            .map(|(repetition, point)| self.job(point, repetition))
+            .filter(|job| self.store.find(job).is_none())
+            .collect();
+        let parallel = self.choose_parallel(jobs.len(), &progress)?;
+        let all = self.points.len() * self.matrix.repetitions as usize;
+        progress.step(&format!(
+            "{} of {all} measurements to make, {parallel} at a time, {} s each",
+            jobs.len(),
+            self.matrix.warm_up + self.matrix.seconds
+        ));
+        self.work_off(jobs, parallel, &progress)
+    }
+
+    fn job(&self, point: &Point, repetition: u32) -> Job {
+        Job {
+            point: point.clone(),
+            repetition,
+            seed: matrix::seed(self.matrix.seed, point, repetition),
+            seconds: self.matrix.seconds,
+            warm_up: self.matrix.warm_up,
+            swugate: self.args.swugate.clone(),
+            slot: 0,
+        }
+    }
+
+    /// Makes all measurements, `parallel` at a time.
+    fn work_off(&self, jobs: VecDeque<Job>, parallel: u32, progress: &Progress) -> Result<(), Failure> {
+        let (total, begun_at, done) = (jobs.len() as u64, Instant::now(), AtomicU64::new(0));
+        let bar = progress.bar("lab", total);
+        let jobs = Mutex::new(jobs);
+        let work = |slot: usize| {
+            while !self.stop.load(Ordering::Relaxed) {
+                let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                let Some(job) = next else { break };
+                let job = Job { slot, ..job };
+                let Some(run) = child::run(&job, &self.stop) else { break };
+                self.store.keep(&job, &run)?;
+                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+                let left_s = begun_at.elapsed().as_secs_f64() / done as f64 * (total - done) as f64;
+                let line = format!(
+                    "[{done}/{total}, {:.0} min left] {}: {}",
+                    (left_s / 60.0).ceil(),
+                    matrix::id(&job.point),
+                    in_short(&run)
+                );
+                bar.suspend(|| progress.step(&line));
+                bar.inc(1);
+            }
+            Ok(())
+        };
+        let ended: Result<Vec<()>, Failure> = std::thread::scope(|scope| {
+            let work = &work;
+            let tasks: Vec<_> = (0..parallel as usize).map(|slot| scope.spawn(move || work(slot))).collect();
+            let panicked = |_| Err(Failure::Environment("a thread panicked".into()));
+            tasks.into_iter().map(|task| task.join().unwrap_or_else(panicked)).collect()
+        });
+        bar.finish_and_clear();
+        ended.map(|_| ())
+    }
+
+    /// Measures one point alone and beside others, and halves their number until they leave each other alone.
+    fn choose_parallel(&self, jobs: usize, progress: &Progress) -> Result<u32, Failure> {
+        let mut parallel = self.matrix.parallel.min(u32::try_from(jobs).unwrap_or(u32::MAX)).max(1);
+        if parallel == 1 {
+            return Ok(1);
+        }
+        let name = format!("interference-{parallel}.json");
+        if let Some((rows, chosen)) = self.store.part::<(Vec<InterferenceRow>, u32)>(&name) {
+            return self.store.keep_part("interference.json", &rows).map(|()| chosen);
+        }
+        progress.step("measuring a call beside a download, alone and beside others");
+        let reference = self.reference();
+        let alone = self.together(&reference, 1)?;
+        let mut all = Vec::new();
+        while parallel > 1 {
+            let rows = compare(parallel as usize, &alone[0], &self.together(&reference, parallel)?);
+            let fine = rows.iter().all(|row| row.ok);
+            all.extend(rows);
+            if fine {
+                break;
+            }
+            parallel /= 2;
+            progress.step(&format!("they disturb each other; trying {parallel} at a time"));
+        }
+        self.store.keep_part(&name, &(&all, parallel))?;
+        self.store.keep_part("interference.json", &all)?;
+        Ok(parallel)
+    }
+
+    /// What shows a disturbance best: a call beside a download on a clean path.
+    fn reference(&self) -> Job {
+        let point = Point { workload: "voice+bulk".into(), loss_pct: 0.0, rtt_ms: 60.0, ..self.points[0].1.clone() };
+        let point = Point { transport: "tcp".into(), flow_queue: true, direction: "down".into(), ..point };
+        Job { seconds: INTERFERENCE_S, ..self.job(&point, 0) }
+    }
+
+    fn together(&self, job: &Job, count: u32) -> Result<Vec<Run>, Failure> {
+        let runs: Vec<Option<Run>> = std::thread::scope(|scope| {
+            let start = |slot| {
+                let job = Job { slot, ..job.clone() };
+                scope.spawn(move || child::run(&job, &self.stop))
+            };
+            let tasks: Vec<_> = (0..count as usize).map(start).collect();
+            tasks.into_iter().map(|task| task.join().unwrap_or_default()).collect()
+        });
+        let runs: Option<Vec<Run>> = runs.into_iter().collect();
+        let runs = runs.ok_or_else(|| Failure::Check("stopped".into()))?;
+        match runs.iter().find_map(|run| run.failed.clone()) {
+            Some(why) => Err(Failure::Check(format!("the first measurement failed: {why}"))),
+            None => Ok(runs),
+        }
+    }
+
+    /// Writes results and report of what is there.
+    fn conclude(&self) -> Result<bool, Failure> {
+        let cells: Vec<Cell> = self
+            .points
+            .iter()
+            .map(|(group, point)| Cell {
+                id: matrix::id(point),
+                group: group.clone(),
+                point: point.clone(),
+                runs: (0..self.matrix.repetitions)
+                    .filter_map(|repetition| self.store.found(&self.job(point, repetition)))
+                    .collect(),
+            })
+            .collect();
+        let core = affinity::allowed_cores().last().copied().unwrap_or(0);
+        let results = Results {
+            command: "lab".into(),
+            version: VERSION,
+            environment: environment(core),
+            matrix: serde_json::to_value(&self.matrix).unwrap_or_default(),
+            calibration: self.store.part("calibration.json").unwrap_or_default(),
+            interference: self.store.part("interference.json").unwrap_or_default(),
+            cells,
+        };
+        self.store.keep_part("results.json", &results)?;
+        let written = report::write(&results, self.store.directory())?;
+        report::print(&results);
+        let path = written.first().map(|path| path.display().to_string()).unwrap_or_default();
+        println!("{path} has the plots, {} the data", self.store.directory().join("results.json").display());
+        let wanted = results.cells.len() * self.matrix.repetitions as usize;
+        let made = results.cells.iter().flat_map(|cell| &cell.runs).filter(|run| run.failed.is_none()).count();
+        let wrong = results.calibration.iter().filter(|row| !row.ok).count();
+        if made < wanted {
+            eprintln!("{} of {wanted} measurements are missing; the same command goes on with them", wanted - made);
+        }
+        if wrong > 0 {
+            eprintln!("{wrong} points of the calibration are off: the machine is too busy to trust the figures");
+        }
+        Ok(made == wanted && wrong == 0)
+    }
+}
+
+fn compare(paths: usize, alone: &Run, beside: &[Run]) -> Vec<InterferenceRow> {
+    let goodput = |run: &Run| run.bulk.as_ref().map_or(0.0, |bulk| bulk.goodput_mbit);
+    let delay = |run: &Run| run.voice.as_ref().map_or(f64::MAX, |voice| voice.delay_ms.p99);
+    let worst_goodput = beside.iter().map(goodput).fold(f64::MAX, f64::min);
+    let worst_delay = beside.iter().map(delay).fold(0.0, f64::max);
+    vec![
+        InterferenceRow {
+            paths,
+            quantity: "goodput, Mbit/s, the least".into(),
+            alone: goodput(alone),
+            beside: worst_goodput,
+            ok: worst_goodput >= goodput(alone) * (1.0 - GOODPUT_PCT / 100.0),
+        },
+        InterferenceRow {
+            paths,
+            quantity: "one-way delay of voice p99, ms, the worst".into(),
+            alone: delay(alone),
+            beside: worst_delay,
+            ok: worst_delay <= delay(alone) + VOICE_MS,
+        },
+    ]
+}
+
+fn in_short(run: &Run) -> String {
+    if let Some(why) = &run.failed {
+        return format!("failed: {why}");
+    }
+    let mut parts = Vec::new();
+    if let Some(bulk) = &run.bulk {
+        parts.push(format!("{:.2} Mbit/s", bulk.goodput_mbit));
+    }
+    if let Some(voice) = &run.voice {
+        parts.push(format!("voice p99 {:.0} ms, MOS {:.1}", voice.delay_ms.p99, voice.mos));
+    }
+    if let Some(web) = &run.web {
+        parts.push(format!("web p50 {:.0} ms", web.time_ms.p50));
+    }
+    if let Some(sip) = &run.sip {
+        parts.push(format!("SIP p50 {:.0} ms", sip.time_ms.p50));
+    }
+    if let Some(imix) = &run.imix {
+        parts.push(format!("IMIX lost {:.1} %", imix.lost_pct));
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,309 @@
+//! The way through the path: a tunnel of ours, another's, or none.
+
+use super::network::{self, Network};
+use super::results::Point;
+use crate::demo::certificate::Certificate;
+use crate::demo::gateway::{Gateway, Setup};
+use crate::demo::topology::{Cleanup, Namespace};
+use crate::error::Failure;
+use crate::host::process::GatewayProcess;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The UE's device inside.
+const DEVICE: &str = "lab0";
+/// Longest wait until the tunnel stands: several losses in a row of a slow path are part of it.
+const UP_TIMEOUT: Duration = Duration::from_secs(60);
+/// OpenVPN's port.
+const OPENVPN_PORT: u16 = 1194;
+/// Ends of OpenVPN's tunnel.
+const OPENVPN: [&str; 2] = ["10.64.0.1", "10.64.0.2"];
+/// Octets of an inner packet, for all tunnels.
+const MTU: &str = "1400";
+
+/// A way that stands.
+pub struct Tunnel {
+    /// The UE's address inside.
+    pub inner: Ipv4Addr,
+    /// Port of the outer connection at the gateway; `None` without one.
+    pub outer_port: Option<u16>,
+    gateway: Option<Gateway>,
+    programs: Vec<Program>,
+}
+
+impl Tunnel {
+    /// Builds the way of `point`.
+    ///
+    /// # Errors
+    /// [`Failure::Environment`] when a program is missing, [`Failure::Check`] when the tunnel does not come up.
+    pub fn start(
+        network: &Network,
+        point: &Point,
+        core: usize,
+        swugate: Option<&Path>,
+        cleanup: &Arc<Cleanup>,
+    ) -> Result<Self, Failure> {
+        match point.transport.as_str() {
+            "plain" => {
+                Ok(Self { inner: network::UE, outer_port: None, gateway: None, programs: Vec::new() })
+            }
+            "openvpn-tcp" => Self::openvpn(network, cleanup),
+            _ => Self::swugate(network, point, core, swugate, cleanup),
+        }
+    }
+
+    fn swugate(
+        network: &Network,
+        point: &Point,
+        core: usize,
+        swugate: Option<&Path>,
+        cleanup: &Arc<Cleanup>,
+    ) -> Result<Self, Failure> {
+        let binary = crate::demo::gateway::find_binary(swugate)?;
+        let (udp, tls) = (point.transport == "udp", point.transport == "tls");
+        let certificate = tls.then(Certificate::new).transpose()?;
+        let (listen, inner) = gateway_keys(point);
+        let setup = Setup {
+            cores: vec![core],
+            ike: "aes128gcm16-prfsha256-x25519",
+            esp: &["aes128gcm16"],
+            flow_queue: point.flow_queue,
+            udp,
+            certificate: certificate.as_ref().map(|certificate| (&*certificate.chain, &*certificate.key)),
+            tls,
+            listen: &listen,
+            inner: &inner,
+            sims: None,
+        };
+        let gateway = Gateway::start(&binary, &network.gateway, &setup, cleanup)?;
+        let to = format!("{}:4500", network::GATEWAY);
+        let far = format!("{}/32", network::FAR);
+        let mut args = vec!["ue", "--gateway", &to, "--transport", &point.transport];
+        args.extend(["--tun", DEVICE, "--route", &far, "--timeout", "60"]);
+        if !point.offload {
+            args.push("--no-offload");
+        }
+        let chain = gateway.directory().join("gw.pem");
+        let chain = chain.to_string_lossy();
+        if tls {
+            args.extend(["--tls-ca", &chain, "--tls-name", "gw.demo.test"]);
+        }
+        let own = own_binary()?;
+        let mut ue = Program::start(&network.ue, &own, &args, gateway.directory(), "ue", &[("LOADGEN_PSK", gateway.psk())])?;
+        let inner = ue.wait_address(&network.ue, DEVICE).map_err(|failure| gateway.explain(failure))?;
+        let outer_port = (!udp).then_some(4500);
+        Ok(Self { inner, outer_port, gateway: Some(gateway), programs: vec![ue] })
+    }
+
+    /// OpenVPN 2.6, TCP, AES-128-GCM, one client.
+    fn openvpn(network: &Network, cleanup: &Arc<Cleanup>) -> Result<Self, Failure> {
+        let binary = ["/usr/sbin/openvpn", "/usr/bin/openvpn"].map(PathBuf::from);
+        let binary = binary.iter().find(|path| path.is_file()).ok_or_else(|| {
+            Failure::Environment("there is no openvpn; install it with `apt-get install openvpn`".into())
+        })?;
+        let directory = std::env::temp_dir().join(format!("swdemo-{}", std::process::id()));
+        fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;
+        cleanup.set_directory(&directory);
+        write_credentials(&directory)?;
+        let port = OPENVPN_PORT.to_string();
+        let gateway = network::GATEWAY.to_string();
+        let common = [
+            "--cd", &directory.to_string_lossy(), "--dev", DEVICE, "--dev-type", "tun", "--port", &port,
+            "--ca", "ca.pem", "--data-ciphers", "AES-128-GCM", "--tun-mtu", MTU, "--mssfix", "0",
+        ]
+        .map(str::to_owned);
+        let start = |namespace: &Namespace, role: &str, own: &[&str]| {
+            let args: Vec<&str> = common.iter().map(String::as_str).chain(own.iter().copied()).collect();
+            Program::start(namespace, binary, &args, &directory, role, &[])
+        };
+        let server = start(
+            &network.gateway,
+            "server",
+            &["--proto", "tcp-server", "--tls-server", "--dh", "none", "--cert", "server.pem", "--key", "server.key", "--ifconfig", OPENVPN[0], OPENVPN[1]],
+        )?;
+        let mut client = start(
+            &network.ue,
+            "client",
+            &["--proto", "tcp-client", "--remote", &gateway, "--tls-client", "--cert", "client.pem", "--key", "client.key", "--ifconfig", OPENVPN[1], OPENVPN[0]],
+        )?;
+        let inner = client.wait_address(&network.ue, DEVICE)?;
+        network.ue.ip(&["route", "add", &network::FAR.to_string(), "dev", DEVICE])?;
+        client.wait_for("Initialization Sequence Completed")?;
+        Ok(Self { inner, outer_port: Some(OPENVPN_PORT), gateway: None, programs: vec![client, server] })
+    }
+
+    /// Returns the CPU seconds of the gateway so far.
+    pub fn gateway_cpu_s(&self) -> Option<f64> {
+        let pid = match &self.gateway {
+            Some(gateway) => gateway.pid(),
+            None => self.programs.get(1)?.child.id(),
+        };
+        Some(GatewayProcess::by_pid(pid)?.cpu()?.process_s)
+    }
+
+    /// Returns what the gateway has dropped, by reason.
+    pub fn drops(&self) -> std::collections::BTreeMap<String, u64> {
+        self.gateway.as_ref().and_then(Gateway::drops).unwrap_or_default()
+    }
+
+    /// Says whether a program has ended that should not have.
+    pub fn is_broken(&mut self) -> bool {
+        self.programs.iter_mut().any(Program::has_ended)
+    }
+
+    /// Ends all programs.
+    pub fn stop(self) {
+        drop(self.programs);
+        if let Some(gateway) = self.gateway {
+            gateway.stop();
+        }
+    }
+}
+
+/// Lines of `[listen]` and `[inner]` for what a point wants otherwise than the gateway.
+fn gateway_keys(point: &Point) -> (String, String) {
+    let (mut listen, mut inner) = (String::new(), String::new());
+    if !point.nodelay {
+        listen.push_str("nodelay = false\n");
+    }
+    if let Some(octets) = point.unsent_octets {
+        let _ = writeln!(inner, "unsent_octets = {octets}");
+    }
+    if !point.offload {
+        inner.push_str("offload = false\n");
+    }
+    (listen, inner)
+}
+
+fn own_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::Environment(format!("our own binary: {error}")))
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Environment(format!("{}: {error}", path.display()))
+}
+
+/// A certificate authority and one certificate for each end.
+fn write_credentials(directory: &Path) -> Result<(), Failure> {
+    let make = || -> Result<Vec<(&str, String)>, rcgen::Error> {
+        let mut params = CertificateParams::new(vec!["lab".to_owned()])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let ca = params.self_signed(&key)?;
+        let issuer = rcgen::Issuer::new(params, key);
+        let mut files = vec![("ca.pem", ca.pem())];
+        for (name, chain, secret) in
+            [("server", "server.pem", "server.key"), ("client", "client.pem", "client.key")]
+        {
+            let key = KeyPair::generate()?;
+            let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &issuer)?;
+            files.extend([(chain, certificate.pem()), (secret, key.serialize_pem())]);
+        }
+        Ok(files)
+    };
+    let files = make().map_err(|error| Failure::Environment(format!("making certificates: {error}")))?;
+    for (name, text) in files {
+        let path = directory.join(name);
+        fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// A program inside a namespace; killed on drop, and when this process dies.
+struct Program {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    fn start(
+        namespace: &Namespace,
+        program: &Path,
+        args: &[&str],
+        directory: &Path,
+        role: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        let log = directory.join(format!("{role}.log"));
+        let open = || File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
+        let (stdout, stderr) = open().map_err(|error| unwritten(&log, &error))?;
+        let child = Command::new("ip")
+            .args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(args)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr)
+            .spawn()
+            .map_err(|error| Failure::Environment(format!("cannot run ip netns exec: {error}")))?;
+        Ok(Self { child, log })
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until `device` has an address.
+    fn wait_address(&mut self, namespace: &Namespace, device: &str) -> Result<Ipv4Addr, Failure> {
+        self.wait(&format!("{device} got no address"), || {
+            // 5: lab0    inet 10.64.0.3/32 scope …
+            let text = namespace.ip(&["-4", "-o", "addr", "show", "dev", device]).ok()?;
+            let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "inet");
+            words.nth(1)?.split('/').next()?.parse().ok()
+        })
+    }
+
+    /// Waits until it says `text`.
+    fn wait_for(&mut self, text: &str) -> Result<(), Failure> {
+        let log = self.log.clone();
+        self.wait(&format!("never said {text:?}"), || {
+            fs::read_to_string(&log).ok().filter(|said| said.contains(text)).map(|_| ())
+        })
+    }
+
+    fn wait<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Failure> {
+        let deadline = Instant::now() + UP_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Some(found) = look() {
+                return Ok(found);
+            }
+            if self.has_ended() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        let tail: Vec<&str> = said.lines().rev().take(5).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        Err(Failure::Check(format!("{what}; {} says: {}", self.log.display(), tail.join(" | "))))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_from_the_gateway_is_written() {
+        let (_, mut point) = super::super::matrix::Matrix::read(None).unwrap().points().unwrap()[0].clone();
+        assert_eq!(gateway_keys(&point), (String::new(), String::new()));
+        (point.nodelay, point.unsent_octets, point.offload) = (false, Some(65_536), false);
+        let (listen, inner) = gateway_keys(&point);
+        assert_eq!(listen, "nodelay = false\n");
+        assert_eq!(inner, "unsent_octets = 65536\noffload = false\n");
+    }
+}
