@@ -9,6 +9,20 @@ pub fn monotonic_ns() -> u64 {
     now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
 }
 
+/// Returns CLOCK_REALTIME in nanoseconds: the clock of the kernel's receive stamps. It may jump.
+pub fn realtime_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_REALTIME).expect("Linux always has CLOCK_REALTIME");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Sleeps until [`monotonic_ns`] is `at_ns`; returns at once when that has been.
+pub fn sleep_until(at_ns: u64) {
+    let left_ns = at_ns.saturating_sub(monotonic_ns());
+    if left_ns > 0 {
+        std::thread::sleep(std::time::Duration::from_nanos(left_ns));
+    }
+}
+
 /// Returns a number that two processes share exactly when they read the same clock: one boot of one host.
 ///
 /// 0 means unknown and equals nothing.

@@ -246,6 +246,43 @@ pub struct Summary {
     pub max: f64,
 }
 
+impl Summary {
+    /// Summarises values; those that are no numbers count as the greatest. A percentile is the smallest value that
+    /// at least so many of them do not exceed.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let Some(max) = sorted.last().copied() else { return Self::default() };
+        let mean = sorted.iter().sum::<f64>() / sorted.len() as f64;
+        let at = |share: f64| quantile(&sorted, share);
+        let count = sorted.len() as u64;
+        Self { count, mean, p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
+    }
+
+    /// Summarises a histogram whose values count `unit` of what is reported.
+    pub fn of_histogram(histogram: &hdrhistogram::Histogram<u64>, unit: f64) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        let at = |share: f64| histogram.value_at_quantile(share) as f64 * unit;
+        Self {
+            count: histogram.len(),
+            mean: histogram.mean() * unit,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max() as f64 * unit,
+        }
+    }
+}
+
+/// Returns the smallest of `sorted` that at least `share` of them do not exceed; 0 when there is none.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or(0.0)
+}
+
 /// What happened until a moment, since the measurement began.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Tick {
@@ -261,4 +298,28 @@ pub struct Tick {
     pub inner_retransmits: Option<u64>,
     /// Worst one-way delay of the voice frames that came since the tick before.
     pub voice_delay_ms: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_exact_and_of_nothing_is_zero() {
+        let summary = Summary::of((1..=1000).rev().map(f64::from));
+        assert_eq!((summary.count, summary.mean), (1000, 500.5));
+        assert_eq!((summary.p50, summary.p90, summary.p99), (500.0, 900.0, 990.0));
+        assert_eq!((summary.p999, summary.max), (999.0, 1000.0));
+        assert_eq!(Summary::of([7.0]).p50, 7.0);
+        assert_eq!(Summary::of([]).count, 0);
+    }
+
+    #[test]
+    fn a_histogram_is_summarised_in_its_unit() {
+        let mut histogram = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+        (1..=1000_u64).for_each(|us| histogram.record(us).unwrap());
+        let summary = Summary::of_histogram(&histogram, 1e-3);
+        assert_eq!(summary.count, 1000);
+        assert!((summary.p50 - 0.5).abs() < 0.001 && (summary.max - 1.0).abs() < 0.001);
+    }
 }

@@ -13,7 +13,7 @@ mod link;
 mod loss;
 mod pipe;
 mod port;
-mod random;
+pub(crate) mod random;
 pub(crate) mod spec;
 
 pub use link::Link;

@@ -1,5 +1,17 @@
 //! What runs inside the tunnel, on sockets of the kernel: at the UE's end, and at the far end.
 
+pub mod bulk;
+mod datagram;
+pub mod emodel;
+pub mod playout;
+mod run;
+mod tcp;
+pub mod voice;
+mod workload;
+
+pub use run::{Options, Outcome, run};
+pub use workload::{Transport, Workload};
+
 use crate::error::Failure;
 use crate::host::netns;
 use std::io;
