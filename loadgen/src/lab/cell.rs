@@ -81,8 +81,7 @@ fn measure(job: &Job, network: &Network, tunnel: &mut Tunnel) -> Result<Run, Fai
         begin_ns: monotonic_ns() + (job.warm_up * 1e9) as u64,
         length: Duration::from_secs_f64(job.seconds),
     };
-    let options =
-        Options { inner_cc: point.inner_cc.clone(), rate_mbit: point.rate_mbit, seed: job.seed };
+    let options = Options { inner_cc: point.inner_cc.clone(), rate_mbit: point.rate_mbit, seed: job.seed };
     let (outcome, outer, cpu_s) = std::thread::scope(|scope| {
         let outer = infos.map(|(port, infos)| scope.spawn(move || watch(&infos, port, window)));
         let cpu = scope.spawn(|| {

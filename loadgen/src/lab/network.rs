@@ -67,7 +67,9 @@ impl Network {
 
     fn join_core(&self) -> Result<(), Failure> {
         let (gateway, core) = (self.gateway.name(), self.core.name());
-        ip(&["link", "add", "gw1", "netns", gateway, "type", "veth", "peer", "name", "core0", "netns", core])?;
+        ip(&[
+            "link", "add", "gw1", "netns", gateway, "type", "veth", "peer", "name", "core0", "netns", core,
+        ])?;
         self.gateway.address("gw1", "198.19.0.1/30")?;
         self.core.address("core0", "198.19.0.2/30")?;
         self.core.ip(&["route", "add", "default", "via", "198.19.0.1"])?;

@@ -95,8 +95,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), false).unwrap();
         let (_, point) = matrix::Matrix::read(None).unwrap().points().unwrap()[0].clone();
-        let job =
-            Job { point, repetition: 0, seed: 7, seconds: 5.0, warm_up: 1.0, swugate: None, slot: 0 };
+        let job = Job { point, repetition: 0, seed: 7, seconds: 5.0, warm_up: 1.0, swugate: None, slot: 0 };
         store.keep(&job, &Run { seconds: 5.0, ..Run::default() }).unwrap();
         assert!(store.find(&Job { slot: 1, ..job.clone() }).is_some());
         assert!(store.find(&Job { seconds: 6.0, ..job.clone() }).is_none());

@@ -165,7 +165,8 @@ impl Study<'_> {
 
     /// What shows a disturbance best: a call beside a download on a clean path.
     fn reference(&self) -> Job {
-        let point = Point { workload: "voice+bulk".into(), loss_pct: 0.0, rtt_ms: 60.0, ..self.points[0].1.clone() };
+        let point =
+            Point { workload: "voice+bulk".into(), loss_pct: 0.0, rtt_ms: 60.0, ..self.points[0].1.clone() };
         let point = Point { transport: "tcp".into(), flow_queue: true, direction: "down".into(), ..point };
         Job { seconds: INTERFERENCE_S, ..self.job(&point, 0) }
     }
@@ -217,13 +218,19 @@ impl Study<'_> {
         let path = written.first().map(|path| path.display().to_string()).unwrap_or_default();
         println!("{path} has the plots, {} the data", self.store.directory().join("results.json").display());
         let wanted = results.cells.len() * self.matrix.repetitions as usize;
-        let made = results.cells.iter().flat_map(|cell| &cell.runs).filter(|run| run.failed.is_none()).count();
+        let made =
+            results.cells.iter().flat_map(|cell| &cell.runs).filter(|run| run.failed.is_none()).count();
         let wrong = results.calibration.iter().filter(|row| !row.ok).count();
         if made < wanted {
-            eprintln!("{} of {wanted} measurements are missing; the same command goes on with them", wanted - made);
+            eprintln!(
+                "{} of {wanted} measurements are missing; the same command goes on with them",
+                wanted - made
+            );
         }
         if wrong > 0 {
-            eprintln!("{wrong} points of the calibration are off: the machine is too busy to trust the figures");
+            eprintln!(
+                "{wrong} points of the calibration are off: the machine is too busy to trust the figures"
+            );
         }
         Ok(made == wanted && wrong == 0)
     }

@@ -7,7 +7,7 @@ use crate::demo::gateway::{Gateway, Setup};
 use crate::demo::topology::{Cleanup, Namespace};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -50,9 +50,7 @@ impl Tunnel {
         cleanup: &Arc<Cleanup>,
     ) -> Result<Self, Failure> {
         match point.transport.as_str() {
-            "plain" => {
-                Ok(Self { inner: network::UE, outer_port: None, gateway: None, programs: Vec::new() })
-            }
+            "plain" => Ok(Self { inner: network::UE, outer_port: None, gateway: None, programs: Vec::new() }),
             "openvpn-tcp" => Self::openvpn(network, cleanup),
             _ => Self::swugate(network, point, core, swugate, cleanup),
         }
@@ -95,7 +93,14 @@ impl Tunnel {
             args.extend(["--tls-ca", &chain, "--tls-name", "gw.demo.test"]);
         }
         let own = own_binary()?;
-        let mut ue = Program::start(&network.ue, &own, &args, gateway.directory(), "ue", &[("LOADGEN_PSK", gateway.psk())])?;
+        let mut ue = Program::start(
+            &network.ue,
+            &own,
+            &args,
+            gateway.directory(),
+            "ue",
+            &[("LOADGEN_PSK", gateway.psk())],
+        )?;
         let inner = ue.wait_address(&network.ue, DEVICE).map_err(|failure| gateway.explain(failure))?;
         let outer_port = (!udp).then_some(4500);
         Ok(Self { inner, outer_port, gateway: Some(gateway), programs: vec![ue] })
@@ -114,8 +119,22 @@ impl Tunnel {
         let port = OPENVPN_PORT.to_string();
         let gateway = network::GATEWAY.to_string();
         let common = [
-            "--cd", &directory.to_string_lossy(), "--dev", DEVICE, "--dev-type", "tun", "--port", &port,
-            "--ca", "ca.pem", "--data-ciphers", "AES-128-GCM", "--tun-mtu", MTU, "--mssfix", "0",
+            "--cd",
+            &directory.to_string_lossy(),
+            "--dev",
+            DEVICE,
+            "--dev-type",
+            "tun",
+            "--port",
+            &port,
+            "--ca",
+            "ca.pem",
+            "--data-ciphers",
+            "AES-128-GCM",
+            "--tun-mtu",
+            MTU,
+            "--mssfix",
+            "0",
         ]
         .map(str::to_owned);
         let start = |namespace: &Namespace, role: &str, own: &[&str]| {
@@ -125,12 +144,38 @@ impl Tunnel {
         let server = start(
             &network.gateway,
             "server",
-            &["--proto", "tcp-server", "--tls-server", "--dh", "none", "--cert", "server.pem", "--key", "server.key", "--ifconfig", OPENVPN[0], OPENVPN[1]],
+            &[
+                "--proto",
+                "tcp-server",
+                "--tls-server",
+                "--dh",
+                "none",
+                "--cert",
+                "server.pem",
+                "--key",
+                "server.key",
+                "--ifconfig",
+                OPENVPN[0],
+                OPENVPN[1],
+            ],
         )?;
         let mut client = start(
             &network.ue,
             "client",
-            &["--proto", "tcp-client", "--remote", &gateway, "--tls-client", "--cert", "client.pem", "--key", "client.key", "--ifconfig", OPENVPN[1], OPENVPN[0]],
+            &[
+                "--proto",
+                "tcp-client",
+                "--remote",
+                &gateway,
+                "--tls-client",
+                "--cert",
+                "client.pem",
+                "--key",
+                "client.key",
+                "--ifconfig",
+                OPENVPN[1],
+                OPENVPN[0],
+            ],
         )?;
         let inner = client.wait_address(&network.ue, DEVICE)?;
         network.ue.ip(&["route", "add", &network::FAR.to_string(), "dev", DEVICE])?;
@@ -192,7 +237,13 @@ fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
 /// A certificate authority and one certificate for each end.
 fn write_credentials(directory: &Path) -> Result<(), Failure> {
     let make = || -> Result<Vec<(&str, String)>, rcgen::Error> {
-        let mut params = CertificateParams::new(vec!["lab".to_owned()])?;
+        // Each its own name: by default all have the same, and would look self-signed.
+        let named = |name: &str| -> Result<CertificateParams, rcgen::Error> {
+            let mut params = CertificateParams::new(vec![name.to_owned()])?;
+            params.distinguished_name.push(DnType::CommonName, name);
+            Ok(params)
+        };
+        let mut params = named("lab")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         let ca = params.self_signed(&key)?;
@@ -202,7 +253,7 @@ fn write_credentials(directory: &Path) -> Result<(), Failure> {
             [("server", "server.pem", "server.key"), ("client", "client.pem", "client.key")]
         {
             let key = KeyPair::generate()?;
-            let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &issuer)?;
+            let certificate = named(name)?.signed_by(&key, &issuer)?;
             files.extend([(chain, certificate.pem()), (secret, key.serialize_pem())]);
         }
         Ok(files)
