@@ -54,3 +54,26 @@ fn a_congestion_control_that_is_not_there_is_refused_with_those_that_are() {
     assert!(error.contains("carrier-pigeon") && error.contains("cubic"), "{error}");
     assert!(begin.elapsed() < Duration::from_secs(1));
 }
+
+#[test]
+fn short_exchanges_and_mixed_udp_at_the_same_time() {
+    let outcome = measure("web+sip+imix+evs", &ends(), &options()).unwrap();
+    for exchanges in [outcome.web.unwrap(), outcome.sip.unwrap()] {
+        assert!(exchanges.done >= 3 && exchanges.failed == 0, "{exchanges:?}");
+        assert!(exchanges.time_ms.p50 < 100.0 && exchanges.time_ms.max < 1000.0, "{exchanges:?}");
+    }
+    let imix = outcome.imix.unwrap();
+    assert!((1.8..2.1).contains(&imix.sent_mbit), "{imix:?}");
+    assert!((1.8..2.1).contains(&imix.received_mbit) && imix.lost_pct == 0.0, "{imix:?}");
+    // 332 octets on average.
+    assert!((1000..1250).contains(&imix.delay_ms.count) && imix.delay_ms.p50 < 5.0, "{imix:?}");
+    assert_eq!(outcome.voice.unwrap().codec, "evs-13.2");
+    assert!(outcome.bulk.is_none());
+    assert!(outcome.timeline.iter().all(|tick| tick.inner_received.is_none()));
+}
+
+#[test]
+fn registrations_over_tcp() {
+    let sip = measure("sip-tcp", &ends(), &options()).unwrap().sip.unwrap();
+    assert!(sip.done >= 3 && sip.failed == 0 && sip.time_ms.p50 < 100.0, "{sip:?}");
+}
