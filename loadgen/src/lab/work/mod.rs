@@ -3,10 +3,14 @@
 pub mod bulk;
 mod datagram;
 pub mod emodel;
+mod exchange;
+pub mod imix;
 pub mod playout;
 mod run;
+pub mod sip;
 mod tcp;
 pub mod voice;
+pub mod web;
 mod workload;
 
 pub use run::{Options, Outcome, run};

@@ -1,7 +1,10 @@
 //! Runs the parts of a workload at the same time, and samples them.
 
 use super::bulk::{self, Flows};
+use super::imix::Stream;
+use super::sip::Registrations;
 use super::voice::{self, Call};
+use super::web::Reader;
 use super::{Ends, Window, Workload};
 use crate::host::clock::sleep_until;
 use crate::lab::results::{Bulk, Exchanges, Imix, STEP_S, Tick, Voice};
@@ -47,17 +50,26 @@ pub fn run(workload: &Workload, ends: &Ends, window: Window, options: &Options) 
     let flows = (workload.bulk > 0).then(|| Flows::open(ends, window, workload.bulk, congestion));
     let flows = flows.transpose()?;
     let call = workload.voice.map(|codec| Call::open(ends, window, codec)).transpose()?;
+    let web = workload.web.then(|| Reader::open(ends, window, congestion, options.seed)).transpose()?;
+    let sip = workload.sip.map(|transport| Registrations::open(ends, window, transport, congestion));
+    let sip = sip.transpose()?;
+    let imix = workload.imix.then(|| Stream::open(ends, window, options.rate_mbit)).transpose()?;
     let sampler =
         Sampler { window, flows: flows.as_ref().map(Flows::live), call: call.as_ref().map(Call::live) };
     std::thread::scope(|scope| {
         let timeline = scope.spawn(|| sampler.run());
         let bulk = flows.map(|flows| scope.spawn(|| flows.run()));
         let voice = call.map(|call| scope.spawn(|| call.run()));
+        let web = web.map(|reader| scope.spawn(|| reader.run()));
+        let sip = sip.map(|registrations| scope.spawn(|| registrations.run()));
+        let imix = imix.map(|stream| scope.spawn(|| stream.run()));
         Ok(Outcome {
             bulk: finish(bulk)?,
             voice: finish(voice)?,
+            web: finish(web)?,
+            sip: finish(sip)?,
+            imix: finish(imix)?,
             timeline: timeline.join().map_err(|_| panicked())?,
-            ..Outcome::default()
         })
     })
 }
