@@ -1,4 +1,5 @@
 //! The TCP-in-TCP laboratory: `loadgen lab`.
 
+pub mod report;
 pub mod results;
 pub mod work;
