@@ -120,7 +120,9 @@ impl Coordinate {
         match self {
             Self::Rtt => Value::Number(point.rtt_ms),
             Self::Loss => Value::Number(point.loss_pct),
-            Self::Burst => point.loss_burst.map_or_else(|| Value::Word("none".to_owned()), Value::Number),
+            Self::Burst => {
+                point.loss_burst.map_or_else(|| Value::Word("independent".to_owned()), Value::Number)
+            }
             Self::Rate => Value::Number(point.rate_mbit),
             Self::Queue => Value::Number(point.queue_ms),
             Self::Discipline => word(&point.discipline),

@@ -79,24 +79,35 @@ fn head(html: &mut Html, places: &[Place<'_>], conclusions: &[Conclusion]) {
 fn summary(html: &mut Html, conclusions: &[Conclusion]) {
     html.open("section", &[("id", "summary")]).element("h2", "In short").open("dl", &[]);
     for conclusion in conclusions {
-        html.open("dt", &[]).attributed(
+        html.open("div", &[]).open("dt", &[]).attributed(
             "a",
             &[("href", &format!("#{}", conclusion.id))],
             &conclusion.heading,
         );
-        html.close("dt").element("dd", &conclusion.sentence);
+        html.close("dt");
+        conclusion.sentences.iter().for_each(|sentence| {
+            html.element("dd", sentence);
+        });
+        html.close("div");
     }
     html.close("dl").close("section");
 }
 
 fn section(html: &mut Html, conclusion: &Conclusion, figures: &[Figure]) {
+    let of = |figure: &&Figure| figure.section == conclusion.id;
     html.open("section", &[("id", conclusion.id)]).element("h2", &conclusion.heading);
-    html.attributed("p", &[("class", "answer")], &conclusion.sentence);
-    for figure in figures.iter().filter(|figure| figure.section == conclusion.id) {
+    for sentence in &conclusion.sentences {
+        html.attributed("p", &[("class", "answer")], sentence);
+    }
+    let plotted = matches!(conclusion.id, "cost" | "limit") && !conclusion.table.rows.is_empty();
+    if plotted && !figures.iter().any(|figure| of(&figure)) {
+        html.element("p", "There is no plot: no two measured points differ in loss or RTT alone.");
+    }
+    for figure in figures.iter().filter(of) {
         html.open("figure", &[("id", &figure.name)]);
         html.open(
             "div",
-            &[("class", "wide"), ("tabindex", "0"), ("role", "region"), ("aria-label", &figure.title)],
+            &[("class", "wide"), ("tabindex", "0"), ("role", "region"), ("aria-label", &figure.title.text())],
         );
         html.raw(&figure.wide).close("div");
         html.raw("<div class=\"narrow\">").raw(&figure.narrow).close("div");

@@ -78,5 +78,5 @@ fn verdict(ok: bool) -> String {
 }
 
 fn conclusion(id: &'static str, heading: &str, sentence: String, table: Table) -> Conclusion {
-    Conclusion { id, heading: heading.to_owned(), sentence, notes: Vec::new(), table }
+    Conclusion { id, heading: heading.to_owned(), sentences: vec![sentence], notes: Vec::new(), table }
 }

@@ -40,7 +40,7 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
     Conclusion {
         id: "cost",
         heading: "What the tunnel costs in goodput".to_owned(),
-        sentence: sentence(&rows),
+        sentences: sentences(&rows),
         notes: notes(&rows),
         table,
     }
@@ -85,28 +85,26 @@ fn labels(rows: &[Row<'_>]) -> Vec<String> {
     labels
 }
 
-fn sentence(rows: &[Row<'_>]) -> String {
+fn sentences(rows: &[Row<'_>]) -> Vec<String> {
     if rows.is_empty() {
-        return "Goodput inside a tunnel was not measured.".to_owned();
+        return vec!["Goodput inside a tunnel was not measured.".to_owned()];
     }
-    let points: Vec<&Point> = rows.iter().map(|row| row.place.point).collect();
-    let by = varying(&points);
     let sentences: Vec<String> = labels(rows)
         .iter()
         .filter(|label| rows.iter().any(|row| row.label == **label && over_tcp(&row.place.point.transport)))
         .map(|label| {
             let of: Vec<&Row<'_>> = rows.iter().filter(|row| row.label == *label).collect();
-            of_transport(label, &of, &by)
+            of_transport(label, &of)
         })
         .collect();
     match sentences.is_empty() {
-        true => "No tunnel over TCP was measured.".to_owned(),
-        false => sentences.join(" "),
+        true => vec!["No tunnel over TCP was measured.".to_owned()],
+        false => sentences,
     }
 }
 
 /// Says between which factors a transport is, and where it is worst.
-fn of_transport(label: &str, rows: &[&Row<'_>], by: &[Coordinate]) -> String {
+fn of_transport(label: &str, rows: &[&Row<'_>]) -> String {
     let mut compared: Vec<(&Row<'_>, Spread)> =
         rows.iter().filter_map(|row| Some((*row, row.against_udp()?))).collect();
     compared.sort_by(|one, two| one.1.median.total_cmp(&two.1.median));
@@ -117,9 +115,9 @@ fn of_transport(label: &str, rows: &[&Row<'_>], by: &[Coordinate]) -> String {
         1 => "from one repetition".to_owned(),
         count => format!("{}–{} over {count} repetitions", number(factor.min), number(factor.max)),
     };
-    let by: Vec<Coordinate> = by
-        .iter()
-        .copied()
+    let points: Vec<&Point> = compared.iter().map(|(row, _)| row.place.point).collect();
+    let by: Vec<Coordinate> = varying(&points)
+        .into_iter()
         .filter(|coordinate| !matches!(coordinate, Coordinate::Transport | Coordinate::OuterCc))
         .collect();
     let place = name(worst.place.point, &by);
@@ -131,7 +129,7 @@ fn of_transport(label: &str, rows: &[&Row<'_>], by: &[Coordinate]) -> String {
         number(best.median),
         counted(compared.len(), "comparison"),
         number(worst.goodput.median),
-        show(worst.udp),
+        worst.udp.map_or_else(|| show(None), |udp| number(udp.median)),
         number(factor.median),
     )
 }

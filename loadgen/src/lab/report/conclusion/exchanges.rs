@@ -51,22 +51,17 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
             remember(&mut worst, figure, p99, || name(place.point, &coordinates));
         }
     }
-    let sentence = match worst.is_empty() {
-        true => "Web, SIP and mixed traffic were not measured.".to_owned(),
-        false => {
-            let said: Vec<String> = worst
-                .iter()
-                .map(|(figure, p99, place)| {
-                    format!("{figure}: p99 at most {} ms ({place}).", number(p99.median))
-                })
-                .collect();
-            said.join(" ")
-        }
+    let sentences = match worst.is_empty() {
+        true => vec!["Web, SIP and mixed traffic were not measured.".to_owned()],
+        false => worst
+            .iter()
+            .map(|(figure, p99, place)| format!("{figure}: p99 at most {} ms ({place}).", number(p99.median)))
+            .collect(),
     };
     Conclusion {
         id: "exchanges",
         heading: "How long short exchanges take".to_owned(),
-        sentence,
+        sentences,
         notes: Vec::new(),
         table,
     }

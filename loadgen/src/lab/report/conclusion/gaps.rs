@@ -40,16 +40,15 @@ pub fn conclude(results: &Results, places: &[Place<'_>]) -> Conclusion {
             counted(cells, "cell")
         ),
         (cells, missing) => format!(
-            "{failed} of {} failed, {empty} of {} have none, and {} are missing.",
-            counted(runs, "repetition"),
-            counted(cells, "cell"),
-            counted(missing - failed - empty, "figure")
+            "Repetitions that failed: {failed} of {runs}. Cells without a repetition: {empty} of {cells}. Figures \
+             missing from repetitions that went well: {}.",
+            missing - failed - empty
         ),
     };
     Conclusion {
         id: "gaps",
         heading: "What was not measured".to_owned(),
-        sentence,
+        sentences: vec![sentence],
         notes: absent(places),
         table,
     }

@@ -49,7 +49,7 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
     Conclusion {
         id: "limit",
         heading: "At which loss a call becomes unusable".to_owned(),
-        sentence: sentence(&edges, &by),
+        sentences: sentences(&edges, &by),
         notes: notes(&edges, &by),
         table,
     }
@@ -82,9 +82,11 @@ fn at(place: &Place<'_>) -> String {
     format!("{} % (MOS {}, missed {} %)", place.point.loss_pct, median(place.mos()), median(place.missed()))
 }
 
-fn sentence(edges: &[Edge<'_>], by: &[Coordinate]) -> String {
+fn sentences(edges: &[Edge<'_>], by: &[Coordinate]) -> Vec<String> {
     if edges.is_empty() {
-        return "Calls were not measured, so it is not known at which loss they become unusable.".to_owned();
+        return vec![
+            "Calls were not measured, so it is not known at which loss they become unusable.".to_owned(),
+        ];
     }
     let places: Vec<Place<'_>> = edges.iter().map(|edge| edge.place.clone()).collect();
     let several = several_ccs(&places);
@@ -99,22 +101,23 @@ fn sentence(edges: &[Edge<'_>], by: &[Coordinate]) -> String {
         .copied()
         .filter(|coordinate| !matches!(coordinate, Coordinate::Transport | Coordinate::OuterCc))
         .collect();
-    let sentences: Vec<String> = labels
+    labels
         .iter()
         .map(|wanted| {
             let of: Vec<&Edge<'_>> =
                 edges.iter().filter(|edge| label(&edge.place, several) == *wanted).collect();
             of_transport(wanted, &of, &by)
         })
-        .collect();
-    sentences.join(" ")
+        .collect()
 }
 
 fn of_transport(label: &str, edges: &[&Edge<'_>], by: &[Coordinate]) -> String {
     let loss = |edge: &Edge<'_>| edge.first.as_ref().map_or(f64::INFINITY, |place| place.point.loss_pct);
     let never = edges.iter().filter(|edge| edge.first.is_none()).count();
-    let mut text =
-        format!("{label}: usable at every loss measured in {never} of {}", counted(edges.len(), "series"));
+    let mut text = format!(
+        "Over {label}: usable at every loss measured in {never} of {}",
+        counted(edges.len(), "series")
+    );
     let worst = edges.iter().min_by(|one, two| loss(one).total_cmp(&loss(two)));
     if let Some((edge, first)) = worst.and_then(|edge| Some((edge, edge.first.as_ref()?))) {
         let place = name(edge.place.point, by);

@@ -22,8 +22,8 @@ pub struct Conclusion {
     pub id: &'static str,
     /// What it is about.
     pub heading: String,
-    /// The answer with its numbers, or that it was not measured.
-    pub sentence: String,
+    /// The answer with its numbers, or that it was not measured; a sentence for each transport.
+    pub sentences: Vec<String>,
     /// What else there is to say, and by which rule.
     pub notes: Vec<String>,
     /// The numbers.
@@ -33,7 +33,10 @@ pub struct Conclusion {
 impl Conclusion {
     /// Writes the answer for a terminal.
     pub fn terminal(&self) -> String {
-        let mut text = format!("{}\n{}\n", self.heading, self.sentence);
+        let mut text = format!("{}\n", self.heading);
+        for sentence in &self.sentences {
+            text.push_str(&format!("{sentence}\n"));
+        }
         for note in &self.notes {
             text.push_str(&format!("  {note}\n"));
         }

@@ -54,7 +54,7 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
     Conclusion {
         id: "voice",
         heading: "What a call suffers beside bulk traffic".to_owned(),
-        sentence: sentence(&calls),
+        sentences: sentences(&calls),
         notes,
         table,
     }
@@ -87,9 +87,9 @@ fn said(met: usize, of: usize) -> String {
     }
 }
 
-fn sentence(calls: &[Place<'_>]) -> String {
+fn sentences(calls: &[Place<'_>]) -> Vec<String> {
     if calls.is_empty() {
-        return "Calls were not measured.".to_owned();
+        return vec!["Calls were not measured.".to_owned()];
     }
     let several = several_ccs(calls);
     let mut kinds: Vec<(String, bool)> = Vec::new();
@@ -100,9 +100,11 @@ fn sentence(calls: &[Place<'_>]) -> String {
         }
     }
     if kinds.is_empty() {
-        return "Calls were measured, but not beside bulk traffic in a tunnel of the gateway.".to_owned();
+        return vec![
+            "Calls were measured, but not beside bulk traffic in a tunnel of the gateway.".to_owned(),
+        ];
     }
-    let sentences: Vec<String> = kinds
+    kinds
         .iter()
         .map(|wanted| {
             let of: Vec<&Place<'_>> =
@@ -114,8 +116,7 @@ fn sentence(calls: &[Place<'_>]) -> String {
                 of_kind(&of)
             )
         })
-        .collect();
-    sentences.join(" ")
+        .collect()
 }
 
 /// Says how often the targets are met and where the call is worst.

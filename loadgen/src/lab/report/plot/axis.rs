@@ -87,7 +87,10 @@ impl Axis {
     /// Moves a position on an axis of steps, so that whiskers of several curves stand side by side.
     pub fn beside(&self, at: f64, curve: usize, curves: usize) -> f64 {
         match self.scale {
-            Scale::Steps(_) if curves > 1 => at + 0.3 * (curve as f64 / (curves - 1) as f64 - 0.5),
+            Scale::Steps(_) if curves > 1 => {
+                let room = 0.05 * (self.range.1 - self.range.0);
+                at + room * (curve as f64 / (curves - 1) as f64 - 0.5)
+            }
             _ => at,
         }
     }
@@ -141,7 +144,7 @@ fn tick_text(at: f64, step: f64) -> String {
     format!("{at:.digits$}")
 }
 
-/// Returns the ticks of a logarithmic axis: 1, 2, 5 in short ranges, powers of ten in long ones.
+/// Returns the ticks of a logarithmic axis: fewer to a power of ten the longer it is.
 fn log_steps(least: f64, most: f64) -> Vec<f64> {
     let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32);
     let all = |steps: &[f64]| -> Vec<f64> {
@@ -151,8 +154,10 @@ fn log_steps(least: f64, most: f64) -> Vec<f64> {
             .collect()
     };
     let mut steps = all(&[1.0, 2.0, 5.0]);
-    if last - first > 3 {
+    if (most / least).log10() > 5.0 {
         steps = all(&[1.0]);
+    } else if (most / least).log10() > 2.3 {
+        steps = all(&[1.0, 3.0]);
     }
     let from = steps.iter().rposition(|step| *step <= least * 1.0001).unwrap_or(0);
     let mut to = steps.iter().position(|step| *step >= most * 0.9999).unwrap_or(steps.len() - 1);
@@ -180,7 +185,10 @@ mod tests {
         assert_eq!(texts(&Axis::linear("", 19.3)), ["0", "5", "10", "15", "20"]);
         assert_eq!(texts(&Axis::linear("", 0.7)), ["0.0", "0.2", "0.4", "0.6", "0.8"]);
         assert_eq!(texts(&Axis::log("", [0.3, 18.0])), ["0.2", "0.5", "1", "2", "5", "10", "20"]);
-        assert_eq!(texts(&Axis::log("", [0.003, 180.0])), ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]);
+        assert_eq!(
+            texts(&Axis::log("", [0.003, 180.0])),
+            ["0.003", "0.01", "0.03", "0.1", "0.3", "1", "3", "10", "30", "100", "300"]
+        );
     }
 
     #[test]

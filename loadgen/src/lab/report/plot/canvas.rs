@@ -43,7 +43,8 @@ pub fn text(size: f64, colour: RGBColor) -> TextStyle<'static> {
 
 /// Returns a style of bold text of this size.
 pub fn bold(size: f64, colour: RGBColor) -> TextStyle<'static> {
-    (FAMILY, size * 1.24 * f64::from(FINE)).into_font().style(FontStyle::Bold).color(&colour)
+    // Not by `FontDesc::style`, which measures with the upright font.
+    FontDesc::new(FontFamily::SansSerif, size * 1.24 * f64::from(FINE), FontStyle::Bold).color(&colour)
 }
 
 /// Centres text on its point.

@@ -1,13 +1,13 @@
 //! Goodput and score by loss and by RTT, a curve for each transport.
 
 use super::super::conclusion::{MOS_LIMIT, label, several_ccs};
-use super::super::coordinate::{Coordinate, Value, common, values};
+use super::super::coordinate::{Coordinate, Value, common, values, varying};
 use super::super::place::{Place, series};
 use super::super::stat::{Spread, counted, number};
 use super::axis::Axis;
 use super::grid::{Curve, Grid, Key, Panel, draw};
 use super::style::{Style, of_transport};
-use super::{Figure, figure, largest};
+use super::{Figure, Title, figure, largest};
 use crate::error::Failure;
 use crate::lab::results::Point;
 
@@ -85,16 +85,36 @@ fn family(places: &[Place<'_>], family: &Family) -> Result<Vec<Figure>, Failure>
     let except = [family.x, family.panels, Coordinate::Transport, Coordinate::OuterCc];
     let wide = |places: &Vec<Place<'_>>| values(points(places), family.x).len() > 1;
     let slices: Vec<Vec<Place<'_>>> = series(&has, &except).into_iter().filter(wide).collect();
-    let (slices, more) = largest(slices, MOST);
+    let thinned: Vec<Vec<Place<'_>>> =
+        slices.iter().map(|slice| thin(slice, &slices, family)).filter(|slice| !slice.is_empty()).collect();
+    let (slices, more) = largest(thinned, MOST);
+    let told_apart: Vec<Coordinate> =
+        varying(&slices.iter().flat_map(|slice| points(slice)).collect::<Vec<_>>())
+            .into_iter()
+            .filter(|coordinate| !except.contains(coordinate))
+            .collect();
     let mut figures = Vec::new();
     for (order, slice) in slices.iter().enumerate() {
-        let mut made = one(slice, family, order)?;
+        let mut made = one(slice, family, (order, &told_apart))?;
         if more > 0 && order + 1 == slices.len() {
             made.explanation.push(format!("{} more of this kind: see the table.", counted(more, "slice")));
         }
         figures.push(made);
     }
     Ok(figures)
+}
+
+/// Takes from a slice what shows no course in it and is in another slice as well.
+fn thin<'a>(slice: &[Place<'a>], slices: &[Vec<Place<'a>>], family: &Family) -> Vec<Place<'a>> {
+    let same = |one: &Place<'_>, two: &Place<'_>| {
+        let by = [family.panels, Coordinate::Transport, Coordinate::OuterCc];
+        by.iter().all(|coordinate| coordinate.value(one.point) == coordinate.value(two.point))
+    };
+    let alone = |place: &Place<'_>| slice.iter().filter(|other| same(place, other)).count() == 1;
+    let elsewhere = |place: &Place<'_>| {
+        slices.iter().filter(|slice| slice.iter().any(|other| other.point == place.point)).count() > 1
+    };
+    slice.iter().filter(|place| !(alone(place) && elsewhere(place))).cloned().collect()
 }
 
 fn points<'a>(places: &'a [Place<'_>]) -> impl Iterator<Item = &'a Point> {
@@ -110,7 +130,10 @@ struct Named<'a> {
 
 fn named<'a>(slice: &'a [Place<'a>]) -> Vec<Named<'a>> {
     let several = several_ccs(slice);
-    let ccs = values(points(slice), Coordinate::OuterCc);
+    // The usual one has unbroken lines.
+    let mut ccs = values(points(slice), Coordinate::OuterCc);
+    let places = |cc: &Value| points(slice).filter(|point| Coordinate::OuterCc.value(point) == *cc).count();
+    ccs.sort_by_key(|cc| std::cmp::Reverse(places(cc)));
     let transports = values(points(slice), Coordinate::Transport);
     let mut named: Vec<Named<'a>> = Vec::new();
     for place in slice {
@@ -135,13 +158,27 @@ fn named<'a>(slice: &'a [Place<'a>]) -> Vec<Named<'a>> {
     named
 }
 
-fn one(slice: &[Place<'_>], family: &Family, order: usize) -> Result<Figure, Failure> {
-    let curves = named(slice);
+/// Returns the title of a slice: what tells it from others first, then what else all of it has in common.
+fn title(slice: &[Place<'_>], family: &Family, told_apart: &[Coordinate]) -> Title {
+    let except =
+        [&[family.x, family.panels, Coordinate::Transport, Coordinate::OuterCc], told_apart].concat();
     let all: Vec<&Point> = points(slice).collect();
-    let except = [family.x, family.panels, Coordinate::Transport, Coordinate::OuterCc];
-    let unit = Coordinate::title(family.x).split(',').next().unwrap_or_default().to_owned();
-    let by = if unit == "RTT" { unit } else { unit.to_lowercase() };
-    let title = format!("{} by {by}: {}", family.what, common(&all, &except));
+    let others: Vec<Coordinate> =
+        Coordinate::ALL.into_iter().filter(|coordinate| !told_apart.contains(coordinate)).collect();
+    let own = common(&all, &others);
+    let unit = family.x.title().split(',').next().unwrap_or_default();
+    let by = if unit == "RTT" { unit.to_owned() } else { unit.to_lowercase() };
+    let own = if own.is_empty() { own } else { format!(": {own}") };
+    Title { what: format!("{} by {by}{own}", family.what), common: common(&all, &except) }
+}
+
+fn one(
+    slice: &[Place<'_>],
+    family: &Family,
+    (order, told_apart): (usize, &[Coordinate]),
+) -> Result<Figure, Failure> {
+    let curves = named(slice);
+    let title = title(slice, family, told_apart);
     let spreads: Vec<Spread> = slice.iter().filter_map(family.figure).collect();
     let x = steps(slice, family.x);
     let y = (family.axis)(&spreads);
@@ -160,6 +197,7 @@ fn one(slice: &[Place<'_>], family: &Family, order: usize) -> Result<Figure, Fai
             upright: Vec::new(),
             level: family.limit.iter().map(|(limit, _)| *limit).collect(),
             bands: Vec::new(),
+            flat: false,
         });
     }
     let mut legend: Vec<(Key, String)> =

@@ -6,8 +6,8 @@ use super::super::place::{Place, series};
 use super::super::stat::{Spread, counted, number};
 use super::axis::Axis;
 use super::grid::{Curve, Grid, Key, Panel, draw};
-use super::style::by_order;
-use super::{Figure, figure, largest};
+use super::style::{Style, by_order, of_call};
+use super::{Figure, Title, figure, largest};
 use crate::error::Failure;
 use crate::lab::results::{Point, Run};
 
@@ -84,15 +84,17 @@ fn one(slice: &[Place<'_>], order: usize) -> Result<Figure, Failure> {
     let points: Vec<&Point> = slice.iter().map(|place| place.point).collect();
     let except =
         [&KIND[..], &[Coordinate::Rtt, Coordinate::Loss, Coordinate::InnerCc, Coordinate::Burst]].concat();
-    let title = format!("One-way delay of calls, alone and beside bulk: {}", common(&points, &except));
+    let what = "One-way delay of calls, alone and beside bulk".to_owned();
+    let title = Title { what, common: common(&points, &except) };
     let paths = paths(slice);
     let delays =
         paths.iter().flatten().flat_map(|place| place.good().filter_map(cdf).flatten().map(|(ms, _)| *ms));
-    let x = Axis::log("One-way delay, ms (logarithmic)", delays);
+    let targets = paths.iter().filter_map(|path| beside(path[0].point));
+    let x = Axis::log("One-way delay, ms (logarithmic)", delays.chain(targets));
     let mut explanation = vec![
         "Each line is one repetition: the share of all frames sent that came within the delay below. A line that \
-         ends under 100 % lost the rest. The broken line is where 99 % should be: half the RTT and the target, \
-         on paths that have one."
+         ends under 100 % lost the rest. The straight broken lines are the target beside bulk, on paths that have \
+         one: a line of a call beside bulk should reach 99 % to the left of the upright one."
             .to_owned(),
     ];
     let panels: Vec<Panel> = paths
@@ -102,18 +104,30 @@ fn one(slice: &[Place<'_>], order: usize) -> Result<Figure, Failure> {
             panel(path, &kinds, &x)
         })
         .collect();
-    let mut legend: Vec<(Key, String)> = kinds
-        .iter()
-        .enumerate()
-        .map(|(order, kind)| (Key::Curve(by_order(order), true, false), said(kind, &kinds)))
-        .collect();
+    let mut legend: Vec<(Key, String)> =
+        kinds.iter().map(|kind| (Key::Curve(look(kind, &kinds), true, false), said(kind, &kinds))).collect();
     if panels.iter().any(|panel| !panel.upright.is_empty()) {
-        legend.push((Key::Limit, "target of p99 beside bulk".to_owned()));
+        legend.push((Key::Limit, "target of 99 % beside bulk".to_owned()));
     }
     let name = if order == 0 { "voice-delay".to_owned() } else { format!("voice-delay-{}", order + 1) };
     let columns = if panels.len() == 4 { 2 } else { 3 };
     let grid = Grid { title: title.clone(), legend, panels, columns };
     figure((name, "voice", title), explanation, |layout| draw(&grid, layout))
+}
+
+/// Returns the delay that 99 % of the frames of a call beside bulk should have at most.
+fn beside(point: &Point) -> Option<f64> {
+    target(point).map(|target| point.rtt_ms / 2.0 + target.below_ms)
+}
+
+/// Returns the look of a kind of call: one that says what it is, unless several kinds would share it.
+fn look(kind: &Point, kinds: &[&Point]) -> Style {
+    let own = |point: &Point| of_call(point.workload.contains("bulk"), point.flow_queue);
+    let shared = |point: &&Point| kinds.iter().filter(|other| own(other) == own(point)).count() > 1;
+    match kinds.iter().any(shared) {
+        true => by_order(kinds.iter().position(|other| same_kind(other, kind)).unwrap_or(0)),
+        false => own(kind),
+    }
 }
 
 /// Names a kind of call by what tells it from the others.
@@ -132,9 +146,9 @@ fn panel(path: &[Place<'_>], kinds: &[&Point], x: &Axis) -> Panel {
     let curves = path
         .iter()
         .flat_map(|place| {
-            let order = kinds.iter().position(|kind| same_kind(kind, place.point)).unwrap_or(0);
+            let style = look(place.point, kinds);
             place.good().filter_map(cdf).map(move |cdf| Curve {
-                style: by_order(order),
+                style,
                 line: true,
                 marks: false,
                 points: steps(cdf),
@@ -147,9 +161,10 @@ fn panel(path: &[Place<'_>], kinds: &[&Point], x: &Axis) -> Panel {
         x: x.clone(),
         y: Axis::between("Frames that came, %", 0.0, 100.0),
         curves,
-        upright: target(point).map(|target| point.rtt_ms / 2.0 + target.below_ms).into_iter().collect(),
-        level: Vec::new(),
+        upright: beside(point).into_iter().collect(),
+        level: beside(point).map(|_| 99.0).into_iter().collect(),
         bands: Vec::new(),
+        flat: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::canvas::{Area, INK, MESH, PALE_INK, above, bold, px, sheet, text, width, wrap, wrong};
 use super::style::Style;
-use super::{super::stat::Spread, Layout};
+use super::{super::stat::Spread, Layout, Title};
 use crate::error::Failure;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
@@ -25,6 +25,8 @@ pub struct Panel {
     pub level: Vec<f64>,
     /// Ranges of x with a grey ground.
     pub bands: Vec<(f64, f64)>,
+    /// Whether half the height is enough.
+    pub flat: bool,
 }
 
 /// One curve.
@@ -55,7 +57,7 @@ pub enum Key {
 #[derive(Clone, Debug)]
 pub struct Grid {
     /// Title.
-    pub title: String,
+    pub title: Title,
     /// What the entries of the legend mean.
     pub legend: Vec<(Key, String)>,
     /// In reading order.
@@ -66,24 +68,30 @@ pub struct Grid {
 
 const TITLE: f64 = 16.0;
 const LABEL: f64 = 12.0;
+const PANEL_TITLE: f64 = 13.0;
 const MARGIN: i32 = 10;
 /// Room of an entry's sample.
 const SAMPLE: i32 = 34;
 const LINE: i32 = 22;
+const SMALL_LINE: i32 = 17;
 
 /// Draws the panels.
 pub fn draw(grid: &Grid, layout: Layout) -> Result<String, Failure> {
     let columns = grid.columns.min(layout.columns).clamp(1, grid.panels.len().max(1));
-    let rows = grid.panels.len().div_ceil(columns).max(1);
+    let rows: Vec<&[Panel]> = grid.panels.chunks(columns).collect();
+    let flat = |row: &&[Panel]| row.iter().all(|panel| panel.flat);
+    let tall = |row: &&[Panel]| if flat(row) { layout.panel * 3 / 5 } else { layout.panel };
     let head = Head::new(&grid.title, &grid.legend, layout);
-    let height = head.height() + rows as i32 * layout.panel + MARGIN;
-    sheet((layout.width, height), &grid.title, |area| {
+    let height = head.height() + rows.iter().map(tall).sum::<i32>() + MARGIN;
+    sheet((layout.width, height), &grid.title.text(), |area| {
         head.draw(area)?;
-        let (_, body) = area.split_vertically(px(head.height()));
-        let (body, _) = body.split_vertically(px(rows as i32 * layout.panel));
-        let places = body.split_evenly((rows, columns));
-        for (place, panel) in places.iter().zip(&grid.panels) {
-            draw_panel(area, place, panel)?;
+        let (_, mut rest) = area.split_vertically(px(head.height()));
+        for row in &rows {
+            let (places, below) = rest.split_vertically(px(tall(row)));
+            for (place, panel) in places.split_evenly((1, columns)).iter().zip(*row) {
+                draw_panel(area, place, panel)?;
+            }
+            rest = below;
         }
         Ok(())
     })
@@ -92,6 +100,7 @@ pub fn draw(grid: &Grid, layout: Layout) -> Result<String, Failure> {
 /// Title and legend above the data, where they cover nothing.
 pub struct Head<'a> {
     title: Vec<String>,
+    common: Vec<String>,
     /// Left end of each entry and its line.
     entries: Vec<(i32, i32, &'a Key, &'a str)>,
     lines: i32,
@@ -99,9 +108,10 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Lays out a title and a legend.
-    pub fn new(title: &str, legend: &'a [(Key, String)], layout: Layout) -> Self {
+    pub fn new(title: &Title, legend: &'a [(Key, String)], layout: Layout) -> Self {
         let room = px(layout.width - 2 * MARGIN);
-        let title = wrap(title, &bold(TITLE, INK), room);
+        let common = wrap(&title.common, &text(LABEL, PALE_INK), room);
+        let title = wrap(&title.what, &bold(TITLE, INK), room);
         let (mut x, mut line, mut entries) = (0, 0, Vec::new());
         for (key, said) in legend {
             let wide = px(SAMPLE) + width(said, &text(LABEL, INK));
@@ -112,12 +122,18 @@ impl<'a> Head<'a> {
             x += wide + px(16);
         }
         let lines = if entries.is_empty() { 0 } else { line + 1 };
-        Self { title, entries, lines }
+        Self { title, common, entries, lines }
     }
 
     /// Returns its height, in units.
     pub fn height(&self) -> i32 {
-        MARGIN + self.title.len() as i32 * LINE + self.lines * LINE + 4
+        self.top() + self.lines * LINE + 4
+    }
+
+    /// Returns where the legend begins.
+    fn top(&self) -> i32 {
+        let common = self.common.len() as i32 * SMALL_LINE;
+        MARGIN + self.title.len() as i32 * LINE + common + if common > 0 { 4 } else { 0 }
     }
 
     /// Draws it at the top.
@@ -126,7 +142,12 @@ impl<'a> Head<'a> {
         for (line, said) in self.title.iter().enumerate() {
             area.draw_text(said, &style, (px(MARGIN), px(MARGIN + line as i32 * LINE))).map_err(wrong)?;
         }
-        let top = MARGIN + self.title.len() as i32 * LINE + LINE / 2;
+        let below = MARGIN + self.title.len() as i32 * LINE;
+        for (line, said) in self.common.iter().enumerate() {
+            let place = (px(MARGIN), px(below + line as i32 * SMALL_LINE));
+            area.draw_text(said, &text(LABEL, PALE_INK), place).map_err(wrong)?;
+        }
+        let top = self.top() + LINE / 2;
         for (x, line, key, said) in &self.entries {
             let y = px(top + line * LINE);
             sample(area, key, (*x, y))?;
@@ -162,6 +183,13 @@ fn band() -> ShapeStyle {
     RGBColor(0xd3, 0xd9, 0xe0).filled()
 }
 
+/// Returns a bold style in which a text is no wider than `room`.
+pub fn fitting(title: &str, room: i32) -> TextStyle<'static> {
+    let wide = width(title, &bold(PANEL_TITLE, INK));
+    let shrink = (f64::from(room) / f64::from(wide.max(1))).clamp(0.7, 1.0);
+    bold(PANEL_TITLE * shrink, INK)
+}
+
 /// Draws one panel at its place; `whole` is the sheet, on which curves are drawn by pixel.
 fn draw_panel(whole: &Area<'_>, place: &Area<'_>, panel: &Panel) -> Result<(), Failure> {
     let mut builder = ChartBuilder::on(place);
@@ -169,7 +197,9 @@ fn draw_panel(whole: &Area<'_>, place: &Area<'_>, panel: &Panel) -> Result<(), F
     builder.margin_top(px(if panel.title.is_empty() { 8 } else { 30 }));
     let mut chart = builder.build_cartesian_2d(panel.x.clone(), panel.y.clone()).map_err(wrong)?;
     let corner = chart.backend_coord(&(panel.x.range.0, panel.y.range.1));
-    whole.draw_text(&panel.title, &above(bold(13.0, INK)), (corner.0, corner.1 - px(6))).map_err(wrong)?;
+    let room = place.dim_in_pixel().0 as i32 - px(80);
+    let style = above(fitting(&panel.title, room));
+    whole.draw_text(&panel.title, &style, (corner.0, corner.1 - px(6))).map_err(wrong)?;
     let at = |x: f64, y: f64| chart.backend_coord(&(x, y));
     for (from, to) in &panel.bands {
         if let (Some(from), Some(to)) = (panel.x.at(*from), panel.x.at(*to)) {

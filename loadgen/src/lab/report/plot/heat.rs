@@ -4,9 +4,9 @@ use super::super::conclusion::{label, several_ccs};
 use super::super::coordinate::{Coordinate, Value, common, values};
 use super::super::place::{Place, counterpart, series};
 use super::super::stat::{Spread, counted, number};
-use super::canvas::{Area, INK, PALE_INK, above, bold, centred, px, sheet, text, wrong};
-use super::grid::Head;
-use super::{Figure, Layout, figure, largest};
+use super::canvas::{Area, INK, PALE_INK, above, centred, px, sheet, text, wrong};
+use super::grid::{Head, fitting};
+use super::{Figure, Layout, Title, figure, largest};
 use crate::error::Failure;
 use crate::lab::results::Point;
 use plotters::prelude::*;
@@ -41,7 +41,8 @@ pub fn meltdown(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
         })
         .collect();
     let points: Vec<&Point> = slice.iter().map(|place| place.point).collect();
-    let title = format!("Meltdown factor by loss and RTT: {}", common(&points, &except));
+    let title =
+        Title { what: "Meltdown factor by loss and RTT".to_owned(), common: common(&points, &except) };
     let mut explanation = vec![
         "Each field is the goodput over the transport divided by that over UDP on the same path, by the medians \
          of the repetitions: 1 is as good as UDP, 0.1 is a tenth of it. Dark fields are bad; a dash was not \
@@ -98,14 +99,14 @@ const BELOW: i32 = 48;
 const ABOVE: i32 = 30;
 const SCALE: i32 = 46;
 
-fn draw(title: &str, maps: &[Map], layout: Layout) -> Result<String, Failure> {
+fn draw(title: &Title, maps: &[Map], layout: Layout) -> Result<String, Failure> {
     let columns = layout.columns.min(maps.len()).max(1);
     let rows = maps.len().div_ceil(columns);
     let most = maps.iter().map(|map| map.rtts.len()).max().unwrap_or(1).max(1) as i32;
     let panel = ABOVE + most * FIELD + BELOW;
     let head = Head::new(title, &[], layout);
     let height = head.height() + SCALE + rows as i32 * panel;
-    sheet((layout.width, height), title, |area| {
+    sheet((layout.width, height), &title.text(), |area| {
         head.draw(area)?;
         scale(area, head.height())?;
         let wide = layout.width / columns as i32;
@@ -142,7 +143,8 @@ fn draw_map(area: &Area<'_>, map: &Map, (left, top): (i32, i32), wide: i32) -> R
     let field = (room / map.losses.len().max(1) as i32).min(76);
     let top = top + ABOVE;
     let left = left + LEFT;
-    area.draw_text(&map.title, &above(bold(13.0, INK)), (px(left), px(top - 6))).map_err(wrong)?;
+    area.draw_text(&map.title, &above(fitting(&map.title, px(room))), (px(left), px(top - 6)))
+        .map_err(wrong)?;
     for (row, rtt) in map.rtts.iter().rev().enumerate() {
         let y = top + row as i32 * FIELD;
         for (column, loss) in map.losses.iter().enumerate() {

@@ -25,14 +25,30 @@ pub struct Figure {
     pub name: String,
     /// Conclusion that it belongs to.
     pub section: &'static str,
-    /// Title.
-    pub title: String,
+    /// What it shows and where.
+    pub title: Title,
     /// What the reader sees, in words and numbers.
     pub explanation: Vec<String>,
     /// SVG for a wide page.
     pub wide: String,
     /// SVG for a narrow page.
     pub narrow: String,
+}
+
+/// A title in two weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Title {
+    /// What is shown.
+    pub what: String,
+    /// What all of it has in common.
+    pub common: String,
+}
+
+impl Title {
+    /// Returns the title as one text.
+    pub fn text(&self) -> String {
+        if self.common.is_empty() { self.what.clone() } else { format!("{}: {}", self.what, self.common) }
+    }
 }
 
 /// How a plot is laid out.
@@ -68,7 +84,7 @@ pub fn figures(results: &Results) -> Result<Vec<Figure>, Failure> {
 
 /// Makes a figure of what draws it in both layouts.
 fn figure(
-    (name, section, title): (String, &'static str, String),
+    (name, section, title): (String, &'static str, Title),
     explanation: Vec<String>,
     draw: impl Fn(Layout) -> Result<String, Failure>,
 ) -> Result<Figure, Failure> {

@@ -6,7 +6,7 @@ use super::super::stat::{Spread, counted, number};
 use super::axis::Axis;
 use super::grid::{Curve, Grid, Key, Panel, draw};
 use super::style::{Style, by_order};
-use super::{Figure, figure};
+use super::{Figure, Title, figure};
 use crate::error::Failure;
 use crate::lab::results::{Point, Run, Tick};
 
@@ -17,10 +17,12 @@ const STALL_S: f64 = 0.2;
 pub fn timeline(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
     let Some((place, run)) = longest(places) else { return Ok(Vec::new()) };
     let points: Vec<&Point> = places.iter().map(|place| place.point).collect();
-    let title = format!("The longest stall: {}", name(place.point, &varying(&points)));
+    let what = "The run with the longest stall".to_owned();
+    let title = Title { what, common: name(place.point, &varying(&points)) };
     let stalls = stalls(&run.timeline);
     let [outer, inner, call] = [0, 1, 2].map(by_order);
-    let mut panels = vec![octets(run, &stalls, outer, inner), again(run, &stalls, outer, inner)];
+    let again = Panel { flat: true, ..again(run, &stalls, outer, inner) };
+    let mut panels = vec![octets(run, &stalls, outer, inner), again];
     let mut legend = vec![
         (Key::Curve(outer, true, true), "outer connection".to_owned()),
         (Key::Curve(inner, true, true), "inner connections".to_owned()),
@@ -93,6 +95,7 @@ fn panel(title: &str, run: &Run, stalls: &[(f64, f64)], y: Axis, curves: Vec<Cur
         upright: Vec::new(),
         level: Vec::new(),
         bands: stalls.to_vec(),
+        flat: false,
     }
 }
 
@@ -103,7 +106,7 @@ fn octets(run: &Run, stalls: &[(f64, f64)], outer: Style, inner: Style) -> Panel
     let most = acked.clone().chain(received.clone()).map(|(_, value)| value).fold(0.0, f64::max);
     let curves = vec![curve(outer, false, acked), curve(inner, false, received)];
     let y = Axis::linear("Octets so far, millions", most);
-    panel("Octets acknowledged outside and received inside", run, stalls, y, curves)
+    panel("Octets outside and inside", run, stalls, y, curves)
 }
 
 /// Returns a row of marks for each layer, one wherever segments were sent again.
@@ -126,10 +129,9 @@ fn again(run: &Run, stalls: &[(f64, f64)], outer: Style, inner: Style) -> Panel 
 fn delay(run: &Run, stalls: &[(f64, f64)], style: Style) -> Option<Panel> {
     let delays: Vec<(f64, f64)> =
         run.timeline.iter().filter_map(|tick| Some((tick.at_s, tick.voice_delay_ms?))).collect();
-    let y = Axis::log("Delay, ms (logarithmic)", delays.iter().map(|(_, ms)| *ms));
+    let y = Axis::log("One-way delay, ms (log.)", delays.iter().map(|(_, ms)| *ms));
     let curves = vec![curve(style, false, delays.iter().copied())];
-    (!delays.is_empty())
-        .then(|| panel("Worst one-way delay of the frames of each 100 ms", run, stalls, y, curves))
+    (!delays.is_empty()).then(|| panel("Worst delay of the call", run, stalls, y, curves))
 }
 
 fn in_words(place: &Place<'_>, run: &Run, stalls: &[(f64, f64)]) -> Vec<String> {

@@ -58,6 +58,15 @@ pub fn of_transport(transport: &str, order: usize, variant: usize) -> Style {
     Style { colour, mark, dashed: variant % 2 == 1 }
 }
 
+/// Returns the look of a call: alone, or beside bulk without and with flow queues.
+pub fn of_call(beside_bulk: bool, flow_queue: bool) -> Style {
+    match (beside_bulk, flow_queue) {
+        (false, _) => Style { colour: GREY, mark: Mark::Ring, dashed: true },
+        (true, false) => Style { colour: RED, mark: Mark::Triangle, dashed: false },
+        (true, true) => Style { colour: BLUE, mark: Mark::Disc, dashed: false },
+    }
+}
+
 /// Returns looks of a first, second, … thing.
 pub fn by_order(order: usize) -> Style {
     let looks = [(BLUE, Mark::Disc), (RED, Mark::Triangle), (GREEN, Mark::Square), (PURPLE, Mark::Cross)];
