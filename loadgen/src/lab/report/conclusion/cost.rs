@@ -1,0 +1,169 @@
+//! How much goodput a tunnel costs.
+
+use super::super::coordinate::{Coordinate, common, name, over_tcp, varying};
+use super::super::place::{Place, counterpart};
+use super::super::stat::{Spread, counted, listed, number, show};
+use super::super::table::Table;
+use super::{Conclusion, label, several_ccs};
+use crate::lab::results::Point;
+
+/// One place with what it is compared with.
+struct Row<'a> {
+    place: Place<'a>,
+    label: String,
+    goodput: Spread,
+    udp: Option<Spread>,
+    plain: Option<Spread>,
+}
+
+impl Row<'_> {
+    fn against_udp(&self) -> Option<Spread> {
+        self.goodput.over(&self.udp?)
+    }
+
+    fn against_plain(&self) -> Option<Spread> {
+        self.goodput.over(&self.plain?)
+    }
+}
+
+/// Answers how much goodput each transport costs on each path.
+pub fn conclude(places: &[Place<'_>]) -> Conclusion {
+    let rows = rows(places);
+    let points: Vec<&Point> = rows.iter().map(|row| row.place.point).collect();
+    let columns =
+        ["Goodput, Mbit/s", "UDP, Mbit/s", "Meltdown factor", "No tunnel, Mbit/s", "Factor to no tunnel"];
+    let (mut table, coordinates) = Table::of_points(caption(&points), &points, &columns);
+    for row in &rows {
+        let figures = [Some(row.goodput), row.udp, row.against_udp(), row.plain, row.against_plain()];
+        table.row_of(row.place.point, &coordinates, figures.map(show).to_vec());
+    }
+    Conclusion {
+        id: "cost",
+        heading: "What the tunnel costs in goodput".to_owned(),
+        sentences: sentences(&rows),
+        notes: notes(&rows),
+        table,
+    }
+}
+
+fn caption(points: &[&Point]) -> String {
+    let common = common(points, &[]);
+    let common = if common.is_empty() { common } else { format!(" In all rows: {common}.") };
+    format!("Goodput of bulk TCP inside the tunnel: median over the repetitions (least–greatest).{common}")
+}
+
+fn rows<'a>(places: &[Place<'a>]) -> Vec<Row<'a>> {
+    let several = several_ccs(places);
+    let of = |place: &Place<'_>, transport: &str| {
+        let has = |other: &Place<'_>| other.goodput().is_some();
+        (place.point.transport != transport)
+            .then(|| counterpart(places, place.point, transport, has)?.goodput())
+            .flatten()
+    };
+    places
+        .iter()
+        .filter(|place| place.point.transport != "plain")
+        .filter_map(|place| {
+            Some(Row {
+                goodput: place.goodput()?,
+                label: label(place, several),
+                udp: of(place, "udp"),
+                plain: of(place, "plain"),
+                place: place.clone(),
+            })
+        })
+        .collect()
+}
+
+fn labels(rows: &[Row<'_>]) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for row in rows {
+        if !labels.contains(&row.label) {
+            labels.push(row.label.clone());
+        }
+    }
+    labels
+}
+
+fn sentences(rows: &[Row<'_>]) -> Vec<String> {
+    if rows.is_empty() {
+        return vec!["Goodput inside a tunnel was not measured.".to_owned()];
+    }
+    let sentences: Vec<String> = labels(rows)
+        .iter()
+        .filter(|label| rows.iter().any(|row| row.label == **label && over_tcp(&row.place.point.transport)))
+        .map(|label| {
+            let of: Vec<&Row<'_>> = rows.iter().filter(|row| row.label == *label).collect();
+            of_transport(label, &of)
+        })
+        .collect();
+    match sentences.is_empty() {
+        true => vec!["No tunnel over TCP was measured.".to_owned()],
+        false => sentences,
+    }
+}
+
+/// Says between which factors a transport is, and where it is worst.
+fn of_transport(label: &str, rows: &[&Row<'_>]) -> String {
+    let mut compared: Vec<(&Row<'_>, Spread)> =
+        rows.iter().filter_map(|row| Some((*row, row.against_udp()?))).collect();
+    compared.sort_by(|one, two| one.1.median.total_cmp(&two.1.median));
+    let (Some((worst, factor)), Some((_, best))) = (compared.first(), compared.last()) else {
+        return format!("A tunnel over {label} was not measured beside one over UDP on the same path.");
+    };
+    let ends = match factor.count {
+        1 => "from one repetition".to_owned(),
+        count => format!("{}–{} over {count} repetitions", number(factor.min), number(factor.max)),
+    };
+    let points: Vec<&Point> = compared.iter().map(|(row, _)| row.place.point).collect();
+    let by: Vec<Coordinate> = varying(&points)
+        .into_iter()
+        .filter(|coordinate| !matches!(coordinate, Coordinate::Transport | Coordinate::OuterCc))
+        .collect();
+    let place = name(worst.place.point, &by);
+    let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
+    format!(
+        "Over {label} the tunnel carries {} to {} times what it carries over UDP ({}). It is worst{place}: {} \
+         against {} Mbit/s, a meltdown factor of {} ({ends}).",
+        number(factor.median),
+        number(best.median),
+        counted(compared.len(), "comparison"),
+        number(worst.goodput.median),
+        worst.udp.map_or_else(|| show(None), |udp| number(udp.median)),
+        number(factor.median),
+    )
+}
+
+fn notes(rows: &[Row<'_>]) -> Vec<String> {
+    let mut notes = vec![
+        "The meltdown factor is the goodput over this transport divided by that over UDP on the same path, all \
+         other coordinates being equal that make a difference to both. 1 means that nothing is lost; its ends \
+         are the furthest that any two repetitions are apart."
+            .to_owned(),
+    ];
+    for label in labels(rows) {
+        let factors = |row: &Row<'_>| row.against_plain().map(|factor| factor.median);
+        let of = rows.iter().filter(|row| row.label == label);
+        match Spread::of(of.filter_map(factors)) {
+            Some(all) => notes.push(format!(
+                "Against no tunnel at all, {label} carries {} to {} times as much ({}).",
+                number(all.min),
+                number(all.max),
+                counted(all.count, "comparison")
+            )),
+            None => notes.push(format!("{label} was not measured beside no tunnel on the same path.")),
+        }
+    }
+    let tunnels = |row: &&Row<'_>| over_tcp(&row.place.point.transport) && row.against_udp().is_none();
+    let alone: Vec<String> = labels(rows)
+        .into_iter()
+        .filter_map(|label| {
+            let count = rows.iter().filter(|row| row.label == label).filter(tunnels).count();
+            (count > 0).then(|| format!("{} of {label}", counted(count, "point")))
+        })
+        .collect();
+    if !alone.is_empty() {
+        notes.push(format!("Without a counterpart over UDP: {}.", listed(&alone)));
+    }
+    notes
+}

@@ -1,0 +1,157 @@
+//! Up to which loss a tunnel is good enough for a call.
+
+use super::super::coordinate::{Coordinate, common, name, varying};
+use super::super::place::{Place, series};
+use super::super::stat::{NOTHING, counted, number};
+use super::super::table::Table;
+use super::{Conclusion, label, several_ccs};
+use crate::lab::results::Point;
+use std::fmt::Write;
+
+/// A call of a lower score is unusable.
+pub const MOS_LIMIT: f64 = 3.1;
+
+/// A call that misses more is unusable, in per cent.
+pub const MISSED_LIMIT_PCT: f64 = 5.0;
+
+/// Tells whether a call can be used; none where there was none.
+pub fn usable(place: &Place<'_>) -> Option<bool> {
+    Some(place.mos()?.median >= MOS_LIMIT && place.missed()?.median <= MISSED_LIMIT_PCT)
+}
+
+/// One series by rising loss: the last point before it turns unusable, and the first that is.
+struct Edge<'a> {
+    place: Place<'a>,
+    last: Option<Place<'a>>,
+    first: Option<Place<'a>>,
+    again: Option<f64>,
+    steps: usize,
+}
+
+/// Answers at which loss each tunnel becomes unusable for a call.
+pub fn conclude(places: &[Place<'_>]) -> Conclusion {
+    let calls: Vec<Place<'_>> = places.iter().filter(|place| usable(place).is_some()).cloned().collect();
+    let edges: Vec<Edge<'_>> = series(&calls, &[Coordinate::Loss]).into_iter().filter_map(edge).collect();
+    let points: Vec<&Point> = calls.iter().map(|place| place.point).collect();
+    let by: Vec<Coordinate> =
+        varying(&points).into_iter().filter(|coordinate| *coordinate != Coordinate::Loss).collect();
+    let titles: Vec<&str> = by
+        .iter()
+        .map(|coordinate| coordinate.title())
+        .chain(["Last usable", "First unusable", "Losses measured"])
+        .collect();
+    let mut table = Table::new(caption(&points), &titles);
+    for edge in &edges {
+        let last = edge.last.as_ref().map_or_else(|| "none".to_owned(), at);
+        let first = edge.first.as_ref().map_or_else(|| "none measured".to_owned(), at);
+        table.row_of(edge.place.point, &by, vec![last, first, edge.steps.to_string()]);
+    }
+    Conclusion {
+        id: "limit",
+        heading: "At which loss a call becomes unusable".to_owned(),
+        sentences: sentences(&edges, &by),
+        notes: notes(&edges, &by),
+        table,
+    }
+}
+
+fn caption(points: &[&Point]) -> String {
+    let common = common(points, &[Coordinate::Loss]);
+    let common = if common.is_empty() { common } else { format!(" In all rows: {common}.") };
+    format!("The edge of what a call can use, by measured points alone; nothing is interpolated.{common}")
+}
+
+fn edge(mut places: Vec<Place<'_>>) -> Option<Edge<'_>> {
+    places.sort_by(|one, two| one.point.loss_pct.total_cmp(&two.point.loss_pct));
+    let turn = places.iter().position(|place| usable(place) == Some(false));
+    let (before, after) = places.split_at(turn.unwrap_or(places.len()));
+    Some(Edge {
+        // The one of most loss: to a point without loss the length of bursts makes no difference.
+        place: places.last()?.clone(),
+        last: before.last().cloned(),
+        first: after.first().cloned(),
+        again: after.iter().find(|place| usable(place) == Some(true)).map(|place| place.point.loss_pct),
+        steps: places.len(),
+    })
+}
+
+fn at(place: &Place<'_>) -> String {
+    let median = |spread: Option<super::super::stat::Spread>| {
+        spread.map_or_else(|| NOTHING.to_owned(), |spread| number(spread.median))
+    };
+    format!("{} % (MOS {}, missed {} %)", place.point.loss_pct, median(place.mos()), median(place.missed()))
+}
+
+fn sentences(edges: &[Edge<'_>], by: &[Coordinate]) -> Vec<String> {
+    if edges.is_empty() {
+        return vec![
+            "Calls were not measured, so it is not known at which loss they become unusable.".to_owned(),
+        ];
+    }
+    let places: Vec<Place<'_>> = edges.iter().map(|edge| edge.place.clone()).collect();
+    let several = several_ccs(&places);
+    let mut labels: Vec<String> = Vec::new();
+    for place in &places {
+        if !labels.contains(&label(place, several)) {
+            labels.push(label(place, several));
+        }
+    }
+    let by: Vec<Coordinate> = by
+        .iter()
+        .copied()
+        .filter(|coordinate| !matches!(coordinate, Coordinate::Transport | Coordinate::OuterCc))
+        .collect();
+    labels
+        .iter()
+        .map(|wanted| {
+            let of: Vec<&Edge<'_>> =
+                edges.iter().filter(|edge| label(&edge.place, several) == *wanted).collect();
+            of_transport(wanted, &of, &by)
+        })
+        .collect()
+}
+
+fn of_transport(label: &str, edges: &[&Edge<'_>], by: &[Coordinate]) -> String {
+    let loss = |edge: &Edge<'_>| edge.first.as_ref().map_or(f64::INFINITY, |place| place.point.loss_pct);
+    let never = edges.iter().filter(|edge| edge.first.is_none()).count();
+    let mut text = format!(
+        "Over {label}: usable at every loss measured in {never} of {}",
+        counted(edges.len(), "series")
+    );
+    let worst = edges.iter().min_by(|one, two| loss(one).total_cmp(&loss(two)));
+    if let Some((edge, first)) = worst.and_then(|edge| Some((edge, edge.first.as_ref()?))) {
+        let place = name(edge.place.point, by);
+        let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+        let last = edge.last.as_ref().map_or_else(
+            || "at no lower loss usable".to_owned(),
+            |last| format!("last usable at {} %", last.point.loss_pct),
+        );
+        let _ = write!(text, "; first unusable at {} % loss{place}, {last}", first.point.loss_pct);
+    }
+    text.push('.');
+    text
+}
+
+fn notes(edges: &[Edge<'_>], by: &[Coordinate]) -> Vec<String> {
+    let mut notes = vec![format!(
+        "Rule: a call is usable when the median over the repetitions has a MOS of at least {MOS_LIMIT} and the \
+         listener misses at most {MISSED_LIMIT_PCT} % of the frames. The last usable point is the one of the \
+         highest loss below which no measured point is unusable."
+    )];
+    for edge in edges {
+        if let Some(again) = edge.again {
+            notes.push(format!(
+                "Not monotonic: {} is usable again at {again} % loss.",
+                name(edge.place.point, by)
+            ));
+        }
+    }
+    let short = edges.iter().filter(|edge| edge.steps == 1).count();
+    if short > 0 {
+        notes.push(format!(
+            "{} measured at a single loss only, which shows no edge.",
+            counted(short, "series")
+        ));
+    }
+    notes
+}

@@ -1,0 +1,233 @@
+//! The coordinates of a [`Point`] as things to group, compare, sort and name by.
+
+use super::stat::setting;
+use crate::lab::results::Point;
+use std::cmp::Ordering;
+
+/// One coordinate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coordinate {
+    /// Round trip of the empty path.
+    Rtt,
+    /// Mean loss.
+    Loss,
+    /// Length of a burst of losses.
+    Burst,
+    /// Rate of the path.
+    Rate,
+    /// Length of the bottleneck's queue.
+    Queue,
+    /// What the queue does.
+    Discipline,
+    /// What runs inside.
+    Workload,
+    /// Which way it goes.
+    Direction,
+    /// What carries the tunnel.
+    Transport,
+    /// Congestion control of the outer TCP.
+    OuterCc,
+    /// Congestion control of the inner TCP.
+    InnerCc,
+    /// Flow queues of the gateway.
+    FlowQueue,
+    /// TCP_NODELAY of the gateway.
+    Nodelay,
+    /// TCP_NOTSENT_LOWAT of the gateway.
+    Unsent,
+    /// Super-packets of the inner devices.
+    Offload,
+}
+
+/// Where a point is on a coordinate.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// A number with its unit.
+    Number(f64),
+    /// A word.
+    Word(String),
+}
+
+impl Value {
+    /// Orders numbers before words.
+    pub fn order(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Number(one), Self::Number(two)) => one.total_cmp(two),
+            (Self::Word(one), Self::Word(two)) => one.cmp(two),
+            (Self::Number(_), Self::Word(_)) => Ordering::Less,
+            (Self::Word(_), Self::Number(_)) => Ordering::Greater,
+        }
+    }
+
+    /// Writes it without its unit.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Number(number) => setting(*number),
+            Self::Word(word) => word.clone(),
+        }
+    }
+}
+
+impl Coordinate {
+    /// All of them, in the order of tables.
+    pub const ALL: [Self; 15] = [
+        Self::Rtt,
+        Self::Loss,
+        Self::Burst,
+        Self::Rate,
+        Self::Queue,
+        Self::Discipline,
+        Self::Workload,
+        Self::Direction,
+        Self::Transport,
+        Self::OuterCc,
+        Self::InnerCc,
+        Self::FlowQueue,
+        Self::Nodelay,
+        Self::Unsent,
+        Self::Offload,
+    ];
+
+    /// Returns the name and the unit, as of a column.
+    pub fn title(self) -> &'static str {
+        self.name_and_unit().0
+    }
+
+    fn name_and_unit(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Rtt => ("RTT, ms", "RTT", " ms"),
+            Self::Loss => ("Loss, %", "loss", " %"),
+            Self::Burst => ("Loss burst, packets", "loss in bursts of", " packets"),
+            Self::Rate => ("Rate, Mbit/s", "rate", " Mbit/s"),
+            Self::Queue => ("Queue, ms", "queue", " ms"),
+            Self::Discipline => ("Queue discipline", "", ""),
+            Self::Workload => ("Workload", "", ""),
+            Self::Direction => ("Direction", "direction", ""),
+            Self::Transport => ("Transport", "", ""),
+            Self::OuterCc => ("Outer TCP", "outer", ""),
+            Self::InnerCc => ("Inner TCP", "inner", ""),
+            Self::FlowQueue => ("Flow queue", "flow queue", ""),
+            Self::Nodelay => ("NODELAY", "NODELAY", ""),
+            Self::Unsent => ("Unsent limit, octets", "unsent limit", " octets"),
+            Self::Offload => ("Offload", "offload", ""),
+        }
+    }
+
+    /// Returns where the point is.
+    pub fn value(self, point: &Point) -> Value {
+        let switch = |on: bool| Value::Word(if on { "on" } else { "off" }.to_owned());
+        let word = |word: &String| Value::Word(word.clone());
+        match self {
+            Self::Rtt => Value::Number(point.rtt_ms),
+            Self::Loss => Value::Number(point.loss_pct),
+            Self::Burst => {
+                point.loss_burst.map_or_else(|| Value::Word("independent".to_owned()), Value::Number)
+            }
+            Self::Rate => Value::Number(point.rate_mbit),
+            Self::Queue => Value::Number(point.queue_ms),
+            Self::Discipline => word(&point.discipline),
+            Self::Workload => word(&point.workload),
+            Self::Direction => word(&point.direction),
+            Self::Transport => word(&point.transport),
+            Self::OuterCc => word(&point.outer_cc),
+            Self::InnerCc => word(&point.inner_cc),
+            Self::FlowQueue => switch(point.flow_queue),
+            Self::Nodelay => switch(point.nodelay),
+            Self::Unsent => point
+                .unsent_octets
+                .map_or_else(|| Value::Word("automatic".to_owned()), |octets| Value::Number(octets.into())),
+            Self::Offload => switch(point.offload),
+        }
+    }
+
+    /// Names where the point is, such as `RTT 60 ms`.
+    pub fn phrase(self, point: &Point) -> String {
+        let (_, name, unit) = self.name_and_unit();
+        match self.value(point) {
+            Value::Word(_) if self == Self::Burst => "independent losses".to_owned(),
+            Value::Word(word) => format!("{name} {word}").trim().to_owned(),
+            value => format!("{name} {}{unit}", value.show()),
+        }
+    }
+
+    /// Tells whether the coordinate can make a difference at this point.
+    ///
+    /// A tunnel over UDP has no outer TCP, no tunnel has no gateway, and without loss there are no bursts.
+    pub fn matters(self, point: &Point) -> bool {
+        let ours = matches!(point.transport.as_str(), "udp" | "tcp" | "tls");
+        match self {
+            Self::OuterCc => over_tcp(&point.transport),
+            Self::Nodelay | Self::Unsent => ours && over_tcp(&point.transport),
+            Self::FlowQueue | Self::Offload => ours,
+            Self::InnerCc => point.workload.split('+').any(|part| part.starts_with("bulk") || part == "web"),
+            Self::Burst => point.loss_pct > 0.0,
+            _ => true,
+        }
+    }
+}
+
+/// Tells whether a transport puts the tunnel into TCP.
+pub fn over_tcp(transport: &str) -> bool {
+    transport != "plain" && !transport.contains("udp") && !transport.contains("wireguard")
+}
+
+/// Tells whether two points are the same but for some coordinates and those that make no difference to one of them.
+pub fn alike(one: &Point, two: &Point, except: &[Coordinate]) -> bool {
+    Coordinate::ALL
+        .iter()
+        .filter(|coordinate| !except.contains(coordinate))
+        .filter(|coordinate| coordinate.matters(one) && coordinate.matters(two))
+        .all(|coordinate| coordinate.value(one) == coordinate.value(two))
+}
+
+/// Orders points by all coordinates.
+pub fn order(one: &Point, two: &Point) -> Ordering {
+    Coordinate::ALL
+        .iter()
+        .map(|coordinate| coordinate.value(one).order(&coordinate.value(two)))
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
+}
+
+/// Returns the values of a coordinate where it matters, each once and in order.
+pub fn values<'a>(points: impl IntoIterator<Item = &'a Point>, coordinate: Coordinate) -> Vec<Value> {
+    let mut values: Vec<Value> = points
+        .into_iter()
+        .filter(|point| coordinate.matters(point))
+        .map(|point| coordinate.value(point))
+        .collect();
+    values.sort_by(Value::order);
+    values.dedup();
+    values
+}
+
+/// Returns the coordinates that differ among the points.
+pub fn varying(points: &[&Point]) -> Vec<Coordinate> {
+    Coordinate::ALL
+        .into_iter()
+        .filter(|coordinate| values(points.iter().copied(), *coordinate).len() > 1)
+        .collect()
+}
+
+/// Names what all the points have in common, but for some coordinates.
+pub fn common(points: &[&Point], except: &[Coordinate]) -> String {
+    let phrases: Vec<String> = Coordinate::ALL
+        .into_iter()
+        .filter(|coordinate| !except.contains(coordinate))
+        .filter(|coordinate| values(points.iter().copied(), *coordinate).len() == 1)
+        .filter_map(|coordinate| {
+            points.iter().find(|point| coordinate.matters(point)).map(|point| coordinate.phrase(point))
+        })
+        .collect();
+    phrases.join(", ")
+}
+
+/// Names a point by some coordinates.
+pub fn name(point: &Point, by: &[Coordinate]) -> String {
+    let phrases: Vec<String> = by
+        .iter()
+        .filter(|coordinate| coordinate.matters(point))
+        .map(|coordinate| coordinate.phrase(point))
+        .collect();
+    phrases.join(", ")
+}
