@@ -6,6 +6,7 @@
 mod aaa;
 mod diameter;
 mod profile;
+mod queueing;
 mod radius;
 mod reader;
 mod secrets;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use aaa::{AaaKind, AaaSection};
+pub use queueing::Queueing;
 pub use reader::ConfigError;
 
 use crate::control::responder::{IkeTcpOffer, ResponderConfig};
@@ -141,8 +143,8 @@ pub struct InnerSection {
     pub hairpin: bool,
     /// Whether the device carries super-packets (TSO, USO).
     pub offload: bool,
-    /// Whether downlink packets wait in a queue per UE before they are encrypted.
-    pub flow_queue: bool,
+    /// How downlink packets wait; the same in all networks.
+    pub queueing: Queueing,
 }
 
 impl Default for InnerSection {
@@ -156,7 +158,7 @@ impl Default for InnerSection {
             dns: Vec::new(),
             hairpin: false,
             offload: true,
-            flow_queue: true,
+            queueing: Queueing::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use super::reader::{Field, Reader, Section};
 use super::{
     Config, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, DebugSection, GatewaySection, InnerSection, ListenSection,
-    aaa, profile, secrets, tls,
+    Queueing, aaa, profile, secrets, tls,
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
@@ -390,13 +390,10 @@ fn network(mut section: Section<'_>, several: bool, before: &[InnerSection]) -> 
     let hairpin = section.flag("hairpin", default.hairpin);
     let offload = section.flag("offload", default.offload);
     // How packets wait is one for all.
-    let flow_queue = match before.first() {
-        Some(first) => first.flow_queue,
-        None => section.flag("flow_queue", default.flow_queue),
-    };
+    let queueing = before.first().map_or_else(|| Queueing::read(&mut section), |first| first.queueing);
     section.finish();
     let name = name.unwrap_or_else(|| device.clone());
-    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, flow_queue }
+    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, queueing }
 }
 
 /// The name of an interface.

@@ -12,6 +12,7 @@ use codec::OsRandom;
 use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
 use codec::ip::{Checksum, VirtioHeader};
 use crossbeam::channel::bounded;
+use gateway::config::Queueing;
 use gateway::io::sockets::listen_tcp;
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::udp::listen_udp;
@@ -176,7 +177,10 @@ impl Rig {
                 peers: inboxes.clone(),
                 limits,
                 counters: counters.clone(),
-                inner: InnerConfig { networks: vec![network; networks], flow_queue },
+                inner: InnerConfig {
+                    networks: vec![network; networks],
+                    queueing: Queueing { flow_queue, ..Queueing::default() },
+                },
             };
             threads.push(start(params).expect("worker"));
             let inbox = inboxes[index].clone();
