@@ -668,6 +668,21 @@ fn mistakes_are_reported_where_they_stand() {
         ),
         (
             "[[pool]]",
+            "[inner]\nunsent_octets = 4095\n[[pool]]",
+            "swugate.toml:6: unsent_octets = 4095: a number from 4096 to 16777216 (octets)",
+        ),
+        (
+            "[[pool]]",
+            "[inner]\nunsent_octets = 16777217\n[[pool]]",
+            "swugate.toml:6: unsent_octets = 16777217: a number from 4096 to 16777216 (octets)",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\nnodelay = 1",
+            "swugate.toml:5: nodelay = 1: true or false",
+        ),
+        (
+            "[[pool]]",
             "[inner]\nvoice_late_ms = 10001\n[[pool]]",
             "swugate.toml:6: voice_late_ms = 10001: 0 for never, or a number from 20 to 10000 (milliseconds)",
         ),
@@ -709,6 +724,26 @@ fn mistakes_are_reported_where_they_stand() {
             "\nexpected {expected}\nfound    {}",
             mistakes.join("\n         ")
         );
+    }
+}
+
+/// The system's list is in the report, so that it is no constant.
+#[test]
+fn the_congestion_control_is_one_that_the_kernel_offers() {
+    let with = |value: &str| LEAST.replace("[[pool]]", &format!("congestion = {value}\n[[pool]]"));
+    let dir = Dir::new();
+    let options = ok(dir.load(&with("\"reno\"\nnodelay = false"))).listen.options;
+    assert_eq!((options.congestion.as_deref(), options.nodelay), (Some("reno"), false));
+    let options = ok(dir.load(LEAST)).listen.options;
+    assert_eq!((options.congestion, options.nodelay), (None, true));
+    let offered = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("Linux");
+    for value in ["\"no-such\"", "\"../reno\"", "\"\"", "3"] {
+        let expected = format!(
+            "swugate.toml:5: congestion = {value}: a congestion control that the kernel offers: {}; \
+             others need their module loaded",
+            offered.trim()
+        );
+        assert_eq!(dir.mistakes(&with(value)), [expected]);
     }
 }
 

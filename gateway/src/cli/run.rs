@@ -161,7 +161,7 @@ pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<StreamLi
     for (kind, addr) in config.listen.streams() {
         let key = kind.key();
         for queues in &mut listeners {
-            match sockets::listen_tcp(addr) {
+            match sockets::listen_tcp(addr, &config.listen.options) {
                 Ok(socket) => queues.push(StreamListener { socket, kind }),
                 Err(error) if addr.is_ipv6() && is_no_ipv6(&error) => {
                     tracing::warn!("listen.{key} {addr}: {error}; this host has no IPv6");

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file and the files it names, read and checked as a whole.
 //!
 //! [`load`] either yields a [`Config`] that can be put to work without further questions, or every
-//! mistake it found, each with file, line, key, value and what is allowed. Nothing here opens a socket.
+//! mistake it found, each with file, line, key, value and what is allowed. Nothing here binds a socket.
 
 mod aaa;
 mod diameter;
@@ -24,6 +24,7 @@ pub use queueing::Queueing;
 pub use reader::ConfigError;
 
 use crate::control::responder::{IkeTcpOffer, ResponderConfig};
+use crate::io::sockets::StreamOptions;
 use crate::limits::Limits;
 use crate::relay::Backend;
 use crate::tls::{StreamKind, TlsServer};
@@ -103,6 +104,8 @@ pub struct ListenSection {
     pub udp: Vec<SocketAddr>,
     /// Addresses of ours at which emergency calls arrive.
     pub emergency: Vec<SocketAddr>,
+    /// What TCP connections have from the sockets that listen.
+    pub options: StreamOptions,
 }
 
 impl ListenSection {

@@ -1,5 +1,7 @@
 //! `[inner]` again: how downlink packets wait for a busy connection. One for all networks.
 
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::reader::{Field, Section};
@@ -12,6 +14,9 @@ const VOICE_LATE: Duration = Duration::from_millis(200);
 /// of two would lose one.
 const VOICE_LATE_MS: [u64; 2] = [20, 10_000];
 
+/// Octets that may be unsent: from about three packets up to what a fast path of a long round trip holds.
+const UNSENT_OCTETS: RangeInclusive<u64> = 4096..=16 << 20;
+
 /// How downlink packets wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Queueing {
@@ -19,11 +24,14 @@ pub struct Queueing {
     pub flow_queue: bool,
     /// How long voice may wait there before it is dropped; `None`: for ever.
     pub voice_late: Option<Duration>,
+    /// Octets that may be encrypted, and as many again unsent in the socket; `None`: by the connection's rate, or
+    /// without flow queues 256 KiB in the socket.
+    pub unsent: Option<NonZeroU32>,
 }
 
 impl Default for Queueing {
     fn default() -> Self {
-        Self { flow_queue: true, voice_late: Some(VOICE_LATE) }
+        Self { flow_queue: true, voice_late: Some(VOICE_LATE), unsent: None }
     }
 }
 
@@ -34,6 +42,10 @@ impl Queueing {
         Self {
             flow_queue: section.flag("flow_queue", default.flow_queue),
             voice_late: section.value("voice_late_ms").map_or(default.voice_late, |field| voice_late(&field)),
+            unsent: section
+                .value("unsent_octets")
+                .and_then(|field| field.number(UNSENT_OCTETS, "octets"))
+                .and_then(|octets| NonZeroU32::new(octets as u32)),
         }
     }
 }

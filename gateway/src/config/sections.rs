@@ -19,6 +19,7 @@ use crate::control::responder::{
     Gateway, Identity, IkeTcpOffer, Limits as ResponderLimits, Redirect, ResponderConfig, Resumption,
     WAIT_DEFAULT,
 };
+use crate::io::sockets::{self as outside, StreamOptions};
 use crate::limits::{Limits, NETWORKS_MAX};
 use crate::relay::Backend;
 use crate::types::{IKE_PORT, NetworkId, WORKERS_MAX};
@@ -255,6 +256,7 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
             ike_tcp_offer: None,
             udp: default_udp(),
             emergency: Vec::new(),
+            options: StreamOptions::default(),
         };
     };
     // One list for all: an address takes one kind of stream.
@@ -277,8 +279,29 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
     let emergency: Vec<SocketAddr> =
         emergency.iter().filter_map(|field| emergency_at(field, &streams, &udp)).collect();
     let (ike_tcp, ike_tcp_offer) = ike_tcp(&mut section, [&tcp, &tls, &shared, &ftt], &udp);
+    let options = StreamOptions {
+        nodelay: section.flag("nodelay", true),
+        congestion: section.value("congestion").and_then(|field| congestion(&field)),
+    };
     section.finish();
-    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp, emergency }
+    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp, emergency, options }
+}
+
+/// A congestion control of this kernel.
+fn congestion(field: &Field<'_>) -> Option<String> {
+    let listed = outside::congestion_controls();
+    let allowed =
+        format!("a congestion control that the kernel offers: {listed}; others need their module loaded");
+    let name = field.text(&allowed)?;
+    // Only names are asked for: the kernel looks for a module that is called so.
+    let is_name =
+        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet));
+    let offered =
+        is_name && (listed.split(' ').any(|known| known == name) || outside::offers_congestion(name));
+    if !offered {
+        field.reject(allowed);
+    }
+    offered.then(|| name.to_owned())
 }
 
 /// IKE alone over TCP: where, and how IKE_SA_INIT over other transports tells of it.

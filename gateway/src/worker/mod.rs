@@ -274,7 +274,7 @@ struct Worker {
     peers: Vec<Arc<InboxHandle>>,
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
-    flow_queue: bool,
+    queueing: Queueing,
     random: OsRandom,
     started: Instant,
     /// Read once per turn.
@@ -352,7 +352,7 @@ impl Worker {
             peers: params.peers,
             limits,
             counters: params.counters,
-            flow_queue: queueing.flow_queue,
+            queueing,
             random: OsRandom,
             started: now,
             now,

@@ -13,7 +13,7 @@ use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, Outb
 use codec::ip::{Checksum, VirtioHeader};
 use crossbeam::channel::bounded;
 use gateway::config::Queueing;
-use gateway::io::sockets::listen_tcp;
+use gateway::io::sockets::{StreamOptions, listen_tcp};
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::udp::listen_udp;
 use gateway::io::wake::Wake;
@@ -142,8 +142,8 @@ impl Rig {
             let udp = socket.local();
             let kinds =
                 [StreamKind::Tcp, StreamKind::Tls, StreamKind::Shared, StreamKind::Ftt, StreamKind::IkeTcp];
-            let listeners =
-                kinds.map(|kind| StreamListener { socket: listen_tcp(any).expect("listen"), kind });
+            let listen = || listen_tcp(any, &StreamOptions::default()).expect("listen");
+            let listeners = kinds.map(|kind| StreamListener { socket: listen(), kind });
             let local = |of: &StreamListener| of.socket.local_addr().expect("bound");
             let (addr, ike_addr) = (local(&listeners[0]), local(&listeners[4]));
             let others = listeners.iter().map(|of| (of.kind, local(of))).collect();
