@@ -189,6 +189,7 @@ impl Bed {
                     rate: None,
                     in_flight: 256,
                     source: SourceSpread::new(Some(topology::sources())),
+                    congestion: None,
                     config,
                     who: Rc::new(|index| Identity::parse(&format!("ue-{index}@bench.test")).into()),
                     random: Box::new(codec::OsRandom),

@@ -9,7 +9,7 @@ use crate::machine::Snapshot;
 use crate::report::{environment, figure, print_table, write_json};
 use codec::stream::{LENGTH_LEN, STREAM_PREFIX};
 use gateway::io::datagram::{self, RUN_LEN_MAX};
-use gateway::io::sockets::listen_tcp;
+use gateway::io::sockets::{StreamOptions, listen_tcp};
 use gateway::io::wake::Wake;
 use gateway::relay::{self, Backend, Order, RelayCounters, RelayLimits, RelayParams};
 use gateway::tls::{StreamKind, StreamListener};
@@ -136,7 +136,7 @@ impl Relay {
             id: WorkerId(0),
             core: Some(core),
             listeners: vec![StreamListener {
-                socket: listen_tcp(topology::GATEWAY.into())?,
+                socket: listen_tcp(topology::GATEWAY.into(), &StreamOptions::default())?,
                 kind: StreamKind::Tcp,
             }],
             tls: None,

@@ -65,7 +65,9 @@ fn the_least_configuration_has_the_documented_defaults() {
         (config.inner[0].device.as_str(), config.inner[0].mtu, config.inner[0].hairpin),
         ("swu0", 1400, false)
     );
-    assert!(config.inner[0].offload && config.inner[0].flow_queue);
+    assert!(config.inner[0].offload && config.inner[0].queueing.flow_queue);
+    let voice_late = config.inner[0].queueing.voice_late.expect("a bound");
+    assert_eq!(voice_late.as_millis(), 200);
     assert_eq!(config.gateway.run_dir, Path::new("/run/swugate"));
     assert_eq!((config.gateway.workers, config.gateway.cores.len()), (None, 0));
     assert_eq!(config.limits, Limits::default());
@@ -660,6 +662,31 @@ fn mistakes_are_reported_where_they_stand() {
             "swugate.toml:13: kind = \"redis\": \"none\"; file and redis are not in this version",
         ),
         (
+            "[[pool]]",
+            "[inner]\nvoice_late_ms = 19\n[[pool]]",
+            "swugate.toml:6: voice_late_ms = 19: 0 for never, or a number from 20 to 10000 (milliseconds)",
+        ),
+        (
+            "[[pool]]",
+            "[inner]\nunsent_octets = 4095\n[[pool]]",
+            "swugate.toml:6: unsent_octets = 4095: a number from 4096 to 16777216 (octets)",
+        ),
+        (
+            "[[pool]]",
+            "[inner]\nunsent_octets = 16777217\n[[pool]]",
+            "swugate.toml:6: unsent_octets = 16777217: a number from 4096 to 16777216 (octets)",
+        ),
+        (
+            "tcp = [\"127.0.0.1:4500\"]",
+            "tcp = [\"127.0.0.1:4500\"]\nnodelay = 1",
+            "swugate.toml:5: nodelay = 1: true or false",
+        ),
+        (
+            "[[pool]]",
+            "[inner]\nvoice_late_ms = 10001\n[[pool]]",
+            "swugate.toml:6: voice_late_ms = 10001: 0 for never, or a number from 20 to 10000 (milliseconds)",
+        ),
+        (
             "secrets_file = \"secrets.toml\"",
             "secrets_file = \"secrets.toml\"\n[debug]\nlog = \"loud\"",
             "swugate.toml:13: log = \"loud\": off, error, warn, info, debug, trace, \
@@ -698,6 +725,32 @@ fn mistakes_are_reported_where_they_stand() {
             mistakes.join("\n         ")
         );
     }
+}
+
+/// The system's list is in the report, so that it is no constant.
+#[test]
+fn the_congestion_control_is_one_that_the_kernel_offers() {
+    let with = |value: &str| LEAST.replace("[[pool]]", &format!("congestion = {value}\n[[pool]]"));
+    let dir = Dir::new();
+    let options = ok(dir.load(&with("\"reno\"\nnodelay = false"))).listen.options;
+    assert_eq!((options.congestion.as_deref(), options.nodelay), (Some("reno"), false));
+    let options = ok(dir.load(LEAST)).listen.options;
+    assert_eq!((options.congestion, options.nodelay), (None, true));
+    let offered = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control").expect("Linux");
+    for value in ["\"no-such\"", "\"../reno\"", "\"\"", "3"] {
+        let expected = format!(
+            "swugate.toml:5: congestion = {value}: a congestion control that the kernel offers: {}; \
+             others need their module loaded",
+            offered.trim()
+        );
+        assert_eq!(dir.mistakes(&with(value)), [expected]);
+    }
+}
+
+#[test]
+fn voice_may_wait_for_ever() {
+    let text = LEAST.replace("[[pool]]", "[inner]\nvoice_late_ms = 0\n[[pool]]");
+    assert_eq!(ok(Dir::new().load(&text)).inner[0].queueing.voice_late, None);
 }
 
 #[test]

@@ -101,6 +101,9 @@ pub struct UeOptions {
     /// Takes source addresses from this prefix in turn; they must be local (ip route add local CIDR dev lo)
     #[arg(long, value_name = "CIDR")]
     pub source: Option<IpNet>,
+    /// Congestion control of the UEs' TCP connections, such as cubic or bbr [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    pub congestion: Option<String>,
     /// Draws keys, nonces and SPIs from this seed: repeatable, not secret
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

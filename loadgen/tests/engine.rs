@@ -168,6 +168,7 @@ fn attach_fails_by_cause_when_nobody_listens_or_the_gateway_hangs_up() {
         let plan = FleetPlan {
             rate: Some(100.0),
             source: SourceSpread::new(None),
+            congestion: None,
             ..plan(gateway, RESPONSE_TIMEOUT)
         };
         let outcome = engine::run(async { Fleet::attach(plan, &Progress::new()).await.1 }).unwrap();

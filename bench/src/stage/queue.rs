@@ -35,7 +35,7 @@ impl PushPop {
         let segmenter =
             Segmenter::new(&packet, &inner, &header, PACKET_LEN as u16).expect("a packet that fits");
         Self {
-            queues: FlowQueues::new(UE_MAX, WORKER_MAX, PACKET_LEN as u16),
+            queues: FlowQueues::new(UE_MAX, WORKER_MAX, PACKET_LEN as u16, None),
             ues: [None; UES],
             packet: packet.into(),
             segmenter,

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{config_failure, relay};
 use crate::admin::{http, socket};
-use crate::config::{self, Config, InnerSection};
+use crate::config::{self, Config, InnerSection, Queueing};
 use crate::control::aaa::{Aaa, Outbox};
 use crate::control::administration::Administration;
 use crate::control::dispatch::Dispatcher;
@@ -161,7 +161,7 @@ pub(super) fn listen(config: &Config, workers: usize) -> Result<Vec<Vec<StreamLi
     for (kind, addr) in config.listen.streams() {
         let key = kind.key();
         for queues in &mut listeners {
-            match sockets::listen_tcp(addr) {
+            match sockets::listen_tcp(addr, &config.listen.options) {
                 Ok(socket) => queues.push(StreamListener { socket, kind }),
                 Err(error) if addr.is_ipv6() && is_no_ipv6(&error) => {
                     tracing::warn!("listen.{key} {addr}: {error}; this host has no IPv6");
@@ -278,7 +278,7 @@ fn inner_config(
     };
     InnerConfig {
         networks: networks(config).map(network).collect(),
-        flow_queue: config.inner.first().is_none_or(|section| section.flow_queue),
+        queueing: config.inner.first().map_or_else(Queueing::default, |section| section.queueing),
     }
 }
 

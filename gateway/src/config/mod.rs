@@ -1,11 +1,12 @@
 //! The configuration: one TOML file and the files it names, read and checked as a whole.
 //!
 //! [`load`] either yields a [`Config`] that can be put to work without further questions, or every
-//! mistake it found, each with file, line, key, value and what is allowed. Nothing here opens a socket.
+//! mistake it found, each with file, line, key, value and what is allowed. Nothing here binds a socket.
 
 mod aaa;
 mod diameter;
 mod profile;
+mod queueing;
 mod radius;
 mod reader;
 mod secrets;
@@ -19,9 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use aaa::{AaaKind, AaaSection};
+pub use queueing::Queueing;
 pub use reader::ConfigError;
 
 use crate::control::responder::{IkeTcpOffer, ResponderConfig};
+use crate::io::sockets::StreamOptions;
 use crate::limits::Limits;
 use crate::relay::Backend;
 use crate::tls::{StreamKind, TlsServer};
@@ -101,6 +104,8 @@ pub struct ListenSection {
     pub udp: Vec<SocketAddr>,
     /// Addresses of ours at which emergency calls arrive.
     pub emergency: Vec<SocketAddr>,
+    /// What TCP connections have from the sockets that listen.
+    pub options: StreamOptions,
 }
 
 impl ListenSection {
@@ -141,8 +146,8 @@ pub struct InnerSection {
     pub hairpin: bool,
     /// Whether the device carries super-packets (TSO, USO).
     pub offload: bool,
-    /// Whether downlink packets wait in a queue per UE before they are encrypted.
-    pub flow_queue: bool,
+    /// How downlink packets wait; the same in all networks.
+    pub queueing: Queueing,
 }
 
 impl Default for InnerSection {
@@ -156,7 +161,7 @@ impl Default for InnerSection {
             dns: Vec::new(),
             hairpin: false,
             offload: true,
-            flow_queue: true,
+            queueing: Queueing::default(),
         }
     }
 }

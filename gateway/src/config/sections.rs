@@ -12,13 +12,14 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use super::reader::{Field, Reader, Section};
 use super::{
     Config, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, DebugSection, GatewaySection, InnerSection, ListenSection,
-    aaa, profile, secrets, tls,
+    Queueing, aaa, profile, secrets, tls,
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
     Gateway, Identity, IkeTcpOffer, Limits as ResponderLimits, Redirect, ResponderConfig, Resumption,
     WAIT_DEFAULT,
 };
+use crate::io::sockets::{self as outside, StreamOptions};
 use crate::limits::{Limits, NETWORKS_MAX};
 use crate::relay::Backend;
 use crate::types::{IKE_PORT, NetworkId, WORKERS_MAX};
@@ -255,6 +256,7 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
             ike_tcp_offer: None,
             udp: default_udp(),
             emergency: Vec::new(),
+            options: StreamOptions::default(),
         };
     };
     // One list for all: an address takes one kind of stream.
@@ -277,8 +279,29 @@ fn listen(root: &mut Section<'_>, udp_unasked: bool) -> ListenSection {
     let emergency: Vec<SocketAddr> =
         emergency.iter().filter_map(|field| emergency_at(field, &streams, &udp)).collect();
     let (ike_tcp, ike_tcp_offer) = ike_tcp(&mut section, [&tcp, &tls, &shared, &ftt], &udp);
+    let options = StreamOptions {
+        nodelay: section.flag("nodelay", true),
+        congestion: section.value("congestion").and_then(|field| congestion(&field)),
+    };
     section.finish();
-    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp, emergency }
+    ListenSection { tcp, tls, shared, ftt, ike_tcp, ike_tcp_offer, udp, emergency, options }
+}
+
+/// A congestion control of this kernel.
+fn congestion(field: &Field<'_>) -> Option<String> {
+    let listed = outside::congestion_controls();
+    let allowed =
+        format!("a congestion control that the kernel offers: {listed}; others need their module loaded");
+    let name = field.text(&allowed)?;
+    // Only names are asked for: the kernel looks for a module that is called so.
+    let is_name =
+        !name.is_empty() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"_-".contains(&octet));
+    let offered =
+        is_name && (listed.split(' ').any(|known| known == name) || outside::offers_congestion(name));
+    if !offered {
+        field.reject(allowed);
+    }
+    offered.then(|| name.to_owned())
 }
 
 /// IKE alone over TCP: where, and how IKE_SA_INIT over other transports tells of it.
@@ -390,13 +413,10 @@ fn network(mut section: Section<'_>, several: bool, before: &[InnerSection]) -> 
     let hairpin = section.flag("hairpin", default.hairpin);
     let offload = section.flag("offload", default.offload);
     // How packets wait is one for all.
-    let flow_queue = match before.first() {
-        Some(first) => first.flow_queue,
-        None => section.flag("flow_queue", default.flow_queue),
-    };
+    let queueing = before.first().map_or_else(|| Queueing::read(&mut section), |first| first.queueing);
     section.finish();
     let name = name.unwrap_or_else(|| device.clone());
-    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, flow_queue }
+    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, queueing }
 }
 
 /// The name of an interface.

@@ -1,5 +1,6 @@
 //! Listening sockets and the options of accepted connections.
 
+use std::fs;
 use std::io;
 use std::mem;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
@@ -13,18 +14,37 @@ const BACKLOG: libc::c_int = 4096;
 /// `IPV6_AUTOFLOWLABEL` of linux/in6.h.
 const IPV6_AUTOFLOWLABEL: libc::c_int = 70;
 
+/// What every accepted connection has from the socket that listened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StreamOptions {
+    /// Whether what is sent leaves at once, though less than a full segment is unacknowledged (TCP_NODELAY).
+    pub nodelay: bool,
+    /// The congestion control; `None` is the system's.
+    pub congestion: Option<String>,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { nodelay: true, congestion: None }
+    }
+}
+
 /// Opens one accept queue of `addr`: every worker calls this with the same address (SO_REUSEPORT), and the
 /// kernel spreads connections over the queues. An IPv6 socket serves IPv6 only.
 ///
 /// # Errors
 /// Whatever the kernel answers to socket, bind and listen.
-pub fn listen_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen_tcp(addr: SocketAddr, options: &StreamOptions) -> io::Result<TcpListener> {
     let fd = open(addr, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)?;
     set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    // Accepted sockets inherit the following.
+    set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, options.nodelay.into())?;
+    if let Some(name) = &options.congestion {
+        set_congestion(fd.as_raw_fd(), name)?;
+    }
     if addr.is_ipv6() {
         set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
-        // Accepted sockets inherit this.
         fix_flow_label(fd.as_raw_fd())?;
     }
     let (raw, len) = to_raw(addr);
@@ -49,14 +69,13 @@ pub(super) fn fix_flow_label(fd: RawFd) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0)
 }
 
-/// Prepares an accepted connection for framed traffic and returns its (local, remote) addresses. The kernel
+/// Prepares an accepted connection and returns its (local, remote) addresses. The kernel
 /// calls it writable while fewer than `unsent_max` octets in it have not been sent.
 ///
 /// # Errors
 /// When the peer is already gone.
 pub fn prepare_accepted(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<(SocketAddr, SocketAddr)> {
     let raw = fd.as_raw_fd();
-    set_option(raw, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     limit_unsent(fd, unsent_max)?;
     let local = address(raw, libc::getsockname)?;
     let remote = address(raw, libc::getpeername)?;
@@ -110,6 +129,27 @@ pub fn connect_tcp(to: SocketAddr, unsent_max: i32) -> io::Result<TcpStream> {
 /// When the connection is gone.
 pub fn limit_unsent(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<()> {
     set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent_max)
+}
+
+/// Whether connections may have the congestion control `name`. Its module is loaded if it is there and we may.
+pub fn offers_congestion(name: &str) -> bool {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    open(any, libc::SOCK_STREAM).is_ok_and(|fd| set_congestion(fd.as_raw_fd(), name).is_ok())
+}
+
+/// The congestion controls that the kernel has now, as it lists them.
+pub fn congestion_controls() -> String {
+    let list = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    list.unwrap_or_default().trim().to_owned()
+}
+
+fn set_congestion(fd: RawFd, name: &str) -> io::Result<()> {
+    let len = name.len() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` octets of `name`, which outlives the call; it needs no terminating zero.
+    unsafe {
+        check(libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_ptr().cast(), len))?
+    };
+    Ok(())
 }
 
 pub(super) fn set_option(
@@ -190,9 +230,10 @@ mod tests {
 
     #[test]
     fn two_queues_share_one_port_and_addresses_are_read_back() {
-        let first = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
+        let options = StreamOptions::default();
+        let first = listen_tcp("127.0.0.1:0".parse().expect("address"), &options).expect("listen");
         let addr = first.local_addr().expect("bound");
-        let second = listen_tcp(addr).expect("SO_REUSEPORT allows a second queue");
+        let second = listen_tcp(addr, &options).expect("SO_REUSEPORT allows a second queue");
         drop(second);
         let client = TcpStream::connect(addr).expect("connect");
         first.set_nonblocking(false).expect("blocking");
@@ -203,8 +244,36 @@ mod tests {
     }
 
     #[test]
+    fn accepted_connections_have_the_options_of_their_listener() {
+        // Every kernel has reno, and nearly none has it as the default.
+        let congestion = Some("reno".to_owned());
+        for options in [StreamOptions::default(), StreamOptions { nodelay: false, congestion }] {
+            let listener = listen_tcp("127.0.0.1:0".parse().expect("address"), &options).expect("listen");
+            let _client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+            listener.set_nonblocking(false).expect("blocking");
+            let (accepted, _) = listener.accept().expect("accept");
+            prepare_accepted(accepted.as_fd(), 65_536).expect("prepared");
+            let socket = socket2::SockRef::from(&accepted);
+            assert_eq!(socket.tcp_nodelay().expect("an option"), options.nodelay);
+            if let Some(name) = &options.congestion {
+                let has = socket.tcp_congestion().expect("an option");
+                assert_eq!(has.strip_suffix(b"\0").unwrap_or(&has)[..name.len()], *name.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_congestion_control_that_the_kernel_lacks_is_found_out() {
+        assert!(offers_congestion("reno") && !offers_congestion("no-such"));
+        assert!(congestion_controls().split(' ').any(|name| name == "reno"));
+        let options = StreamOptions { congestion: Some("no-such".into()), ..StreamOptions::default() };
+        assert!(listen_tcp("127.0.0.1:0".parse().expect("address"), &options).is_err());
+    }
+
+    #[test]
     fn r9329_6_7_1_the_kernel_asks_whether_the_peer_is_there() {
-        let listener = listen_tcp("127.0.0.1:0".parse().expect("address")).expect("listen");
+        let listener = listen_tcp("127.0.0.1:0".parse().expect("address"), &StreamOptions::default());
+        let listener = listener.expect("listen");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
         let socket = socket2::SockRef::from(&client);
         assert!(!socket.keepalive().expect("an option"));
@@ -217,8 +286,9 @@ mod tests {
 
     #[test]
     fn an_ipv6_listener_leaves_ipv4_alone() {
-        let Ok(v6) = listen_tcp("[::]:0".parse().expect("address")) else { return };
+        let options = StreamOptions::default();
+        let Ok(v6) = listen_tcp("[::]:0".parse().expect("address"), &options) else { return };
         let port = v6.local_addr().expect("bound").port();
-        assert!(listen_tcp(SocketAddr::from(([0, 0, 0, 0], port))).is_ok());
+        assert!(listen_tcp(SocketAddr::from(([0, 0, 0, 0], port)), &options).is_ok());
     }
 }

@@ -74,6 +74,8 @@ pub enum DropReason {
     BadOffload,
     /// A downlink packet had waited too long (RFC 8289).
     Codel,
+    /// A downlink packet of a call had waited longer than a call has a use for it (`[inner] voice_late_ms`).
+    VoiceLate,
     /// The oldest packets of a UE that held as much of the flow queue as it may.
     FlowQueueFull,
     /// The oldest packets of the UE that held most of the worker's flow queues, which were full.
@@ -100,7 +102,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::PrefixMismatch,
         Self::BadLength,
         Self::Unparseable,
@@ -135,6 +137,7 @@ impl DropReason {
         Self::SendMemory,
         Self::BadOffload,
         Self::Codel,
+        Self::VoiceLate,
         Self::FlowQueueFull,
         Self::FlowMemory,
         Self::SequenceExhausted,
@@ -185,6 +188,7 @@ impl DropReason {
             Self::SendMemory => "send_memory",
             Self::BadOffload => "bad_offload",
             Self::Codel => "codel",
+            Self::VoiceLate => "voice_late",
             Self::FlowQueueFull => "flow_queue_full",
             Self::FlowMemory => "flow_memory",
             Self::SequenceExhausted => "sequence_exhausted",

@@ -210,7 +210,7 @@ impl Worker {
                 break Ok(());
             }
             let frame_len = child.outbound.frame_len(len);
-            if !self.flow_queue {
+            if !self.queueing.flow_queue {
                 if queue.octets + frame_len > self.limits.send_queue_octets {
                     break Err(DropReason::SendQueueFull);
                 }

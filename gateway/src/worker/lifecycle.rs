@@ -10,7 +10,7 @@ use super::counters::{CloseCause, DropReason};
 use super::flow_queue::UeId;
 use super::front::Guard;
 use super::inbox::{Adopted, ToControl, ToWorker};
-use super::pace::IN_SOCKET_FIRST;
+use super::pace::{IN_SOCKET_FIRST, Pace};
 use super::udp::HEARD_AFTER_MOVE_S;
 use super::udp::flows::is_flow;
 use crate::io::block::Block;
@@ -24,8 +24,7 @@ const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
 impl Worker {
     /// A new connection.
     pub(super) fn on_accepted(&mut self, listener: usize, socket: OwnedFd) {
-        let unsent_max = if self.flow_queue { IN_SOCKET_FIRST } else { IN_SOCKET_WITHOUT };
-        let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), unsent_max) else {
+        let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), self.unsent_max()) else {
             return self.counters.closed(CloseCause::Peer);
         };
         let kind = self.kinds.get(listener).copied().unwrap_or(StreamKind::Tcp);
@@ -38,6 +37,15 @@ impl Worker {
                 conn.queue.records_room = if conn.front.is_some() { SEALED_ROOM } else { 0 };
             }
             self.set_deadline(slot, self.now + self.limits.prefix_timeout, CloseCause::PrefixTimeout);
+        }
+    }
+
+    /// Octets that the socket of a new connection may hold unsent.
+    fn unsent_max(&self) -> i32 {
+        match self.queueing.unsent {
+            Some(octets) => i32::try_from(octets.get()).unwrap_or(i32::MAX),
+            None if self.queueing.flow_queue => IN_SOCKET_FIRST,
+            None => IN_SOCKET_WITHOUT,
         }
     }
 
@@ -57,6 +65,7 @@ impl Worker {
         }
         let mut conn = Conn::new(generation, path, self.now);
         conn.receive_armed = true;
+        conn.queue.pace = Pace::fixed(self.queueing.unsent);
         self.conns.insert(slot, conn);
         self.ring.arm_receive(slot);
         self.counters.connections.set(self.conns.len() as u64);
@@ -367,7 +376,8 @@ impl Worker {
             conn.deframer = deframer;
             conn.carry = carry;
             conn.moved = true;
-            if self.flow_queue {
+            // What is fixed has travelled with the socket.
+            if self.queueing.flow_queue && !conn.queue.pace.is_fixed() {
                 self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
             }
         }

@@ -38,6 +38,7 @@ use ahash::{AHashMap, AHashSet};
 use codec::OsRandom;
 use crossbeam::channel::{Receiver, Sender};
 
+use crate::config::Queueing;
 use crate::io::block::BlockPool;
 use crate::io::ring::{Completion, Ring, RingParams, SUBMISSIONS, Sleep};
 use crate::io::thread;
@@ -136,9 +137,9 @@ pub struct WorkerLimits {
 pub struct InnerConfig {
     /// The networks, by [`crate::types::NetworkId`]; at least one.
     pub networks: Vec<NetworkConfig>,
-    /// Whether downlink packets wait in flow queues for a connection that is busy, instead of being sealed
-    /// at once and dropped behind `send_queue_octets`.
-    pub flow_queue: bool,
+    /// Whether and how downlink packets wait in flow queues for a connection that is busy, instead of being
+    /// sealed at once and dropped behind `send_queue_octets`.
+    pub queueing: Queueing,
 }
 
 /// One inner network.
@@ -273,7 +274,7 @@ struct Worker {
     peers: Vec<Arc<InboxHandle>>,
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
-    flow_queue: bool,
+    queueing: Queueing,
     random: OsRandom,
     started: Instant,
     /// Read once per turn.
@@ -316,6 +317,9 @@ impl Worker {
         }
         let mtu_max = inner.networks.iter().map(|network| network.mtu).max().unwrap_or_default();
         let conns = ConnTable::new(id, capacity, limits.connections_per_source);
+        let queueing = inner.queueing;
+        let (of_ue, of_all) = (limits.flow_queue_octets, limits.flow_memory);
+        let flow_queues = FlowQueues::new(of_ue, of_all, mtu_max, queueing.voice_late);
         Ok(Self {
             id,
             ring,
@@ -330,7 +334,7 @@ impl Worker {
             kinds,
             tls: params.tls,
             handshakes: Handshakes::default(),
-            flow_queues: FlowQueues::new(limits.flow_queue_octets, limits.flow_memory, mtu_max),
+            flow_queues,
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
             networks: inner.networks.into_iter().map(Network::new).collect(),
@@ -348,7 +352,7 @@ impl Worker {
             peers: params.peers,
             limits,
             counters: params.counters,
-            flow_queue: inner.flow_queue,
+            queueing,
             random: OsRandom,
             started: now,
             now,

@@ -1,8 +1,10 @@
 //! How much of a connection's octets may be sealed, or in the socket, and not yet sent.
 //!
 //! What is encrypted cannot be overtaken. So a connection holds about what it sends in ten milliseconds:
-//! half of it in blocks, half in the socket (`TCP_NOTSENT_LOWAT`). The rest waits in the flow queue.
+//! half of it in blocks, half in the socket (`TCP_NOTSENT_LOWAT`). The rest waits in the flow queue. The operator
+//! may fix both halves instead.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// The time whose octets may be ahead, and over which the rate is measured.
@@ -24,6 +26,8 @@ pub(super) const IN_SOCKET_FIRST: i32 = 32 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     class: u8,
+    /// Octets of either half that the rate does not change.
+    fixed: Option<NonZeroU32>,
     /// When the measurement began; `None` while the connection has nothing to send.
     since: Option<Instant>,
     octets: usize,
@@ -31,22 +35,35 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { class: FIRST, since: None, octets: 0 }
+        Self { class: FIRST, fixed: None, since: None, octets: 0 }
     }
 }
 
 impl Pace {
     /// The pace of what takes all it is given at once: a UDP socket, which tells when it is full.
     pub fn unmeasured() -> Self {
-        Self { class: (CLASSES.len() - 1) as u8, since: None, octets: 0 }
+        Self { class: (CLASSES.len() - 1) as u8, ..Self::default() }
+    }
+
+    /// The pace of a connection whose halves are `fixed` octets each, or follow its rate.
+    pub fn fixed(fixed: Option<NonZeroU32>) -> Self {
+        Self { fixed, ..Self::default() }
+    }
+
+    /// Whether the rate has no say.
+    pub fn is_fixed(&self) -> bool {
+        self.fixed.is_some()
     }
 
     /// Octets that may be sealed beyond those the socket has taken.
     pub fn sealed_max(&self) -> usize {
-        CLASSES[usize::from(self.class)] / 2
+        match self.fixed {
+            Some(octets) => octets.get() as usize,
+            None => CLASSES[usize::from(self.class)] / 2,
+        }
     }
 
-    /// Octets that may be in the socket unsent.
+    /// Octets that may be in the socket unsent, unless they are fixed.
     pub fn in_socket(&self) -> &'static i32 {
         &IN_SOCKET[usize::from(self.class)]
     }
@@ -61,7 +78,7 @@ impl Pace {
     /// The socket took `octets`; `more` says that others wait already, so that the connection set the pace
     /// and not the core. Returns whether [`Self::in_socket`] has changed.
     pub fn sent(&mut self, octets: usize, more: bool, now: Instant) -> bool {
-        let Some(since) = self.since else { return false };
+        let Some(since) = self.since.filter(|_| !self.is_fixed()) else { return false };
         self.octets = self.octets.saturating_add(octets);
         let elapsed = now.saturating_duration_since(since);
         let before = self.class;
@@ -169,6 +186,15 @@ mod tests {
         pace.begin(now);
         now += Duration::from_micros(50);
         assert!(!pace.sent(32 << 10, false, now));
+    }
+
+    #[test]
+    fn what_the_operator_fixes_follows_no_rate() {
+        let (mut pace, mut now) = (Pace::fixed(NonZeroU32::new(100_000)), Instant::now());
+        let told = run(&mut pace, &mut now, 128 << 10, Duration::from_micros(105), 100);
+        assert_eq!((told, pace.sealed_max()), (0, 100_000));
+        assert_eq!(run(&mut pace, &mut now, 8192, 65 * MS, 10), 0);
+        assert_eq!(pace.sealed_max(), 100_000);
     }
 
     #[test]

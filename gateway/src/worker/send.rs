@@ -266,7 +266,7 @@ impl Worker {
         if let Some(ue) = conn.queue.waiting {
             self.flow_queues.activate(ue);
         }
-        if ok && conn.queue.pace.sent(octets, more, self.now) && self.flow_queue {
+        if ok && conn.queue.pace.sent(octets, more, self.now) && self.queueing.flow_queue {
             self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
         }
         if !ok && conn.is_open() {

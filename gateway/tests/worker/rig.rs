@@ -12,7 +12,8 @@ use codec::OsRandom;
 use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
 use codec::ip::{Checksum, VirtioHeader};
 use crossbeam::channel::bounded;
-use gateway::io::sockets::listen_tcp;
+use gateway::config::Queueing;
+use gateway::io::sockets::{StreamOptions, listen_tcp};
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::io::udp::listen_udp;
 use gateway::io::wake::Wake;
@@ -141,8 +142,8 @@ impl Rig {
             let udp = socket.local();
             let kinds =
                 [StreamKind::Tcp, StreamKind::Tls, StreamKind::Shared, StreamKind::Ftt, StreamKind::IkeTcp];
-            let listeners =
-                kinds.map(|kind| StreamListener { socket: listen_tcp(any).expect("listen"), kind });
+            let listen = || listen_tcp(any, &StreamOptions::default()).expect("listen");
+            let listeners = kinds.map(|kind| StreamListener { socket: listen(), kind });
             let local = |of: &StreamListener| of.socket.local_addr().expect("bound");
             let (addr, ike_addr) = (local(&listeners[0]), local(&listeners[4]));
             let others = listeners.iter().map(|of| (of.kind, local(of))).collect();
@@ -176,7 +177,10 @@ impl Rig {
                 peers: inboxes.clone(),
                 limits,
                 counters: counters.clone(),
-                inner: InnerConfig { networks: vec![network; networks], flow_queue },
+                inner: InnerConfig {
+                    networks: vec![network; networks],
+                    queueing: Queueing { flow_queue, ..Queueing::default() },
+                },
             };
             threads.push(start(params).expect("worker"));
             let inbox = inboxes[index].clone();

@@ -2,7 +2,7 @@
 
 use super::sim;
 use crate::cli::{Auth, MeasureOptions, Transport, UeOptions};
-use crate::engine::{FleetPlan, SourceSpread, TlsSettings};
+use crate::engine::{Congestion, FleetPlan, SourceSpread, TlsSettings};
 use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use crate::host::{affinity, privilege};
@@ -49,6 +49,8 @@ pub struct Prepared {
     pub random: Box<dyn Random>,
     /// Source addresses.
     pub source: SourceSpread,
+    /// Congestion control of the connections.
+    pub congestion: Option<Congestion>,
     /// Core of the engine.
     pub core: usize,
 }
@@ -78,6 +80,7 @@ impl Prepared {
             who,
             random,
             source: SourceSpread::new(options.source),
+            congestion: congestion(options)?,
             core,
         })
     }
@@ -109,11 +112,21 @@ impl Prepared {
             rate,
             in_flight: measure.in_flight,
             source: self.source,
+            congestion: self.congestion,
             config: self.config,
             who: self.who,
             random: self.random,
         })
     }
+}
+
+/// The congestion control asked for.
+fn congestion(options: &UeOptions) -> Result<Option<Congestion>, Failure> {
+    let name = options.congestion.as_deref();
+    if name.is_some() && options.transport == Transport::Udp {
+        return Err(Failure::Usage("--congestion is of TCP: not with --transport udp".into()));
+    }
+    name.map(Congestion::find).transpose()
 }
 
 /// What the options say of TLS.

@@ -35,6 +35,7 @@ pub fn run(args: &UeArgs) -> Result<bool, Failure> {
         rate: None,
         in_flight: 1,
         source: prepared.source,
+        congestion: prepared.congestion,
         config: prepared.config,
         who: prepared.who,
         random: prepared.random,

@@ -178,6 +178,7 @@ fn plan(
         rate: None,
         in_flight: 256,
         source: SourceSpread::new(Some(topology::sources())),
+        congestion: None,
         config: Arc::new(config),
         who: subscribers,
         random: Box::new(OsRandom),

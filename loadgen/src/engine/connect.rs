@@ -1,5 +1,6 @@
 //! Opening a UE's TCP connection.
 
+use super::congestion::Congestion;
 use super::raw::ring::fix_flow_label;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -8,16 +9,20 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Starts to connect to `gateway` from `source`; a connection that is to `reset` ends with RST, however it is closed. The
+/// Starts to connect to `gateway` from `source`, with another congestion control than the system's if one is given; a connection that is to `reset` ends with RST, however it is closed. The
 /// first write waits until it is open, or fails with the reason. Returns the local address too.
 pub(super) fn connect(
     gateway: SocketAddr,
     source: Option<IpAddr>,
+    congestion: Option<Congestion>,
     reset: bool,
 ) -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(gateway), Type::STREAM, Some(Protocol::TCP))?;
     // Many frames share a write; each write should leave at once.
     socket.set_tcp_nodelay(true)?;
+    if let Some(congestion) = congestion {
+        congestion.apply(&socket)?;
+    }
     if reset {
         socket.set_linger(Some(Duration::ZERO))?;
     }

@@ -74,7 +74,8 @@ impl Ue {
         let mut pause = RECONNECT_PAUSE;
         loop {
             let reset = self.core.borrow().cut_kind == Cut::Reset;
-            let ended = match connect(self.shared.gateway, self.shared.source.address(self.index), reset) {
+            let source = self.shared.source.address(self.index);
+            let ended = match connect(self.shared.gateway, source, self.shared.congestion, reset) {
                 Ok((socket, local)) => {
                     let up_since = Instant::now();
                     let stream = TcpStream::from_std(socket.into());

@@ -1,5 +1,6 @@
 //! Attaching and detaching many UEs.
 
+use super::congestion::Congestion;
 use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
 use super::source::SourceSpread;
 use super::tls::TlsSettings;
@@ -36,6 +37,8 @@ pub struct FleetPlan {
     pub in_flight: u32,
     /// Source addresses.
     pub source: SourceSpread,
+    /// Congestion control of the connections over TCP; `None` is the system's.
+    pub congestion: Option<Congestion>,
     /// Settings of every UE.
     pub config: Arc<UeConfig>,
     /// Who UE `index` is; the same SIM each time it is asked.
@@ -98,6 +101,7 @@ impl Fleet {
             gateway: plan.gateway,
             tls: plan.tls,
             source: plan.source,
+            congestion: plan.congestion,
             replay_window: plan.config.replay_window,
             random: RefCell::new(plan.random),
             changed: Notify::new(),

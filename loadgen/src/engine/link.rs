@@ -1,5 +1,6 @@
 //! One UE: its IKE state and its tunnel.
 
+use super::congestion::Congestion;
 use super::corruption::Corruption;
 use super::inner::{Cut, Inner};
 use super::source::SourceSpread;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) gateway: SocketAddr,
     pub(super) tls: Option<TlsSettings>,
     pub(super) source: SourceSpread,
+    pub(super) congestion: Option<Congestion>,
     pub(super) replay_window: u32,
     pub(super) random: RefCell<Box<dyn Random>>,
     /// Told whenever a UE changes its state.

@@ -6,6 +6,7 @@
 //! control packets, acknowledgements and data, in this order, sealed straight into the buffer it then writes. So nothing
 //! queues behind a slow connection, and a write carries as many frames as there are.
 
+mod congestion;
 mod connect;
 mod connection;
 mod corruption;
@@ -19,6 +20,7 @@ mod tls;
 pub mod traffic;
 mod tunnel;
 
+pub use congestion::Congestion;
 pub use fleet::{AttachOutcome, DetachOutcome, Fleet, FleetPlan, HoldOutcome};
 pub use inner::{Cut, Inner, Sealer};
 pub use link::{Ue, UeState};

@@ -30,6 +30,7 @@ pub fn plan(gateway: SocketAddr, response_timeout: Duration) -> FleetPlan {
         rate: None,
         in_flight: 1,
         source: SourceSpread::new(Some("127.0.0.9/32".parse().unwrap())),
+        congestion: None,
         config: Arc::new(UeConfig {
             ike: vec![IKE.parse().unwrap()],
             esp: vec![ESP.parse().unwrap()],

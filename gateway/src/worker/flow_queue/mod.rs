@@ -1,5 +1,5 @@
 //! Inner packets that wait for their connection, before they are encrypted: fair between UEs, between the
-//! flows of a UE, and with little standing delay.
+//! flows of a UE, with little standing delay, and without voice that comes too late.
 //!
 //! ```text
 //! push ──> queue of the UE (voice | other flows, FQ-CoDel) ──┐
@@ -20,7 +20,7 @@ mod ue;
 use std::collections::VecDeque;
 use std::mem;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use codec::esp::EspSpi;
 use codec::ip::{InnerHeader, Segmenter};
@@ -81,6 +81,15 @@ struct Ue {
     size: Option<(u8, u32)>,
 }
 
+/// What holds for the queue of every UE.
+#[derive(Clone, Copy)]
+struct Terms {
+    /// Octets a flow may send before it is the next one's turn.
+    quantum: i32,
+    /// How long voice may wait.
+    voice_late: Duration,
+}
+
 /// The queues of one worker.
 pub struct FlowQueues {
     ues: Vec<Ue>,
@@ -90,7 +99,7 @@ pub struct FlowQueues {
     round: VecDeque<UeId>,
     by_size: [Vec<UeId>; SIZE_CLASSES],
     ue_max: usize,
-    quantum: i32,
+    terms: Terms,
 }
 
 /// Whether a packet is voice by its code point.
@@ -100,7 +109,8 @@ pub(super) fn is_voice(inner: &InnerHeader) -> bool {
 
 impl FlowQueues {
     /// Queues of at most `ue_max` octets of buffers each and `worker_max` in all, for packets up to `mtu`.
-    pub fn new(ue_max: usize, worker_max: usize, mtu: u16) -> Self {
+    /// Voice that has waited longer than `voice_late` is dropped; `None`: it never is for that.
+    pub fn new(ue_max: usize, worker_max: usize, mtu: u16, voice_late: Option<Duration>) -> Self {
         Self {
             ues: Vec::new(),
             vacant: Vec::new(),
@@ -108,7 +118,7 @@ impl FlowQueues {
             round: VecDeque::new(),
             by_size: Default::default(),
             ue_max: ue_max.max(SUPER_LEN),
-            quantum: mtu.into(),
+            terms: Terms { quantum: mtu.into(), voice_late: voice_late.unwrap_or(Duration::MAX) },
         }
     }
 
@@ -127,7 +137,7 @@ impl FlowQueues {
         let bucket = ue::bucket(arrival.flow, arrival.voice);
         let entry = self.entry_for(arrival, now);
         let index = self.memory.add(entry);
-        self.ues[id.0 as usize].queue.push(bucket, index, &mut self.memory, self.quantum);
+        self.ues[id.0 as usize].queue.push(bucket, index, &mut self.memory, self.terms.quantum);
         self.resize(id);
     }
 
@@ -149,7 +159,7 @@ impl FlowQueues {
     pub fn pop(&mut self, ue: &mut Option<UeId>, now: Instant, counters: &WorkerCounters) -> Option<Segment> {
         let id = (*ue)?;
         let entry = self.ues.get_mut(id.0 as usize)?;
-        let departure = entry.queue.pop(&mut self.memory, self.quantum, now, counters);
+        let departure = entry.queue.pop(&mut self.memory, self.terms, now, counters);
         if departure.as_ref().is_none_or(|departure| departure.last) {
             self.resize(id);
         }
@@ -197,7 +207,7 @@ impl FlowQueues {
         let ue = self.round.pop_front()?;
         let entry = self.ues.get_mut(ue.0 as usize)?;
         entry.in_round = false;
-        let turn = self.quantum * ROUND_PACKETS;
+        let turn = self.terms.quantum * ROUND_PACKETS;
         entry.deficit = (entry.deficit + turn).min(turn);
         Some(entry.slot)
     }

@@ -47,7 +47,7 @@ struct Rig {
 impl Rig {
     fn new(ues: usize, ue_max: usize, worker_max: usize) -> Self {
         Self {
-            queues: FlowQueues::new(ue_max, worker_max, MTU),
+            queues: FlowQueues::new(ue_max, worker_max, MTU, Some(200 * MS)),
             ues: vec![None; ues],
             counters: WorkerCounters::default(),
             now: Instant::now(),
@@ -160,6 +160,53 @@ fn a_lone_voice_flow_keeps_its_credit() {
     rig.push(0, &packet(1, 0, false, 1300, 0));
     rig.push(0, &packet(3, 46, false, 160, 300));
     assert_eq!(flow_of(&rig.pop(0).expect("voice")), 3);
+}
+
+/// Packets of a call, 20 ms apart.
+fn call(rig: &mut Rig, flow: u8, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        rig.push(0, &packet(flow, 46, false, 160, number));
+        rig.now += 20 * MS;
+    }
+}
+
+#[test]
+fn after_a_stall_a_call_goes_on_with_what_is_not_late() {
+    let mut rig = Rig::new(1, 1 << 20, 1 << 22);
+    call(&mut rig, 9, 0..50);
+    rig.push(0, &packet(1, 0, false, 1300, 7));
+    // The newest is 20 ms old, the tenth from the end 200.
+    let left: Vec<_> = (40..50).map(|number| (9, number)).chain([(1, 7)]).collect();
+    assert_eq!(rig.drain(0), left);
+    assert_eq!((rig.drops("voice_late"), rig.drops("codel")), (40, 0));
+    assert_eq!(rig.queues.octets(), 0);
+}
+
+#[test]
+fn the_last_of_a_flow_goes_however_late_it_is() {
+    let mut rig = Rig::new(1, 1 << 20, 1 << 22);
+    call(&mut rig, 9, 0..5);
+    call(&mut rig, 10, 0..1);
+    rig.now += 1000 * MS;
+    let mut left = rig.drain(0);
+    left.sort_unstable();
+    assert_eq!(left, [(9, 4), (10, 0)]);
+    assert_eq!(rig.drops("voice_late"), 4);
+}
+
+#[test]
+fn only_voice_is_late_and_only_beyond_a_bound() {
+    let mut rig = Rig::new(1, 1 << 20, 1 << 22);
+    (0..5).for_each(|number| rig.push(0, &packet(1, 0, false, 1300, number)));
+    call(&mut rig, 9, 0..1);
+    rig.now += 180 * MS;
+    rig.push(0, &packet(9, 46, false, 160, 1));
+    assert_eq!(rig.drain(0).len(), 7, "200 ms old is not late yet");
+    rig.queues = FlowQueues::new(1 << 20, 1 << 22, MTU, None);
+    call(&mut rig, 9, 0..50);
+    rig.now += 1000 * MS;
+    assert_eq!(rig.drain(0).len(), 50);
+    assert_eq!(rig.drops("voice_late"), 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 use std::time::Instant;
 
+use super::Terms;
 use super::codel::Codel;
 use super::memory::{Memory, NONE};
 use crate::worker::counters::{DropReason, WorkerCounters};
@@ -145,13 +146,13 @@ impl UeQueue {
     pub fn pop(
         &mut self,
         memory: &mut Memory,
-        quantum: i32,
+        terms: Terms,
         now: Instant,
         counters: &WorkerCounters,
     ) -> Option<Departure> {
         let first = if self.voice_credit > 0 { VOICE } else { OTHER };
         for tier in [first, 1 - first] {
-            let Some(departure) = self.pop_tier(tier, memory, quantum, now, counters) else { continue };
+            let Some(departure) = self.pop_tier(tier, memory, terms, now, counters) else { continue };
             self.settle_credit(tier, departure.range.len() as i32);
             return Some(departure);
         }
@@ -174,7 +175,7 @@ impl UeQueue {
         &mut self,
         tier: usize,
         memory: &mut Memory,
-        quantum: i32,
+        terms: Terms,
         now: Instant,
         counters: &WorkerCounters,
     ) -> Option<Departure> {
@@ -183,11 +184,11 @@ impl UeQueue {
             let (id, is_new) = if new.head == NO_FLOW { (old.head, false) } else { (new.head, true) };
             let flow = self.flows.get_mut(usize::from(id))?;
             if flow.deficit <= 0 {
-                flow.deficit += quantum;
+                flow.deficit += terms.quantum;
                 self.rotate(tier, is_new);
                 continue;
             }
-            if let Some(departure) = self.pop_flow(id, memory, now, counters) {
+            if let Some(departure) = self.pop_flow(id, memory, terms, now, counters) {
                 self.flows[usize::from(id)].deficit -= departure.range.len() as i32;
                 return Some(departure);
             }
@@ -210,11 +211,14 @@ impl UeQueue {
         append(&mut self.flows, &mut lists.old, id);
     }
 
-    /// The next packet of a flow that CoDel lets pass.
+    /// The next packet of a flow that CoDel lets pass and, of voice, that a call still has a use for. A phone
+    /// would throw the late ones away, and until then they delay those behind them. The last of a flow
+    /// goes however late it is: it delays none, and what is marked as voice and is no call gets through.
     fn pop_flow(
         &mut self,
         id: u8,
         memory: &mut Memory,
+        terms: Terms,
         now: Instant,
         counters: &WorkerCounters,
     ) -> Option<Departure> {
@@ -225,10 +229,11 @@ impl UeQueue {
             let (next, sojourn) = (entry.next, now.saturating_duration_since(entry.since));
             let (segmenter, packet) = entry.packet_mut();
             let last = next == NONE && segmenter.remaining() <= 1;
-            let congested = flow.codel.is_congested(sojourn, last, now);
-            if congested && !segmenter.is_ecn_capable() {
+            let late = sojourn > terms.voice_late && tier_of(id) == VOICE && !last;
+            let congested = !late && flow.codel.is_congested(sojourn, last, now);
+            if late || congested && !segmenter.is_ecn_capable() {
                 segmenter.skip(packet);
-                counters.dropped(DropReason::Codel);
+                counters.dropped(if late { DropReason::VoiceLate } else { DropReason::Codel });
                 if segmenter.peek_len().is_none() {
                     self.unlink_head(id, memory);
                     memory.remove(index);

@@ -10,6 +10,7 @@ mod storm;
 mod trickle;
 mod ue;
 
+use super::congestion::Congestion;
 use super::connect::{cause, connect};
 use super::fleet::{AttachOutcome, DetachOutcome, FleetPlan, HoldOutcome, warm_up};
 use super::source::SourceSpread;
@@ -44,6 +45,7 @@ const TRICKLE_TRIES: u32 = 8;
 pub struct RawFleet {
     gateway: SocketAddr,
     source: SourceSpread,
+    congestion: Option<Congestion>,
     config: Arc<UeConfig>,
     who: Rc<dyn Fn(u32) -> Subscriber>,
     in_flight: u64,
@@ -96,6 +98,7 @@ impl RawFleet {
         Ok(Self {
             gateway: plan.gateway,
             source: plan.source,
+            congestion: plan.congestion,
             in_flight: u64::from(plan.in_flight),
             rings: Rings::new(plan.ues)?,
             common: Common {
@@ -216,7 +219,7 @@ impl RawFleet {
     }
 
     fn open(&mut self, index: u32) -> io::Result<SocketAddr> {
-        let (socket, local) = connect(self.gateway, self.source.address(index), false)?;
+        let (socket, local) = connect(self.gateway, self.source.address(index), self.congestion, false)?;
         let (ring, slot) = self.rings.place(index);
         ring.open(slot, socket.as_fd())?;
         Ok(local)

@@ -1,0 +1,61 @@
+//! `[inner]` again: how downlink packets wait for a busy connection. One for all networks.
+
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::reader::{Field, Section};
+
+/// A call has no use for a packet older than 400 ms from mouth to ear (ITU-T G.114); half of that is left to
+/// the way before and behind us.
+const VOICE_LATE: Duration = Duration::from_millis(200);
+
+/// Milliseconds that voice may wait; below the first, which is the time between two packets of a call, a queue
+/// of two would lose one.
+const VOICE_LATE_MS: [u64; 2] = [20, 10_000];
+
+/// Octets that may be unsent: from about three packets up to what a fast path of a long round trip holds.
+const UNSENT_OCTETS: RangeInclusive<u64> = 4096..=16 << 20;
+
+/// How downlink packets wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queueing {
+    /// Whether they wait in a queue per UE before they are encrypted.
+    pub flow_queue: bool,
+    /// How long voice may wait there before it is dropped; `None`: for ever.
+    pub voice_late: Option<Duration>,
+    /// Octets that may be encrypted, and as many again unsent in the socket; `None`: by the connection's rate, or
+    /// without flow queues 256 KiB in the socket.
+    pub unsent: Option<NonZeroU32>,
+}
+
+impl Default for Queueing {
+    fn default() -> Self {
+        Self { flow_queue: true, voice_late: Some(VOICE_LATE), unsent: None }
+    }
+}
+
+impl Queueing {
+    /// Reads its keys of the first network.
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            flow_queue: section.flag("flow_queue", default.flow_queue),
+            voice_late: section.value("voice_late_ms").map_or(default.voice_late, |field| voice_late(&field)),
+            unsent: section
+                .value("unsent_octets")
+                .and_then(|field| field.number(UNSENT_OCTETS, "octets"))
+                .and_then(|octets| NonZeroU32::new(octets as u32)),
+        }
+    }
+}
+
+fn voice_late(field: &Field<'_>) -> Option<Duration> {
+    let [min, max] = VOICE_LATE_MS;
+    let allowed = format!("0 for never, or a number from {min} to {max} (milliseconds)");
+    let ms = field.number_or(0..=max, &allowed)?;
+    if (1..min).contains(&ms) {
+        field.reject(allowed);
+    }
+    (ms > 0).then(|| Duration::from_millis(ms))
+}
