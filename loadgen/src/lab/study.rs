@@ -214,7 +214,7 @@ impl Study<'_> {
         };
         self.store.keep_part("results.json", &results)?;
         let written = report::write(&results, self.store.directory())?;
-        report::print(&results);
+        println!("{}", report::terminal(&results));
         let path = written.first().map(|path| path.display().to_string()).unwrap_or_default();
         println!("{path} has the plots, {} the data", self.store.directory().join("results.json").display());
         let wanted = results.cells.len() * self.matrix.repetitions as usize;
