@@ -139,7 +139,8 @@ fn said(kind: &Point, kinds: &[&Point]) -> String {
     let by: Vec<Coordinate> =
         by.into_iter().filter(|coordinate| *coordinate != Coordinate::FlowQueue || alike > 1).collect();
     let text = name(kind, &by);
-    if text.is_empty() { kind.workload.clone() } else { text }
+    let text = if text.is_empty() { kind.workload.clone() } else { text };
+    if kind.workload.contains('+') { text } else { format!("{text} alone") }
 }
 
 fn panel(path: &[Place<'_>], kinds: &[&Point], x: &Axis) -> Panel {
