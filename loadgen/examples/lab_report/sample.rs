@@ -115,7 +115,7 @@ fn run(point: &Point, repetition: u32, seed: u64) -> Run {
             lost_pct: noise,
             delay_ms: summary(31.0, 90.0 * noise),
         }),
-        outer: tunnel.then(|| Outer {
+        outer: tunnel.then_some(Outer {
             retransmits: (point.loss_pct * 90.0 * noise) as u64,
             srtt_ms: point.rtt_ms + 40.0,
             reconnects: 0,
@@ -198,8 +198,8 @@ fn timeline(point: &Point, seed: u64, stall_ms: f64, call: bool) -> Vec<Tick> {
             let at_s = step as f64 / 10.0;
             let still = at_s % 5.0 < stall_ms / 1_000.0 && step > 30;
             if still {
-                again += u64::from(step % 4 == 0);
-                inside += u64::from(step % 7 == 0);
+                again += u64::from(step.is_multiple_of(4));
+                inside += u64::from(step.is_multiple_of(7));
             } else {
                 outer += 60_000 + (20_000.0 * chance(seed + step)) as u64;
                 inner = outer * 9 / 10;

@@ -40,22 +40,22 @@ pub enum Coordinate {
 }
 
 /// Where a point is on a coordinate.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
     /// A number with its unit.
     Number(f64),
     /// A word.
-    Word(String),
+    Word(&'a str),
 }
 
-impl Value {
+impl Value<'_> {
     /// Orders numbers before words.
-    pub fn order(&self, other: &Self) -> Ordering {
+    pub fn order(&self, other: &Value<'_>) -> Ordering {
         match (self, other) {
-            (Self::Number(one), Self::Number(two)) => one.total_cmp(two),
-            (Self::Word(one), Self::Word(two)) => one.cmp(two),
-            (Self::Number(_), Self::Word(_)) => Ordering::Less,
-            (Self::Word(_), Self::Number(_)) => Ordering::Greater,
+            (Value::Number(one), Value::Number(two)) => one.total_cmp(two),
+            (Value::Word(one), Value::Word(two)) => one.cmp(two),
+            (Value::Number(_), Value::Word(_)) => Ordering::Less,
+            (Value::Word(_), Value::Number(_)) => Ordering::Greater,
         }
     }
 
@@ -63,7 +63,7 @@ impl Value {
     pub fn show(&self) -> String {
         match self {
             Self::Number(number) => setting(*number),
-            Self::Word(word) => word.clone(),
+            Self::Word(word) => (*word).to_owned(),
         }
     }
 }
@@ -90,10 +90,11 @@ impl Coordinate {
 
     /// Returns the name and the unit, as of a column.
     pub fn title(self) -> &'static str {
-        self.name_and_unit().0
+        self.names().0
     }
 
-    fn name_and_unit(self) -> (&'static str, &'static str, &'static str) {
+    /// Returns the title, and the name and the unit in sentences.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Rtt => ("RTT, ms", "RTT", " ms"),
             Self::Loss => ("Loss, %", "loss", " %"),
@@ -114,35 +115,32 @@ impl Coordinate {
     }
 
     /// Returns where the point is.
-    pub fn value(self, point: &Point) -> Value {
-        let switch = |on: bool| Value::Word(if on { "on" } else { "off" }.to_owned());
-        let word = |word: &String| Value::Word(word.clone());
+    pub fn value(self, point: &Point) -> Value<'_> {
+        let switch = |on: bool| Value::Word(if on { "on" } else { "off" });
         match self {
             Self::Rtt => Value::Number(point.rtt_ms),
             Self::Loss => Value::Number(point.loss_pct),
-            Self::Burst => {
-                point.loss_burst.map_or_else(|| Value::Word("independent".to_owned()), Value::Number)
-            }
+            Self::Burst => point.loss_burst.map_or_else(|| Value::Word("independent"), Value::Number),
             Self::Rate => Value::Number(point.rate_mbit),
             Self::Queue => Value::Number(point.queue_ms),
-            Self::Discipline => word(&point.discipline),
-            Self::Workload => word(&point.workload),
-            Self::Direction => word(&point.direction),
-            Self::Transport => word(&point.transport),
-            Self::OuterCc => word(&point.outer_cc),
-            Self::InnerCc => word(&point.inner_cc),
+            Self::Discipline => Value::Word(&point.discipline),
+            Self::Workload => Value::Word(&point.workload),
+            Self::Direction => Value::Word(&point.direction),
+            Self::Transport => Value::Word(&point.transport),
+            Self::OuterCc => Value::Word(&point.outer_cc),
+            Self::InnerCc => Value::Word(&point.inner_cc),
             Self::FlowQueue => switch(point.flow_queue),
             Self::Nodelay => switch(point.nodelay),
             Self::Unsent => point
                 .unsent_octets
-                .map_or_else(|| Value::Word("automatic".to_owned()), |octets| Value::Number(octets.into())),
+                .map_or_else(|| Value::Word("automatic"), |octets| Value::Number(octets.into())),
             Self::Offload => switch(point.offload),
         }
     }
 
     /// Names where the point is, such as `RTT 60 ms`.
     pub fn phrase(self, point: &Point) -> String {
-        let (_, name, unit) = self.name_and_unit();
+        let (_, name, unit) = self.names();
         match self.value(point) {
             Value::Word(_) if self == Self::Burst => "independent losses".to_owned(),
             Value::Word(word) => format!("{name} {word}").trim().to_owned(),
@@ -190,13 +188,13 @@ pub fn order(one: &Point, two: &Point) -> Ordering {
 }
 
 /// Returns the values of a coordinate where it matters, each once and in order.
-pub fn values<'a>(points: impl IntoIterator<Item = &'a Point>, coordinate: Coordinate) -> Vec<Value> {
-    let mut values: Vec<Value> = points
+pub fn values<'a>(points: impl IntoIterator<Item = &'a Point>, coordinate: Coordinate) -> Vec<Value<'a>> {
+    let mut values: Vec<Value<'a>> = points
         .into_iter()
         .filter(|point| coordinate.matters(point))
         .map(|point| coordinate.value(point))
         .collect();
-    values.sort_by(Value::order);
+    values.sort_by(|one, two| one.order(two));
     values.dedup();
     values
 }

@@ -21,6 +21,13 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
+/// Keeps numbers and their units on one line.
+fn typeset(text: &str) -> String {
+    [" %", " ms", " Mbit/s"]
+        .iter()
+        .fold(text.to_owned(), |text, unit| text.replace(unit, &format!("\u{a0}{}", &unit[1..])))
+}
+
 /// Makes JSON safe inside a script: no `<`, so that nothing in it ends the script.
 pub fn json(value: &impl serde::Serialize) -> String {
     let text = serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned());
@@ -54,7 +61,7 @@ impl Html {
     /// Adds an element with attributes and text.
     pub fn attributed(&mut self, tag: &str, attributes: &[(&str, &str)], text: &str) -> &mut Self {
         self.open(tag, attributes);
-        self.text.push_str(&escape(text));
+        self.text.push_str(&typeset(&escape(text)));
         let _ = writeln!(self.text, "</{tag}>");
         self
     }
@@ -90,11 +97,11 @@ impl Html {
     /// Adds a table in a container of its own, which scrolls when the table is wider than the page.
     pub fn table(&mut self, table: &Table) -> &mut Self {
         let numeric: Vec<bool> = (0..table.columns.len()).map(|column| table.numeric(column)).collect();
-        self.open(
-            "div",
-            &[("class", "scroll"), ("role", "region"), ("tabindex", "0"), ("aria-label", &table.caption)],
-        );
-        self.open("table", &[]).element("caption", &table.caption);
+        // Not a caption inside: that would scroll with the table.
+        self.attributed("p", &[("class", "caption")], &table.caption);
+        let label = ("aria-label", table.caption.as_str());
+        self.open("div", &[("class", "scroll"), ("role", "region"), ("tabindex", "0"), label]);
+        self.open("table", &[label]);
         self.open("thead", &[]).open("tr", &[]);
         for (title, numeric) in table.columns.iter().zip(&numeric) {
             self.attributed("th", &[("scope", "col"), ("class", class(*numeric))], title);

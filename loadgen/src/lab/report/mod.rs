@@ -5,6 +5,8 @@
 
 mod conclusion;
 mod coordinate;
+#[cfg(test)]
+mod fixture;
 mod html;
 mod page;
 mod place;

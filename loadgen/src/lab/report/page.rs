@@ -38,7 +38,7 @@ pub fn page(results: &Results, conclusions: &[Conclusion], figures: &[Figure]) -
     );
     html.raw("<link rel=\"icon\" href=\"data:,\">").element("title", TITLE);
     html.raw("<style>").raw(include_str!("page.css")).raw("</style>").close("head").open("body", &[]);
-    head(&mut html, &places, conclusions);
+    head(&mut html, results, &places, conclusions);
     html.open("main", &[]);
     summary(&mut html, conclusions);
     for conclusion in conclusions {
@@ -53,7 +53,7 @@ pub fn page(results: &Results, conclusions: &[Conclusion], figures: &[Figure]) -
     html.into_text()
 }
 
-fn head(html: &mut Html, places: &[Place<'_>], conclusions: &[Conclusion]) {
+fn head(html: &mut Html, results: &Results, places: &[Place<'_>], conclusions: &[Conclusion]) {
     let good: usize = places.iter().map(|place| place.good().count()).sum();
     let seconds: f64 =
         places.iter().flat_map(Place::good).map(|run| run.seconds).filter(|time| time.is_finite()).sum();
@@ -67,6 +67,9 @@ fn head(html: &mut Html, places: &[Place<'_>], conclusions: &[Conclusion]) {
             seconds / 60.0
         ),
     );
+    if let Some(note) = results.environment.get("note").and_then(Value::as_str) {
+        html.attributed("p", &[("class", "note")], note);
+    }
     html.open("nav", &[("aria-label", "Contents")]).open("ul", &[]);
     let own = [("method", "Method and limits"), ("study", "The study and its cells")];
     let links = conclusions.iter().map(|conclusion| (conclusion.id, conclusion.heading.as_str())).chain(own);

@@ -60,7 +60,9 @@ impl Table {
     /// Tells whether a column holds numbers, which stand at the right.
     pub fn numeric(&self, column: usize) -> bool {
         let mut cells = self.rows.iter().filter_map(|row| row.get(column)).filter(|cell| *cell != NOTHING);
-        let number = |cell: &String| cell.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+        let number = |cell: &String| {
+            !cell.contains(char::is_alphabetic) && cell.contains(|letter: char| letter.is_ascii_digit())
+        };
         cells.clone().next().is_some() && cells.all(number)
     }
 

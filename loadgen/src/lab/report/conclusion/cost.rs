@@ -167,3 +167,49 @@ fn notes(rows: &[Row<'_>]) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixture::{bulk, point, study};
+    use super::super::super::place::places;
+    use super::*;
+
+    #[test]
+    fn compares_with_udp_and_with_no_tunnel_on_the_same_path() {
+        let mut bbr_udp = point("udp", "bulk", 60.0, 1.0);
+        // What a tunnel over UDP has not makes no difference to it.
+        bbr_udp.outer_cc = "bbr".to_owned();
+        bbr_udp.nodelay = false;
+        let results = study(vec![
+            bulk(point("tcp", "bulk", 60.0, 1.0), &[1.0, 2.0, 3.0]),
+            bulk(bbr_udp, &[8.0, 10.0]),
+            bulk(point("plain", "bulk", 60.0, 1.0), &[12.0]),
+            bulk(point("udp", "bulk", 200.0, 1.0), &[100.0]),
+        ]);
+        let conclusion = conclude(&places(&results));
+        assert_eq!(conclusion.table.columns[..2], ["RTT, ms", "Transport"]);
+        assert_eq!(
+            conclusion.table.rows[0],
+            ["60", "tcp", "2.00 (1.00–3.00)", "9.00 (8.00–10.0)", "0.22 (0.10–0.38)", "12.0", "0.17"]
+        );
+        assert!(conclusion.sentences[0].contains("2.00 against 9.00 Mbit/s"), "{:?}", conclusion.sentences);
+    }
+
+    #[test]
+    fn says_what_there_is_nothing_to_compare_with() {
+        let results = study(vec![bulk(point("tcp", "bulk", 60.0, 1.0), &[1.0])]);
+        let conclusion = conclude(&places(&results));
+        assert_eq!(conclusion.table.rows[0], ["1.00", "–", "–", "–", "–"]);
+        assert!(conclusion.sentences[0].contains("was not measured beside one over UDP"));
+        assert!(conclude(&[]).sentences[0].contains("not measured"));
+    }
+
+    #[test]
+    fn another_inner_congestion_control_is_no_counterpart() {
+        let mut udp = point("udp", "bulk", 60.0, 1.0);
+        udp.inner_cc = "bbr".to_owned();
+        let results = study(vec![bulk(point("tcp", "bulk", 60.0, 1.0), &[1.0]), bulk(udp, &[9.0])]);
+        let conclusion = conclude(&places(&results));
+        assert!(conclusion.sentences[0].contains("was not measured beside"), "{:?}", conclusion.sentences);
+    }
+}

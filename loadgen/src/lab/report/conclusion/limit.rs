@@ -155,3 +155,54 @@ fn notes(edges: &[Edge<'_>], by: &[Coordinate]) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixture::{call, point, study};
+    use super::super::super::place::places;
+    use super::*;
+    use crate::lab::results::Cell;
+
+    fn cells(scores: &[(f64, f64, f64)]) -> Vec<Cell> {
+        let cell = |(loss, missed, mos): &(f64, f64, f64)| {
+            call(point("tcp", "voice", 60.0, *loss), &[(50.0, *missed, *mos)])
+        };
+        scores.iter().map(cell).collect()
+    }
+
+    fn conclude_on(scores: &[(f64, f64, f64)]) -> Conclusion {
+        conclude(&places(&study(cells(scores))))
+    }
+
+    #[test]
+    fn names_the_last_usable_and_the_first_unusable_point() {
+        let by_score = conclude_on(&[(5.0, 1.0, 2.0), (0.0, 0.0, 4.0), (1.0, 0.5, 3.1), (2.0, 1.0, 3.09)]);
+        assert_eq!(
+            by_score.table.rows[0],
+            ["1 % (MOS 3.10, missed 0.50 %)", "2 % (MOS 3.09, missed 1.00 %)", "4"]
+        );
+        let by_frames = conclude_on(&[(0.0, 5.0, 4.0), (1.0, 5.1, 4.0)]);
+        assert!(by_frames.table.rows[0][1].starts_with("1 %"));
+    }
+
+    #[test]
+    fn says_when_all_or_none_is_usable_or_it_is_not_monotonic() {
+        assert_eq!(conclude_on(&[(0.0, 0.0, 4.0), (5.0, 0.0, 4.0)]).table.rows[0][1], "none measured");
+        assert_eq!(conclude_on(&[(0.0, 0.0, 2.0), (1.0, 0.0, 2.0)]).table.rows[0][0], "none");
+        let again = conclude_on(&[(0.0, 0.0, 4.0), (1.0, 0.0, 3.0), (2.0, 0.0, 4.0)]);
+        assert!(again.notes.iter().any(|note| note.contains("usable again at 2 % loss")));
+        assert!(conclude(&[]).sentences[0].contains("not measured"));
+    }
+
+    #[test]
+    fn a_path_without_loss_begins_every_series_of_bursts() {
+        let mut bursts = cells(&[(0.0, 0.0, 4.0), (1.0, 0.0, 4.0)]);
+        let mut burst = cells(&[(1.0, 9.0, 2.0)]).remove(0);
+        burst.point.loss_burst = Some(4.0);
+        bursts.push(burst);
+        let table = conclude(&places(&study(bursts))).table;
+        assert_eq!(table.columns[0], "Loss burst, packets");
+        assert_eq!(table.rows[0], ["4", "0 % (MOS 4.00, missed 0 %)", "1 % (MOS 2.00, missed 9.00 %)", "2"]);
+        assert_eq!(table.rows[1], ["independent", "1 % (MOS 4.00, missed 0 %)", "none measured", "2"]);
+    }
+}

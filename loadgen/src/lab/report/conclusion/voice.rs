@@ -180,3 +180,54 @@ fn comparison(calls: &[Place<'_>]) -> Vec<String> {
 fn gain(pair: &(&Place<'_>, Spread, Spread)) -> f64 {
     pair.2.median - pair.1.median
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixture::{call, point, study};
+    use super::super::super::place::places;
+    use super::*;
+
+    fn verdict_at(rtt: f64, loss: f64, p99s: &[f64]) -> String {
+        let calls: Vec<(f64, f64, f64)> = p99s.iter().map(|p99| (*p99, 0.0, 4.0)).collect();
+        let results = study(vec![call(point("tcp", "bulk+voice", rtt, loss), &calls)]);
+        conclude(&places(&results)).table.rows[0].last().unwrap().clone()
+    }
+
+    #[test]
+    fn targets_are_those_of_the_path() {
+        let below = |rtt, loss| target(&point("tcp", "bulk+voice", rtt, loss)).map(|target| target.below_ms);
+        assert_eq!([below(20.0, 0.0), below(200.0, 0.0)], [Some(20.0), Some(20.0)]);
+        assert_eq!(
+            [below(60.0, 1.0), below(200.0, 1.0), below(20.0, 1.0)],
+            [Some(120.0), Some(400.0), Some(250.0)]
+        );
+        assert_eq!([below(40.0, 1.0), below(60.0, 2.0)], [None, None]);
+    }
+
+    #[test]
+    fn added_delay_is_without_that_of_the_empty_path_and_every_repetition_counts() {
+        assert_eq!(verdict_at(60.0, 0.0, &[49.9]), "met");
+        assert_eq!(verdict_at(60.0, 0.0, &[50.0]), "not met");
+        assert_eq!(verdict_at(60.0, 1.0, &[100.0, 149.0, 151.0]), "not met: 2 of 3 repetitions");
+        assert_eq!(verdict_at(60.0, 2.0, &[40.0]), "");
+    }
+
+    #[test]
+    fn the_flow_queue_is_compared_where_all_else_is_equal() {
+        let off = Point { flow_queue: false, ..point("tcp", "bulk+voice", 60.0, 0.0) };
+        let results = study(vec![
+            call(off, &[(130.0, 0.0, 4.0)]),
+            call(point("tcp", "bulk+voice", 60.0, 0.0), &[(40.0, 0.0, 4.0)]),
+        ]);
+        let conclusion = conclude(&places(&results));
+        assert!(
+            conclusion.notes[1].contains("in 1 of 1 pair")
+                && conclusion.notes[1].contains("from 100 to 10.0 ms")
+        );
+        assert!(
+            conclusion.sentences[0]
+                .starts_with("Over tcp, flow queue off: target met on 0 of 1 point at 0 % loss")
+        );
+        assert!(conclude(&[]).sentences[0].contains("not measured"));
+    }
+}

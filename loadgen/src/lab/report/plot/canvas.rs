@@ -26,6 +26,8 @@ pub const MESH: RGBColor = RGBColor(0xdf, 0xe3, 0xe8);
 pub const FAMILY: &str = "sans-serif";
 
 /// Returns the font that text is measured with and pictures are drawn with: DejaVu Sans, which is wider than most.
+///
+/// It is under the Bitstream Vera licence, which lets anyone use, embed and pass it on.
 pub fn font(bold: bool) -> &'static [u8] {
     if bold { dejavu::sans::bold() } else { dejavu::sans::regular() }
 }

@@ -84,10 +84,9 @@ fn family(places: &[Place<'_>], family: &Family) -> Result<Vec<Figure>, Failure>
         places.iter().filter(|place| (family.figure)(place).is_some()).cloned().collect();
     let except = [family.x, family.panels, Coordinate::Transport, Coordinate::OuterCc];
     let wide = |places: &Vec<Place<'_>>| values(points(places), family.x).len() > 1;
-    let slices: Vec<Vec<Place<'_>>> = series(&has, &except).into_iter().filter(wide).collect();
-    let thinned: Vec<Vec<Place<'_>>> =
-        slices.iter().map(|slice| thin(slice, &slices, family)).filter(|slice| !slice.is_empty()).collect();
-    let (slices, more) = largest(thinned, MOST);
+    let (slices, _) = largest(series(&has, &except).into_iter().filter(wide).collect(), usize::MAX);
+    let thinned = (0..slices.len()).map(|order| thin(order, &slices, family));
+    let (slices, more) = largest(thinned.filter(|slice| !slice.is_empty()).collect(), MOST);
     let told_apart: Vec<Coordinate> =
         varying(&slices.iter().flat_map(|slice| points(slice)).collect::<Vec<_>>())
             .into_iter()
@@ -104,17 +103,18 @@ fn family(places: &[Place<'_>], family: &Family) -> Result<Vec<Figure>, Failure>
     Ok(figures)
 }
 
-/// Takes from a slice what shows no course in it and is in another slice as well.
-fn thin<'a>(slice: &[Place<'a>], slices: &[Vec<Place<'a>>], family: &Family) -> Vec<Place<'a>> {
+/// Takes from a slice the curves that a larger slice has as well; empty when none is left with a course to show.
+fn thin<'a>(order: usize, slices: &[Vec<Place<'a>>], family: &Family) -> Vec<Place<'a>> {
     let same = |one: &Place<'_>, two: &Place<'_>| {
         let by = [family.panels, Coordinate::Transport, Coordinate::OuterCc];
         by.iter().all(|coordinate| coordinate.value(one.point) == coordinate.value(two.point))
     };
-    let alone = |place: &Place<'_>| slice.iter().filter(|other| same(place, other)).count() == 1;
-    let elsewhere = |place: &Place<'_>| {
-        slices.iter().filter(|slice| slice.iter().any(|other| other.point == place.point)).count() > 1
-    };
-    slice.iter().filter(|place| !(alone(place) && elsewhere(place))).cloned().collect()
+    let own = |place: &Place<'_>| !slices[..order].iter().flatten().any(|other| other.point == place.point);
+    let slice = &slices[order];
+    let curve = |place: &Place<'a>| slice.iter().filter(|other| same(place, other)).collect::<Vec<_>>();
+    let kept: Vec<Place<'a>> =
+        slice.iter().filter(|place| curve(place).into_iter().any(own)).cloned().collect();
+    if kept.iter().any(|place| curve(place).len() > 1) { kept } else { Vec::new() }
 }
 
 fn points<'a>(places: &'a [Place<'_>]) -> impl Iterator<Item = &'a Point> {
@@ -132,7 +132,8 @@ fn named<'a>(slice: &'a [Place<'a>]) -> Vec<Named<'a>> {
     let several = several_ccs(slice);
     // The usual one has unbroken lines.
     let mut ccs = values(points(slice), Coordinate::OuterCc);
-    let places = |cc: &Value| points(slice).filter(|point| Coordinate::OuterCc.value(point) == *cc).count();
+    let places =
+        |cc: &Value<'_>| points(slice).filter(|point| Coordinate::OuterCc.value(point) == *cc).count();
     ccs.sort_by_key(|cc| std::cmp::Reverse(places(cc)));
     let transports = values(points(slice), Coordinate::Transport);
     let mut named: Vec<Named<'a>> = Vec::new();
@@ -141,7 +142,7 @@ fn named<'a>(slice: &'a [Place<'a>]) -> Vec<Named<'a>> {
         match named.iter_mut().find(|curve| curve.label == label) {
             Some(curve) => curve.places.push(place),
             None => {
-                let index = |of: &[Value], value: Value| of.iter().position(|other| *other == value);
+                let index = |of: &[Value<'_>], value: Value<'_>| of.iter().position(|other| *other == value);
                 let order = index(&transports, Coordinate::Transport.value(place.point));
                 let variant = index(&ccs, Coordinate::OuterCc.value(place.point))
                     .filter(|_| Coordinate::OuterCc.matters(place.point));
@@ -244,7 +245,7 @@ fn steps(slice: &[Place<'_>], coordinate: Coordinate) -> Axis {
 }
 
 /// Returns the curves of a panel, and what they do in words.
-fn panel(curves: &[Named<'_>], family: &Family, value: &Value) -> (Vec<Curve>, Vec<String>) {
+fn panel(curves: &[Named<'_>], family: &Family, value: &Value<'_>) -> (Vec<Curve>, Vec<String>) {
     let mut words = Vec::new();
     let drawn = curves
         .iter()

@@ -94,7 +94,8 @@ fn one(slice: &[Place<'_>], order: usize) -> Result<Figure, Failure> {
     let mut explanation = vec![
         "Each line is one repetition: the share of all frames sent that came within the delay below. A line that \
          ends under 100 % lost the rest. The straight broken lines are the target beside bulk, on paths that have \
-         one: a line of a call beside bulk should reach 99 % to the left of the upright one."
+         one: a line of a call beside bulk should reach 99 % to the left of the upright one. The verdicts of the \
+         table count the frames that came alone."
             .to_owned(),
     ];
     let panels: Vec<Panel> = paths
@@ -139,7 +140,8 @@ fn said(kind: &Point, kinds: &[&Point]) -> String {
     let by: Vec<Coordinate> =
         by.into_iter().filter(|coordinate| *coordinate != Coordinate::FlowQueue || alike > 1).collect();
     let text = name(kind, &by);
-    if text.is_empty() { kind.workload.clone() } else { text }
+    let text = if text.is_empty() { kind.workload.clone() } else { text };
+    if kind.workload.contains('+') { text } else { format!("{text} alone") }
 }
 
 fn panel(path: &[Place<'_>], kinds: &[&Point], x: &Axis) -> Panel {

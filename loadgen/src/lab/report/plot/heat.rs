@@ -126,8 +126,9 @@ fn colour(factor: f64) -> RGBColor {
 fn scale(area: &Area<'_>, top: i32) -> Result<(), Failure> {
     const PARTS: i32 = 50;
     let (left, wide) = (LEFT, 4);
+    // Each part reaches to the end, so that no ground shows between two.
     for part in 0..PARTS {
-        let corners = [(px(left + part * wide), px(top + 4)), (px(left + (part + 1) * wide), px(top + 18))];
+        let corners = [(px(left + part * wide), px(top + 4)), (px(left + PARTS * wide), px(top + 18))];
         let shade = colour((f64::from(part) + 0.5) / f64::from(PARTS)).filled();
         area.draw(&Rectangle::new(corners, shade)).map_err(wrong)?;
     }

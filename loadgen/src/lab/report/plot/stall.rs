@@ -170,7 +170,7 @@ fn in_words(place: &Place<'_>, run: &Run, stalls: &[(f64, f64)]) -> Vec<String> 
     ];
     match Spread::of(run.timeline.iter().filter_map(|tick| tick.voice_delay_ms)) {
         Some(delay) => words.push(format!(
-            "The worst delay of the call in a tick has a median of {} ms and reaches {} ms.",
+            "The worst delay of a frame in each tick has a median of {} ms and reaches {} ms.",
             number(delay.median),
             number(delay.max)
         )),
