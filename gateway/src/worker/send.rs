@@ -262,7 +262,8 @@ impl Worker {
         conn.sending = false;
         conn.queue.in_flight = 0;
         conn.queue.usual = octets;
-        let more = !conn.queue.is_empty();
+        // What waits before encryption counts: with a little sealed at a time, nothing else may be left of it here.
+        let more = !conn.queue.is_empty() || conn.queue.waiting.is_some();
         if let Some(ue) = conn.queue.waiting {
             self.flow_queues.activate(ue);
         }
