@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use codec::ike::{CfgAttrType, IdType, NotifyType, PayloadType};
 use gateway::control::responder::{
-    Accepted, AuthKind, DeviceIdentity, EapMethod, EapPolicy, Handset, Profile, RejectCause,
+    AaaOrder, Accepted, AuthKind, DeviceIdentity, EapMethod, EapPolicy, Handset, Profile, RejectCause,
 };
 
 use crate::eap::{FAILURE, RESPONSE, accepted, config_with, go_on, phone, policy, world};
@@ -46,6 +46,44 @@ fn ts24302_8_1_2_2_causes_are_told_to_phones_in_their_terms() {
     let laptop = UeConfig { id: (IdType::RFC822_ADDR, b"alice@corp.test".to_vec()), ..phone(1) };
     let decoded = world.refusal(laptop, 1, RejectCause::UserUnknown);
     assert_eq!(decoded.error(), Some(NotifyType::AUTHENTICATION_FAILED));
+}
+
+const WITHOUT_SIM: &str = "imei490154203237518@sos.nai.epc.mnc001.mcc001.3gppnetwork.org";
+
+fn without_sim(seed: u64) -> UeConfig {
+    UeConfig { id: (IdType::RFC822_ADDR, WITHOUT_SIM.into()), ..phone(seed) }
+}
+
+#[test]
+fn ts33402_13_a_phone_without_a_sim_is_told_that_it_is_not_served() {
+    let mut world = World::new(config_with(|profile| profile.handset.emergency = true));
+    let mut ue = Ue::new(without_sim(1));
+    world.init(1, &mut ue);
+    let request = ue.auth();
+    let response = world.deliver(1, &request).pop().expect("an answer at once");
+    let decoded = ue.open(&response).expect("authentic");
+    assert_eq!(decoded.error(), Some(NotifyType::UNAUTHENTICATED_EMERGENCY_NOT_SUPPORTED));
+    let asked = world.orders().into_iter().any(|order| matches!(order, AaaOrder::Step(_)));
+    assert!(!asked, "no back end is bothered");
+    let failed: Vec<_> = world.responder.failed_attempts().cloned().collect();
+    assert_eq!((failed.len(), failed[0].imei.as_deref()), (1, Some("490154203237518")));
+    assert_eq!(failed[0].cause, RejectCause::EmergencyNotSupported.in_words());
+    assert_eq!(world.counters().exchanges.emergency_imei, 0);
+}
+
+#[test]
+fn ts33402_13_a_server_may_let_a_phone_without_a_sim_in_where_the_profile_says_so() {
+    let mut world = World::new(config_with(|profile| {
+        profile.handset.emergency = true;
+        profile.auth = AuthKind::Eap(EapPolicy { method: EapMethod::Any, imei: true, ..policy() });
+    }));
+    let (mut ue, step) = world.begin(1, without_sim(1));
+    assert_eq!((&*step.subject.idi, step.subject.imei.as_deref()), (WITHOUT_SIM, Some("490154203237518")));
+    assert!(step.subject.emergency);
+    world.round(1, &mut ue, step.attempt, true);
+    world.let_in(1, &mut ue, step.attempt, accepted());
+    assert_eq!(world.prove(1, &mut ue).error(), None);
+    assert_eq!((world.session_count(), world.counters().exchanges.emergency_imei), (1, 1));
 }
 
 #[test]
