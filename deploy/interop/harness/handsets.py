@@ -27,10 +27,10 @@ device_identity = "imei"
 _TOLD = 'p_cscf = ["10.77.0.10", "2001:db8:77::10"]\nliveness_s = 300\nempty_delete_response = true'
 
 
-def command(bench, command, *options, port=4500):
-    """A command line of loadgen for phones from IMSI on."""
-    return [os.path.join(os.path.dirname(BINARY), "loadgen"), command, "--gateway", f"{Lab.GATEWAY4}:{port}", "--imsi", IMSI,
-            "--k", K, "--opc", OPC, "--ca", bench.pki["rsa"].file("ca.pem"), *options]
+def command(bench, command, *options, port=4500, first=0):
+    """A command line of loadgen for phones from the IMSI on that is so many after the first."""
+    return [os.path.join(os.path.dirname(BINARY), "loadgen"), command, "--gateway", f"{Lab.GATEWAY4}:{port}",
+            "--imsi", f"{int(IMSI) + first:015}", "--k", K, "--opc", OPC, "--ca", bench.pki["rsa"].file("ca.pem"), *options]
 
 
 def _loadgen(bench, name, *options):
@@ -104,6 +104,31 @@ def hostapd(bench, verdict):
     server.stop()
 
 
+def other_p_cscf(bench, verdict):
+    """P-CSCFs change: handsets that can be told within the session are and stay, the others are asked to attach again."""
+    path = subscribers(bench, 2 * UES)
+    gateway = bench.gateway("rsa", profiles=False, more=phones("aka", "*", "eap-aka", path, _TOLD))
+    crowds = [bench.lab.spawn(name, command(bench, "attach", "--ues", str(UES), "--idr", "ims", "--profile", name, "--hold", "30",
+                                            first=first), namespace=bench.network.mid)
+              for name, first in (("pixel-2023", 0), ("apple-2023", UES))]
+    wait_for(lambda: len(gateway.sessions()) == 2 * UES, 10)
+    before = {session["id"] for session in gateway.sessions()}
+    verdict.step("attach", len(before) == 2 * UES, str(len(before)))
+    with open(gateway.config) as file:
+        changed = file.read().replace("10.77.0.10", "10.77.0.11")
+    with open(gateway.config, "w") as file:
+        file.write(changed)
+    gateway.admin("reload")
+    said = gateway.admin("reselect", "--profile", "aka").strip()
+    verdict.step("reselect", f"{UES} told, {UES} asked to attach again" in said, said)
+    wait_for(lambda: len(before & {session["id"] for session in gateway.sessions()}) == UES, 5)
+    stay = [session for session in gateway.sessions() if session["id"] in before]
+    verdict.step("told phones stay", len(stay) == UES and gateway.counted("p_cscf_told") == UES, str(len(stay)))
+    for crowd in crowds:
+        crowd.stop()
+    gateway.stop()
+
+
 def _tunnel(bench, gateway, verdict):
     """One phone by EAP-AKA' over TCP with a device of its own, through which ping and iperf3 go."""
     argv = command(bench, "ue", "--auth", "eap-aka-prime", "--idr", "ims", "--ike", "aes256gcm16-prfsha256-ecp256", "--esp",
@@ -142,6 +167,7 @@ def iperf_hostapd(bench, verdict):
 SESSIONS = (
     ("handsets", every),
     ("handsets-without-p-cscf", without_p_cscf),
+    ("handsets-other-p-cscf", other_p_cscf),
     ("radius-hostapd-loadgen", hostapd),
     ("eap-embedded-aka-prime-iperf3", iperf_embedded),
     ("radius-hostapd-aka-prime-iperf3", iperf_hostapd),

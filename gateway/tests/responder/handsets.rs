@@ -1,11 +1,15 @@
 //! What phones are told beside RFC 7296 (3GPP TS 24.302): errors, device identity, P-CSCFs, slices, one session per APN.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use codec::ike::{CfgAttrType, IdType, NotifyType, PayloadType};
+use codec::ike::payload::ConfigView;
+use codec::ike::{CfgAttrType, CfgType, ExchangeType, IdType, NotifyType, PayloadType};
 use gateway::control::responder::{
     AaaOrder, Accepted, AuthKind, DeviceIdentity, EapMethod, EapPolicy, Handset, Profile, RejectCause,
+    Reselection,
 };
+use gateway::types::SessionId;
 
 use crate::eap::{FAILURE, RESPONSE, accepted, config_with, go_on, phone, policy, world};
 use crate::ue::{Ue, UeConfig};
@@ -234,4 +238,42 @@ fn ts24302_8_1_2_3_a_phone_is_asked_to_come_back_for_other_p_cscfs() {
         assert_eq!(request.body(PayloadType::DELETE), Some(&[1, 0, 0, 0][..]));
         assert_eq!(request.notify(NotifyType::REACTIVATION_REQUESTED_CAUSE).is_some(), wish);
     }
+}
+
+#[test]
+fn ts23380_5_6_a_phone_that_can_be_is_told_other_p_cscfs_and_the_others_attach_again() {
+    let config = |addrs: &[&str]| {
+        let addrs = addrs.iter().map(|addr| addr.parse().expect("an address")).collect();
+        config_with(|profile| profile.handset.p_cscf = addrs)
+    };
+    let mut world = World::new(config(&["10.1.1.1"]));
+    let (mut able, _) = world.attach_eap(1, UeConfig { reselects: true, ..phone(1) }, accepted());
+    let first = world.session();
+    let other = (IdType::RFC822_ADDR, b"0001010000000002@nai.epc.mnc001.mcc001.3gppnetwork.org".to_vec());
+    let (unable, _) = world.attach_eap(2, UeConfig { id: other, ..phone(2) }, accepted());
+    let second =
+        world.responder.sessions(world.now).map(|view| view.id).find(|id| *id != first).expect("another");
+    // The addresses of now, of the family that the phones have.
+    world.responder.set_config(world.now, Arc::new(config(&["10.2.2.2", "fd00::2", "10.2.2.3"])));
+    assert_eq!(world.responder.reselect(world.now, first), Some(Reselection::Told));
+    assert_eq!(world.responder.reselect(world.now, second), Some(Reselection::Reactivated));
+    world.collect();
+
+    let request = world.take_sent(1).pop().expect("a request");
+    let request = able.open(&request).expect("authentic");
+    assert_eq!(request.header.exchange, ExchangeType::INFORMATIONAL);
+    let config =
+        ConfigView::decode(request.body(PayloadType::CONFIG).expect("a configuration")).expect("sound");
+    assert_eq!(config.kind, CfgType::REQUEST);
+    let told: Vec<_> = config.attributes().map(|told| (told.kind.0, told.value.to_vec())).collect();
+    assert_eq!(told, [(20, vec![10, 2, 2, 2]), (20, vec![10, 2, 2, 3])]);
+    let response = able.respond(&request, |_| {});
+    assert_eq!(world.deliver(1, &response), [[0u8; 0]; 0]);
+    assert!(world.responder.session(world.now, first).is_some());
+    assert_eq!(world.counters().exchanges.p_cscf_told, 1);
+
+    let request = world.take_sent(2).pop().expect("a Delete");
+    let request = unable.open(&request).expect("authentic");
+    assert!(request.notify(NotifyType::REACTIVATION_REQUESTED_CAUSE).is_some());
+    assert_eq!(world.responder.reselect(world.now, SessionId(u64::MAX)), None);
 }
