@@ -280,6 +280,27 @@ async fn a_back_end_that_cannot_change_stays_as_it_was() {
     aaa.reload(&changed).expect("now it is free");
 }
 
+/// Who has no SIM is left to the server of emergencies, and of nothing else.
+#[test]
+fn ts33402_13_a_server_is_asked_about_phones_without_a_sim_where_a_profile_says_so() {
+    let dir = with_radius_files();
+    let with = |keys: &str| {
+        let text = radius("secret_file = \"radius.secret\"");
+        text.replace("aaa = \"home\"", &format!("aaa = \"home\"\n{keys}"))
+    };
+    let asked = |config: Config| match &config.responder.profiles[0].auth {
+        AuthKind::Eap(policy) => policy.imei,
+        _ => panic!("not EAP"),
+    };
+    assert!(!asked(ok(dir.load(&with("emergency = true")))));
+    assert!(asked(ok(dir.load(&with("emergency = true\nemergency_imei = true")))));
+    let mistakes = dir.mistakes(&with("emergency_imei = true"));
+    assert!(
+        mistakes[0].starts_with("swugate.toml:12: emergency_imei = true: false, or true with"),
+        "{mistakes:?}"
+    );
+}
+
 /// What a RADIUS back end has without being told, and with everything told.
 #[test]
 fn radius_back_ends_are_read() {
@@ -665,6 +686,13 @@ fn mistakes_are_reported_where_they_stand() {
             "[[pool]]",
             "[inner]\nvoice_late_ms = 19\n[[pool]]",
             "swugate.toml:6: voice_late_ms = 19: 0 for never, or a number from 20 to 10000 (milliseconds)",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\nemergency = true\nemergency_imei = true",
+            "swugate.toml:13: emergency_imei = true: false, or true with emergency = true and \
+             auth = \"eap-radius\" or \"eap-diameter\": a UE without a SIM proves nothing, so that only an AAA server \
+             can let it in",
         ),
         (
             "[[pool]]",

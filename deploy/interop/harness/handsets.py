@@ -1,18 +1,20 @@
-"""Phones with SIMs, played by loadgen: each handset of deploy/handsets at the embedded back end, and SIMs at hostapd."""
+"""Phones with SIMs, played by loadgen: each handset of deploy/handsets at the embedded back end, SIMs at hostapd, and
+tunnels by EAP-AKA' that carry iperf3."""
 import glob
 import json
 import os
 
 from .gateway import BINARY, HERE
-from .lab import Lab
+from .lab import Lab, wait_for
 from .radius import IMSI, K, OPC, Hostapd, configured
+from .traffic import iperf_both_ways, ping
 
 UES = 3
 PROFILES = sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.join(HERE, "../../handsets/*.toml")))
 
 _PHONES = """[[profile]]
 name = "{name}"
-match = {{ idi = "{idi}", idr = "ims" }}
+match = {{ idi = "{idi}", idr = "{apn}" }}
 auth = "{auth}"
 secrets_file = "{secrets}"
 pool = "default"
@@ -25,13 +27,17 @@ device_identity = "imei"
 _TOLD = 'p_cscf = ["10.77.0.10", "2001:db8:77::10"]\nliveness_s = 300\nempty_delete_response = true'
 
 
+def command(bench, command, *options, port=4500, first=0):
+    """A command line of loadgen for phones from the IMSI on that is so many after the first."""
+    return [os.path.join(os.path.dirname(BINARY), "loadgen"), command, "--gateway", f"{Lab.GATEWAY4}:{port}",
+            "--imsi", f"{int(IMSI) + first:015}", "--k", K, "--opc", OPC, "--ca", bench.pki["rsa"].file("ca.pem"), *options]
+
+
 def _loadgen(bench, name, *options):
     """Attaches UES phones; returns how many did, why the others did not, and how many took the fast way at the last attach."""
     report = bench.lab.path(f"{name}.json")
-    _, said = bench.lab.exec(bench.network.mid, [
-        os.path.join(os.path.dirname(BINARY), "loadgen"), "attach", "--gateway", f"{Lab.GATEWAY4}:4500", "--ues", str(UES),
-        "--imsi", IMSI, "--k", K, "--opc", OPC, "--ca", bench.pki["rsa"].file("ca.pem"), "--idr", "ims", "--json", report,
-        *options], timeout=60, check=False)
+    argv = command(bench, "attach", "--ues", str(UES), "--idr", "ims", "--json", report, *options)
+    _, said = bench.lab.exec(bench.network.mid, argv, timeout=60, check=False)
     try:
         with open(report) as file:
             attach = json.load(file)["attach"]
@@ -40,14 +46,24 @@ def _loadgen(bench, name, *options):
     return attach["ok"], attach["failed"], attach.get("fast", 0)
 
 
-def _profiles(bench, more):
-    """Profiles of the embedded back end, with the first subscribers from IMSI on."""
+def subscribers(bench, count=UES):
+    """A file with the first subscribers from IMSI on."""
     path = bench.lab.path("sims.toml")
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-        for number in range(UES):
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        for number in range(count):
             file.write(f'[[secret]]\nimsi = "{int(IMSI) + number:015}"\nk = "{K}"\nopc = "{OPC}"\n')
-    return (_PHONES.format(name="prime", idi="6*", auth="eap-aka-prime", secrets=path, more=more)
-            + _PHONES.format(name="aka", idi="*", auth="eap-aka", secrets=path, more=more))
+    return path
+
+
+def phones(name, idi, auth, path, more, apn="ims"):
+    """A profile of the embedded back end with these subscribers."""
+    return _PHONES.format(name=name, idi=idi, auth=auth, secrets=path, more=more, apn=apn)
+
+
+def _profiles(bench, more):
+    """Profiles of the embedded back end for phones of either method."""
+    path = subscribers(bench)
+    return phones("prime", "6*", "eap-aka-prime", path, more) + phones("aka", "*", "eap-aka", path, more)
 
 
 def every(bench, verdict):
@@ -88,8 +104,71 @@ def hostapd(bench, verdict):
     server.stop()
 
 
+def other_p_cscf(bench, verdict):
+    """P-CSCFs change: handsets that can be told within the session are and stay, the others are asked to attach again."""
+    path = subscribers(bench, 2 * UES)
+    gateway = bench.gateway("rsa", profiles=False, more=phones("aka", "*", "eap-aka", path, _TOLD))
+    crowds = [bench.lab.spawn(name, command(bench, "attach", "--ues", str(UES), "--idr", "ims", "--profile", name, "--hold", "30",
+                                            first=first), namespace=bench.network.mid)
+              for name, first in (("pixel-2023", 0), ("apple-2023", UES))]
+    wait_for(lambda: len(gateway.sessions()) == 2 * UES, 10)
+    before = {session["id"] for session in gateway.sessions()}
+    verdict.step("attach", len(before) == 2 * UES, str(len(before)))
+    with open(gateway.config) as file:
+        changed = file.read().replace("10.77.0.10", "10.77.0.11")
+    with open(gateway.config, "w") as file:
+        file.write(changed)
+    gateway.admin("reload")
+    said = gateway.admin("reselect", "--profile", "aka").strip()
+    verdict.step("reselect", f"{UES} told, {UES} asked to attach again" in said, said)
+    wait_for(lambda: len(before & {session["id"] for session in gateway.sessions()}) == UES, 5)
+    stay = [session for session in gateway.sessions() if session["id"] in before]
+    verdict.step("told phones stay", len(stay) == UES and gateway.counted("p_cscf_told") == UES, str(len(stay)))
+    for crowd in crowds:
+        crowd.stop()
+    gateway.stop()
+
+
+def _tunnel(bench, gateway, verdict):
+    """One phone by EAP-AKA' over TCP with a device of its own, through which ping and iperf3 go."""
+    argv = command(bench, "ue", "--auth", "eap-aka-prime", "--idr", "ims", "--ike", "aes256gcm16-prfsha256-ecp256", "--esp",
+                    "aes256gcm16", "--tun", "phone0")
+    phone = bench.lab.spawn("loadgen-ue", argv, namespace=bench.network.mid)
+    ready = wait_for(lambda: "attached:" in phone.text() or not phone.running(), 10) and phone.running()
+    sessions = gateway.sessions()
+    verdict.step("attach", bool(ready) and len(sessions) == 1, sessions and sessions[0]["idi"].split("@")[1] or phone.text())
+
+    def execute(command, timeout):
+        return bench.lab.exec(bench.network.mid, command, timeout, check=False)
+    ping(verdict, "ping", execute)
+    iperf_both_ways(verdict, bench.lab, execute)
+    up, down = (gateway.stats()[way]["bytes"] for way in ("uplink", "downlink"))
+    verdict.step("in the tunnel", min(up, down) > 1e6, f"{up / 1e6:.0f}+{down / 1e6:.0f} MB")
+    status = phone.stop()
+    verdict.step("detach", status == 0, phone.text()[-200:] if status else "")
+    # The phone's kernel solicits IPv6 routers on the device, from an address that is not the tunnel's.
+    gateway.step_clean(verdict, expected=("uplink_selector",))
+    gateway.stop()
+
+
+def iperf_embedded(bench, verdict):
+    """iperf3 through a tunnel of the embedded back end."""
+    _tunnel(bench, bench.gateway("rsa", profiles=False, more=_profiles(bench, "")), verdict)
+
+
+def iperf_hostapd(bench, verdict):
+    """iperf3 through a tunnel that hostapd and its authentication centre let in by RADIUS."""
+    server = Hostapd(bench.lab, users='"6"* AKA\'\n', sims=f"{IMSI} {K} {OPC} 8000 000000000020\n")
+    more = configured(bench.lab, bench.pki["rsa"], ("10.77.0.1:1812",))
+    _tunnel(bench, bench.gateway("rsa", profiles=False, more=more), verdict)
+    server.stop()
+
+
 SESSIONS = (
     ("handsets", every),
     ("handsets-without-p-cscf", without_p_cscf),
+    ("handsets-other-p-cscf", other_p_cscf),
     ("radius-hostapd-loadgen", hostapd),
+    ("eap-embedded-aka-prime-iperf3", iperf_embedded),
+    ("radius-hostapd-aka-prime-iperf3", iperf_hostapd),
 )

@@ -170,10 +170,10 @@ class Hostapd:
 class FreeRadius:
     """FreeRADIUS with EAP-MSCHAPv2 and EAP-TLS, accounting into a file, over UDP and TLS."""
 
-    def __init__(self, lab, pki, method, timeout=3600):
+    def __init__(self, lab, pki, method, timeout=3600, user=USER):
         self.lab, self.dir = lab, lab.directory("freeradius")
         libraries = os.path.join(STATE, "freeradius")
-        users = f'{USER} Cleartext-Password := "{PASSWORD}"\n' if method == "mschapv2" else "DEFAULT\n"
+        users = f'{user} Cleartext-Password := "{PASSWORD}"\n' if method == "mschapv2" else "DEFAULT\n"
         for name, text in (("users", users + _REPLY.format(timeout=timeout)), ("radiusd.conf", _RADIUSD.format(
                 directory=self.dir, libraries=libraries, secret=SECRET, method=method, pki=pki.dir))):
             with open(os.path.join(self.dir, name), "w") as file:
@@ -226,9 +226,12 @@ _SIDES = {
 }
 
 
-def ue_class(kind, method, remote=None):
-    """A class of strongSwan UEs: `kind` with an EAP method instead of a key; remote: how the gateway has to prove itself."""
-    local, secret = _SIDES[method]
+def ue_class(kind, method, remote=None, name=USER):
+    """A class of strongSwan UEs: `kind` with an EAP method instead of a key.
+
+    remote: how the gateway has to prove itself; name: what a UE with a password calls itself.
+    """
+    local, secret = (side.replace(USER, name) for side in _SIDES[method])
 
     class Ue(kind):
         secrets = f"secrets {{ {secret} }}\n" if secret else ""

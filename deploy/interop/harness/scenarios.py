@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from . import diameter, embedded, handsets, libreswan, outage, radius, redirect, strongswan, udp
+from . import diameter, embedded, emergency, handsets, libreswan, outage, radius, redirect, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, OriginatedTls, Relayed
 from .gateway import POOLS, PPK_ID, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
@@ -560,6 +560,7 @@ SCENARIOS = [
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in radius.SESSIONS),
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in embedded.SESSIONS),
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in handsets.SESSIONS),
+    *(Scenario(name, HostBench, body, swugate_only=True) for name, body in emergency.SESSIONS),
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in outage.SESSIONS),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),

@@ -35,6 +35,19 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         reactivate: bool,
     },
+    /// Has the phones of the sessions that [`Request::Terminate`] would end go to the P-CSCFs of their profile as they are now:
+    /// told within the session if they can be, else asked to attach again (TS 23.380).
+    Reselect {
+        /// The session's number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        /// The UE's identity.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idi: Option<String>,
+        /// The profile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profile: Option<String>,
+    },
     /// Deletes all sessions, takes no new ones, and ends the process when they are gone or time is up.
     Drain {
         /// The time.

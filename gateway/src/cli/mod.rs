@@ -66,6 +66,12 @@ enum Command {
         #[arg(long)]
         reactivate: bool,
     },
+    /// Have phones go to the P-CSCFs of their profile as they are now: told so if they can be, else asked to attach again.
+    Reselect {
+        /// Which.
+        #[command(flatten)]
+        target: Target,
+    },
     /// Take no new sessions, delete all, then end the gateway.
     Drain {
         /// Seconds until it ends whether or not all UEs have answered.
@@ -143,6 +149,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Terminate { target: Target { id, idi, profile }, reactivate } => {
             Request::Terminate { id, idi, profile, reactivate }
         }
+        Command::Reselect { target: Target { id, idi, profile } } => Request::Reselect { id, idi, profile },
         Command::Drain { timeout } => Request::Drain { timeout_s: timeout },
         Command::Reload => Request::Reload,
         Command::Trace { idi } => Request::Trace { idi: (idi != "off").then_some(idi) },

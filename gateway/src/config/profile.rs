@@ -73,7 +73,7 @@ fn profile(
     let name = unique_name(&mut section, names.iter().copied());
     let (idi, idr) = patterns(&mut section);
     let secrets_file = section.value("secrets_file");
-    let auth = auth(&mut section, &name, secrets_file.as_ref(), named);
+    let mut auth = auth(&mut section, &name, secrets_file.as_ref(), named);
     let by_eap = matches!(auth, Some((AuthKind::Eap(_), _)));
     let ppk = ppk(&mut section, secrets_file.as_ref(), by_eap);
     let inner = section.value("inner");
@@ -95,6 +95,7 @@ fn profile(
     let return_routability = section.flag("return_routability", false);
     let redirect = section.value("redirect").and_then(|field| field.parse("an FQDN or an IP address"));
     let handset = handset(&mut section);
+    emergency_imei(&mut section, auth.as_mut().map(|(auth, _)| auth), handset.emergency);
     section.finish();
     let (auth, backend) = auth?;
     let profile = Profile {
@@ -218,7 +219,7 @@ fn auth(
     let identity = eap_identity(section);
     let tracked =
         own.is_none() && named.aaa.iter().any(|aaa| aaa.name == backend && aaa.kind.name() != "embedded");
-    Some((AuthKind::Eap(EapPolicy { method, backend, alone, identity, tracked }), own))
+    Some((AuthKind::Eap(EapPolicy { method, backend, alone, identity, tracked, imei: false }), own))
 }
 
 /// The embedded back end of a profile that names none: its subscribers are in the profile's file of secrets.
@@ -307,6 +308,22 @@ fn handset(section: &mut Section<'_>) -> Handset {
         s_nssai: s_nssai.map(|octets| octets.as_slice().into()).unwrap_or_default(),
         emergency: section.flag("emergency", false),
         empty_delete_response: section.flag("empty_delete_response", false),
+    }
+}
+
+/// Whether the back end is asked about phones without a SIM.
+fn emergency_imei(section: &mut Section<'_>, auth: Option<&mut AuthKind>, emergency: bool) {
+    const ALLOWED: &str = "false, or true with emergency = true and auth = \"eap-radius\" or \"eap-diameter\": \
+                           a UE without a SIM proves nothing, so that only an AAA server can let it in";
+    let Some(field) = section.value("emergency_imei") else { return };
+    if field.flag() != Some(true) {
+        return;
+    }
+    match auth {
+        Some(AuthKind::Eap(policy)) if emergency && policy.method == EapMethod::Any => policy.imei = true,
+        // What is wrong with it has been said.
+        None => {}
+        Some(_) => field.reject(ALLOWED),
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::aaa::EndCause;
 use super::engine::Engine;
+use super::responder::Reselection;
 use super::run::Workers;
 use super::stats::{self, Around};
 use crate::admin::api::{Answer, Call, Request};
@@ -106,6 +107,12 @@ impl Administration {
             Request::Terminate { id, idi, profile, reactivate } => {
                 match which(engine, now, id, idi.as_deref(), profile.as_deref()) {
                     Some(ids) => terminate(engine, now, &ids, reactivate),
+                    None => Answer::Refused("one of id, idi and profile".into()),
+                }
+            }
+            Request::Reselect { id, idi, profile } => {
+                match which(engine, now, id, idi.as_deref(), profile.as_deref()) {
+                    Some(ids) => reselect(engine, now, &ids),
                     None => Answer::Refused("one of id, idi and profile".into()),
                 }
             }
@@ -341,6 +348,18 @@ fn which(
             Some(all().filter(|view| view.profile == profile).map(|view| view.id).collect())
         }
         _ => None,
+    }
+}
+
+fn reselect(engine: &mut Engine, now: Instant, ids: &[SessionId]) -> Answer {
+    let outcomes: Vec<_> =
+        ids.iter().filter_map(|&id| Some((id, engine.responder.reselect(now, id)?))).collect();
+    let again = outcomes.iter().filter(|(_, outcome)| *outcome == Reselection::Reactivated);
+    let again = again.inspect(|(id, _)| engine.aaa.note_cause(*id, EndCause::Administrator)).count();
+    engine.settle(now);
+    match outcomes.len() {
+        0 => Answer::Refused("no such session".into()),
+        all => Answer::Done(format!("{} told, {again} asked to attach again", all - again)),
     }
 }
 

@@ -243,6 +243,17 @@ mod tests {
         assert_eq!(remote, client.local_addr().expect("bound"));
     }
 
+    fn unsent_max(fd: RawFd) -> libc::c_int {
+        let mut value: libc::c_int = 0;
+        let mut len = mem::size_of_val(&value) as libc::socklen_t;
+        let at = (&raw mut value).cast();
+        // SAFETY: the kernel writes at most `len` octets to `value`; both outlive the call.
+        let done =
+            unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, at, &raw mut len) };
+        assert_eq!(done, 0);
+        value
+    }
+
     #[test]
     fn accepted_connections_have_the_options_of_their_listener() {
         // Every kernel has reno, and nearly none has it as the default.
@@ -255,6 +266,7 @@ mod tests {
             prepare_accepted(accepted.as_fd(), 65_536).expect("prepared");
             let socket = socket2::SockRef::from(&accepted);
             assert_eq!(socket.tcp_nodelay().expect("an option"), options.nodelay);
+            assert_eq!(unsent_max(accepted.as_raw_fd()), 65_536);
             if let Some(name) = &options.congestion {
                 let has = socket.tcp_congestion().expect("an option");
                 assert_eq!(has.strip_suffix(b"\0").unwrap_or(&has)[..name.len()], *name.as_bytes());

@@ -114,6 +114,7 @@ impl Control {
             Request::Stats => Answer::Stats(Box::new(self.stats())),
             Request::Terminate { id: Some(id), .. } => return self.terminate(id, reply),
             Request::Terminate { .. } => Answer::Refused("a relay knows no identities: give an id".into()),
+            Request::Reselect { .. } => Answer::Refused("a relay knows no phones; ask its backend".into()),
             Request::Drain { timeout_s } => {
                 return self.start_drain(Duration::from_secs(timeout_s.into()), Some(reply));
             }

@@ -28,6 +28,7 @@ pub fn policy() -> EapPolicy {
         alone: true,
         identity: EapIdentity::Auto,
         tracked: false,
+        imei: false,
     }
 }
 

@@ -1,11 +1,15 @@
 //! What phones are told beside RFC 7296 (3GPP TS 24.302): errors, device identity, P-CSCFs, slices, one session per APN.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use codec::ike::{CfgAttrType, IdType, NotifyType, PayloadType};
+use codec::ike::payload::ConfigView;
+use codec::ike::{CfgAttrType, CfgType, ExchangeType, IdType, NotifyType, PayloadType};
 use gateway::control::responder::{
-    Accepted, AuthKind, DeviceIdentity, EapMethod, EapPolicy, Handset, Profile, RejectCause,
+    AaaOrder, Accepted, AuthKind, DeviceIdentity, EapMethod, EapPolicy, Handset, Profile, RejectCause,
+    Reselection,
 };
+use gateway::types::SessionId;
 
 use crate::eap::{FAILURE, RESPONSE, accepted, config_with, go_on, phone, policy, world};
 use crate::ue::{Ue, UeConfig};
@@ -46,6 +50,44 @@ fn ts24302_8_1_2_2_causes_are_told_to_phones_in_their_terms() {
     let laptop = UeConfig { id: (IdType::RFC822_ADDR, b"alice@corp.test".to_vec()), ..phone(1) };
     let decoded = world.refusal(laptop, 1, RejectCause::UserUnknown);
     assert_eq!(decoded.error(), Some(NotifyType::AUTHENTICATION_FAILED));
+}
+
+const WITHOUT_SIM: &str = "imei490154203237518@sos.nai.epc.mnc001.mcc001.3gppnetwork.org";
+
+fn without_sim(seed: u64) -> UeConfig {
+    UeConfig { id: (IdType::RFC822_ADDR, WITHOUT_SIM.into()), ..phone(seed) }
+}
+
+#[test]
+fn ts33402_13_a_phone_without_a_sim_is_told_that_it_is_not_served() {
+    let mut world = World::new(config_with(|profile| profile.handset.emergency = true));
+    let mut ue = Ue::new(without_sim(1));
+    world.init(1, &mut ue);
+    let request = ue.auth();
+    let response = world.deliver(1, &request).pop().expect("an answer at once");
+    let decoded = ue.open(&response).expect("authentic");
+    assert_eq!(decoded.error(), Some(NotifyType::UNAUTHENTICATED_EMERGENCY_NOT_SUPPORTED));
+    let asked = world.orders().into_iter().any(|order| matches!(order, AaaOrder::Step(_)));
+    assert!(!asked, "no back end is bothered");
+    let failed: Vec<_> = world.responder.failed_attempts().cloned().collect();
+    assert_eq!((failed.len(), failed[0].imei.as_deref()), (1, Some("490154203237518")));
+    assert_eq!(failed[0].cause, RejectCause::EmergencyNotSupported.in_words());
+    assert_eq!(world.counters().exchanges.emergency_imei, 0);
+}
+
+#[test]
+fn ts33402_13_a_server_may_let_a_phone_without_a_sim_in_where_the_profile_says_so() {
+    let mut world = World::new(config_with(|profile| {
+        profile.handset.emergency = true;
+        profile.auth = AuthKind::Eap(EapPolicy { method: EapMethod::Any, imei: true, ..policy() });
+    }));
+    let (mut ue, step) = world.begin(1, without_sim(1));
+    assert_eq!((&*step.subject.idi, step.subject.imei.as_deref()), (WITHOUT_SIM, Some("490154203237518")));
+    assert!(step.subject.emergency);
+    world.round(1, &mut ue, step.attempt, true);
+    world.let_in(1, &mut ue, step.attempt, accepted());
+    assert_eq!(world.prove(1, &mut ue).error(), None);
+    assert_eq!((world.session_count(), world.counters().exchanges.emergency_imei), (1, 1));
 }
 
 #[test]
@@ -196,4 +238,42 @@ fn ts24302_8_1_2_3_a_phone_is_asked_to_come_back_for_other_p_cscfs() {
         assert_eq!(request.body(PayloadType::DELETE), Some(&[1, 0, 0, 0][..]));
         assert_eq!(request.notify(NotifyType::REACTIVATION_REQUESTED_CAUSE).is_some(), wish);
     }
+}
+
+#[test]
+fn ts23380_5_6_a_phone_that_can_be_is_told_other_p_cscfs_and_the_others_attach_again() {
+    let config = |addrs: &[&str]| {
+        let addrs = addrs.iter().map(|addr| addr.parse().expect("an address")).collect();
+        config_with(|profile| profile.handset.p_cscf = addrs)
+    };
+    let mut world = World::new(config(&["10.1.1.1"]));
+    let (mut able, _) = world.attach_eap(1, UeConfig { reselects: true, ..phone(1) }, accepted());
+    let first = world.session();
+    let other = (IdType::RFC822_ADDR, b"0001010000000002@nai.epc.mnc001.mcc001.3gppnetwork.org".to_vec());
+    let (unable, _) = world.attach_eap(2, UeConfig { id: other, ..phone(2) }, accepted());
+    let second =
+        world.responder.sessions(world.now).map(|view| view.id).find(|id| *id != first).expect("another");
+    // The addresses of now, of the family that the phones have.
+    world.responder.set_config(world.now, Arc::new(config(&["10.2.2.2", "fd00::2", "10.2.2.3"])));
+    assert_eq!(world.responder.reselect(world.now, first), Some(Reselection::Told));
+    assert_eq!(world.responder.reselect(world.now, second), Some(Reselection::Reactivated));
+    world.collect();
+
+    let request = world.take_sent(1).pop().expect("a request");
+    let request = able.open(&request).expect("authentic");
+    assert_eq!(request.header.exchange, ExchangeType::INFORMATIONAL);
+    let config =
+        ConfigView::decode(request.body(PayloadType::CONFIG).expect("a configuration")).expect("sound");
+    assert_eq!(config.kind, CfgType::REQUEST);
+    let told: Vec<_> = config.attributes().map(|told| (told.kind.0, told.value.to_vec())).collect();
+    assert_eq!(told, [(20, vec![10, 2, 2, 2]), (20, vec![10, 2, 2, 3])]);
+    let response = able.respond(&request, |_| {});
+    assert_eq!(world.deliver(1, &response), [[0u8; 0]; 0]);
+    assert!(world.responder.session(world.now, first).is_some());
+    assert_eq!(world.counters().exchanges.p_cscf_told, 1);
+
+    let request = world.take_sent(2).pop().expect("a Delete");
+    let request = unable.open(&request).expect("authentic");
+    assert!(request.notify(NotifyType::REACTIVATION_REQUESTED_CAUSE).is_some());
+    assert_eq!(world.responder.reselect(world.now, SessionId(u64::MAX)), None);
 }

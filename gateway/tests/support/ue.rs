@@ -69,6 +69,8 @@ pub struct UeConfig {
     pub ts_i: Vec<TrafficSelector>,
     pub ts_r: Vec<TrafficSelector>,
     pub initial_contact: bool,
+    /// Whether it says that it can be told other P-CSCFs.
+    pub reselects: bool,
     /// Whether IKE_INTERMEDIATE is announced.
     pub intermediate: bool,
     /// Whether IKE fragmentation is announced.
@@ -96,6 +98,7 @@ impl UeConfig {
             ts_i: vec![TrafficSelector::ANY_IPV4],
             ts_r: vec![TrafficSelector::ANY_IPV4],
             initial_contact: false,
+            reselects: false,
             intermediate: false,
             fragmentation: false,
             ppk: None,
@@ -579,6 +582,9 @@ impl Ue {
         }
         if config.initial_contact {
             builder.notify(NotifyType::INITIAL_CONTACT, &[]);
+        }
+        if config.reselects {
+            builder.notify(NotifyType::P_CSCF_RESELECTION_SUPPORT, &[]);
         }
         if !attributes.is_empty() {
             builder.config(CfgType::REQUEST, &attributes);

@@ -116,6 +116,7 @@ impl Responder {
         let granted = peer.granted.take();
         let by_eap = granted.is_some();
         let mut session = self.new_session(at, &half, header.message_id, keys, peer);
+        session.reselects = payloads.notify(NotifyType::P_CSCF_RESELECTION_SUPPORT).is_some();
         if by_eap {
             self.replace_same_apn(at, &session);
         } else if payloads.notify(NotifyType::INITIAL_CONTACT).is_some() {
@@ -296,6 +297,7 @@ impl Responder {
             fragments: Vec::new(),
             authenticated: peer.since,
             redirectable: half.follows != Follows::Never,
+            reselects: false,
             leave_by: None,
             wanted: Wanted::default(),
         })

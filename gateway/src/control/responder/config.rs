@@ -203,6 +203,9 @@ pub struct EapPolicy {
     /// Whether the back end keeps track of sessions (accounting, their time, their end at its wish): then none may
     /// come back by a ticket, of which it would not hear.
     pub tracked: bool,
+    /// Whether the back end is asked about a UE that names itself by its device, as a phone without a SIM does for an
+    /// emergency (TS 23.003 §19.3.6). Who has no SIM proves nothing: only a server can know what to make of it.
+    pub imei: bool,
 }
 
 impl EapPolicy {

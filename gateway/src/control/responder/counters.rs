@@ -98,6 +98,10 @@ counters! {
         paced,
         /// IKE_SA_INIT requests at an address for emergencies.
         emergency_inits,
+        /// Emergency attaches of UEs without a SIM about which a back end was asked (TS 23.003 §19.3.6).
+        emergency_imei,
+        /// Sessions told other P-CSCFs (TS 23.380 §5.6).
+        p_cscf_told,
         /// Sessions resumed from a ticket (RFC 5723).
         resumed,
         /// Tickets given.

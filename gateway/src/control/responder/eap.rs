@@ -10,7 +10,7 @@ use std::time::Instant;
 use codec::ike::payload::EapView;
 use codec::ike::{ExchangeType, Flags, IdType, IkeHeader, IkeSpi, MessageBuilder, MessageId, NotifyType};
 
-use super::aaa::{AaaAnswer, AaaOrder, Accepted, AttemptId, EapStep, Subject};
+use super::aaa::{AaaAnswer, AaaOrder, Accepted, AttemptId, EapStep, RejectCause, Subject};
 use super::authenticate::{Authenticated, Granted};
 use super::config::{AuthKind, EapIdentity, EapPolicy, Profile};
 use super::fragment::Whole;
@@ -136,7 +136,7 @@ impl Responder {
                 self.handle_aaa(at.now, attempt, AaaAnswer::Continue { packet });
             }
         } else {
-            self.ask(spi, None);
+            self.ask(at.now, spi, None);
         }
         Verdict::Good
     }
@@ -168,7 +168,7 @@ impl Responder {
                 }
                 eap.step = Step::Asked { message_id: header.message_id, digest };
                 let packet = payloads.eap.map(|eap| eap.packet.to_vec());
-                self.ask(spi, packet);
+                self.ask(at.now, spi, packet);
             }
             (Step::Accepted(_), Some(payloads)) if payloads.auth.is_some() => {
                 self.finish_eap(at, spi, header, digest, &payloads);
@@ -184,13 +184,28 @@ impl Responder {
     }
 
     /// Sends the peer's packet, or its identity in place of one, to the back end.
-    fn ask(&mut self, spi: IkeSpi, packet: Option<Vec<u8>>) {
-        let Some(eap) = self.half_open.get_mut(&spi).and_then(|half| half.eap.as_mut()) else { return };
+    fn ask(&mut self, now: Instant, spi: IkeSpi, packet: Option<Vec<u8>>) {
+        let Some(half) = self.half_open.get_mut(&spi) else { return };
+        let Some(eap) = half.eap.as_mut() else { return };
         let Some(policy) = eap.policy() else { return };
-        let backend = policy.backend.clone();
+        let (backend, takes_imei) = (policy.backend.clone(), policy.imei);
         let packet = packet.unwrap_or_else(|| identity_response(eap.idi.data()));
         if let Some(named) = identity_in(&packet) {
             eap.subject.idi = named.into();
+            if let Some(imei) = handset::named_by_device(named) {
+                eap.subject.imei.get_or_insert_with(|| imei.into());
+                half.record.about(&eap.subject);
+                half.record.step(now, "no sim");
+                if !takes_imei {
+                    let (cause, attempt) = (RejectCause::EmergencyNotSupported, eap.attempt);
+                    return self.handle_aaa(
+                        now,
+                        attempt,
+                        AaaAnswer::Reject { packet: None, cause, why: None },
+                    );
+                }
+                self.core.counters.exchanges.emergency_imei += 1;
+            }
         }
         let step = EapStep { attempt: eap.attempt, backend, packet, subject: eap.subject.clone() };
         self.core.events.push_back(Event::Aaa(Box::new(AaaOrder::Step(step))));

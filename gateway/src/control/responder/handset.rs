@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use codec::eap::identity::{Nai, UserName};
 use codec::ike::{CfgAttrType, MessageBuilder, NotifyType};
 
 use super::aaa::{EapMethod, RejectCause, Subject};
@@ -55,6 +56,14 @@ pub(super) fn imei(payloads: &Payloads<'_>) -> Option<String> {
     let text: Option<String> = nibbles.take(digits).map(|digit| char::from_digit(digit.into(), 10)).collect();
     // Fifteen digits leave half an octet, which is filled.
     text.filter(|_| digits == 16 || swapped[IMEI_OCTETS - 1] >> 4 == 0xf)
+}
+
+/// The IMEI that a UE names itself by; `None` when it has another name.
+pub(super) fn named_by_device(name: &str) -> Option<String> {
+    match Nai::parse(name.as_bytes())?.user {
+        UserName::Imei(imei) => Some(imei),
+        _ => None,
+    }
 }
 
 /// Asks the UE for its device identity, where the profile wants it.

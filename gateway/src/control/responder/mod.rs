@@ -47,6 +47,7 @@ mod protect;
 mod record;
 mod redirect;
 mod rekey;
+mod reselect;
 mod resend;
 mod resume;
 mod sa;
@@ -85,6 +86,7 @@ pub use handset::Handset;
 pub use identity::{Glob, IDENTITY_LEN_MAX, Identity};
 pub use record::FailedAttempt;
 pub use redirect::WAIT_DEFAULT;
+pub use reselect::Reselection;
 pub use trace::is_meant;
 pub use view::{ChildView, IkeView, SessionView};
 

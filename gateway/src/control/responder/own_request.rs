@@ -23,9 +23,12 @@ impl OwnRequest {
     /// The exchange it is made in.
     pub(super) fn exchange(self) -> ExchangeType {
         match self {
-            Self::Liveness | Self::DeleteIke | Self::Redirect | Self::DeleteChild(_) | Self::Routability => {
-                ExchangeType::INFORMATIONAL
-            }
+            Self::Liveness
+            | Self::DeleteIke
+            | Self::Redirect
+            | Self::Reselect
+            | Self::DeleteChild(_)
+            | Self::Routability => ExchangeType::INFORMATIONAL,
             Self::RekeyChild(_) | Self::CreateChild | Self::RekeyIke => ExchangeType::CREATE_CHILD_SA,
             Self::FollowUp => ExchangeType::IKE_FOLLOWUP_KE,
         }
@@ -93,6 +96,7 @@ impl Core {
                 let gateway = session.wanted.redirect.take()?;
                 informational(session, &|builder| redirect::notify(builder, &gateway, &[]))
             }
+            OwnRequest::Reselect => self.tell_p_cscf(session, message_id),
             OwnRequest::DeleteChild(spi) => informational(session, &|builder| {
                 builder.delete_esp(&[spi]);
             }),
@@ -275,6 +279,9 @@ fn next_kind(now: Instant, session: &mut Session) -> Option<OwnRequest> {
     }
     if session.wanted.candidate.is_some() {
         return Some(OwnRequest::Routability);
+    }
+    if session.wanted.p_cscf {
+        return Some(OwnRequest::Reselect);
     }
     if let Some(child) = session.children.iter().find(|child| child.deleting) {
         return Some(OwnRequest::DeleteChild(child.spi_in));

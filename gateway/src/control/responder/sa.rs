@@ -257,6 +257,8 @@ pub(super) struct Session {
     pub(super) authenticated: u64,
     /// Whether the peer can be sent to another gateway (RFC 5685 §3).
     pub(super) redirectable: bool,
+    /// Whether the peer can be told other P-CSCFs (P_CSCF_RESELECTION_SUPPORT, TS 24.302 §8.2.9.4).
+    pub(super) reselects: bool,
     /// When it is deleted because the peer, sent to another gateway, has not done so. Boxed: hardly a session has one.
     pub(super) leave_by: Option<Box<Instant>>,
     /// Requests of ours that wait for the window.
@@ -270,6 +272,8 @@ pub(super) struct Wanted {
     pub(super) delete_ike: bool,
     /// Whether the peer is to come back at once, for other P-CSCFs than it has (TS 24.302 §8.1.2.3).
     pub(super) reactivate: bool,
+    /// Whether the peer is to be told the P-CSCFs of its profile.
+    pub(super) p_cscf: bool,
     /// A Child SA to be made anew, in place of one that the peer does not know.
     pub(super) child: Option<Box<Selectors>>,
     /// A rekey whose next key exchange is due.

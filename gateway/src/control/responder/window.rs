@@ -47,6 +47,8 @@ pub(super) enum OwnRequest {
     DeleteIke,
     /// Go to another gateway: an INFORMATIONAL with REDIRECT.
     Redirect,
+    /// Go to other P-CSCFs: an INFORMATIONAL with their addresses.
+    Reselect,
     /// Delete the Child SA with this inbound SPI of ours.
     DeleteChild(EspSpi),
     /// Show that you receive at a new address: an INFORMATIONAL with COOKIE2.

@@ -78,6 +78,7 @@ impl Simulation {
             alone: false,
             identity: EapIdentity::Auto,
             tracked: false,
+            imei: false,
         };
         let mut phones = profile("phones", AuthKind::Eap(eap));
         phones.transports = lab.transports.clone();

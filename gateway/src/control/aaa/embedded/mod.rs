@@ -12,8 +12,6 @@ use std::time::Instant;
 
 use ahash::AHashMap;
 use codec::eap::aka::Variant;
-use codec::eap::identity::{Nai, UserName};
-use codec::eap::{EapPacket, Method};
 use codec::{OsRandom, Random};
 use zeroize::Zeroizing;
 
@@ -119,11 +117,6 @@ impl Backend for Embedded {
         self.view.requests += 1;
         let began = Instant::now();
         let known = self.attempts.remove(&step.attempt);
-        if known.is_none() && is_imei(&step.packet) {
-            // Without a SIM there is nothing to authenticate (TS 33.402 §13); only a policy could let it in.
-            self.reject(RejectCause::EmergencyNotSupported);
-            return self.outbox.refuse(step.attempt, RejectCause::EmergencyNotSupported);
-        }
         let Some(method) = known.or_else(|| begin(step.subject.method, &self.aka, &mut *self.random)) else {
             self.reject(RejectCause::NetworkFailure);
             return self.outbox.refuse(step.attempt, RejectCause::NetworkFailure);
@@ -162,13 +155,6 @@ impl Backend for Embedded {
     }
 }
 
-/// Whether a peer names itself by its device, as a phone without a SIM does for an emergency (TS 23.003 §19.3.6).
-fn is_imei(packet: &[u8]) -> bool {
-    let Ok(packet) = EapPacket::decode(packet) else { return false };
-    let name = (packet.method == Some(Method::IDENTITY)).then(|| Nai::parse(packet.data)).flatten();
-    name.is_some_and(|name| matches!(name.user, UserName::Imei(_)))
-}
-
 fn begin(method: EapMethod, aka: &AkaPolicy, random: &mut dyn Random) -> Option<Running> {
     let choice = match method {
         EapMethod::Aka => MethodChoice::Only(Variant::Aka),
@@ -197,6 +183,7 @@ fn accept(packet: Vec<u8>, msk: Zeroizing<Vec<u8>>, identity: Option<Arc<str>>) 
 mod tests {
     use std::net::SocketAddr;
 
+    use codec::eap::{EapPacket, Method};
     use zeroize::Zeroizing;
 
     use super::*;
@@ -257,16 +244,6 @@ mod tests {
             };
             assert_eq!((packet[0], packet[4], packet[5]), (1, kind, 1), "{method:?}");
         }
-    }
-
-    #[test]
-    fn ts33402_13_a_phone_without_a_sim_is_told_that_it_is_not_served() {
-        let name = "imei123456789012345@sos.nai.epc.mnc001.mcc001.3gppnetwork.org";
-        let cause = match answer(EapMethod::Aka, name) {
-            AaaAnswer::Reject { cause, .. } => cause,
-            _ => panic!("not refused"),
-        };
-        assert_eq!(cause, RejectCause::EmergencyNotSupported);
     }
 
     #[test]
