@@ -3,6 +3,7 @@
 use crate::engine::traffic::Direction;
 use crate::path::{Discipline, Loss, spec};
 use crate::probe::SizePlan;
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,6 +34,8 @@ pub enum Command {
     Ue(UeArgs),
     /// Lists the handsets that --profile plays
     Profiles,
+    /// Malformed, slow and hostile peers: prints what the responder did, and whether RFC 9329 lets it
+    Abuse(AbuseArgs),
     /// Link emulator between two interfaces: delay, loss, reordering, rate and queue per direction (needs root)
     Path(PathArgs),
 }
@@ -320,6 +323,36 @@ pub struct UeArgs {
     #[arg(long, value_name = "OCTETS", default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..=9000))]
     pub mtu: u16,
     /// Writes what the UE did as JSON at its end
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `abuse`
+#[derive(Args, Clone, Debug)]
+#[command(mut_arg("gateway", |arg| arg.required(false).default_value_if("list", ArgPredicate::IsPresent, "none")))]
+pub struct AbuseArgs {
+    /// How UEs connect and who they are; without credentials only the cases that need none are played.
+    #[command(flatten)]
+    pub ue: UeOptions,
+    /// Plays this case, or this family of cases; may be repeated [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub case: Vec<String>,
+    /// Lists the cases with their sources and what they expect
+    #[arg(long)]
+    pub list: bool,
+    /// Longest wait for a responder to close a connection that says nothing, in seconds
+    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = positive)]
+    pub patience: f64,
+    /// Connections, or messages, of a flood; at most 1,000 connections are made per second
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    pub flood: u32,
+    /// A host behind the gateway that answers echo requests: traffic is looked at as well
+    #[arg(long, value_name = "IP")]
+    pub far: Option<Ipv4Addr>,
+    /// Goes on although the address is neither private nor loopback: this traffic is hostile
+    #[arg(long)]
+    pub allow_public: bool,
+    /// Writes the outcome of each case as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

@@ -20,5 +20,6 @@ fn main() -> ExitCode {
         Command::Ue(args) => command::ue::run(args),
         Command::Profiles => command::profiles::run(),
         Command::Path(args) => command::path::run(args),
+        Command::Abuse(args) => command::abuse::run(args),
     })
 }

@@ -209,6 +209,17 @@ pub(crate) fn seal_message(
     key.seal(header, PayloadType(header[NEXT_PAYLOAD_AT]), None, chain, random)
 }
 
+/// Seals the payloads of a finished message in clear as the one fragment that `place` says.
+pub(crate) fn seal_fragment(
+    clear: &[u8],
+    key: &mut SkKey,
+    random: &mut dyn Random,
+    place: (u16, u16),
+) -> Result<Vec<u8>, MessageTooLong> {
+    let (header, chain) = clear.split_at(HEADER_LEN);
+    key.seal(header, PayloadType(header[NEXT_PAYLOAD_AT]), Some(place), chain, random)
+}
+
 /// Seals the payloads of a finished message in clear as fragments of at most `message_len_max` octets each.
 pub(crate) fn seal_fragments(
     clear: &[u8],

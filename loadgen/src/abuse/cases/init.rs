@@ -1,0 +1,380 @@
+//! IKE_SA_INIT (RFC 7296 §1.2): what is offered, and what it lies in.
+
+use super::{CRITICAL, Case, INVALID_KE, NO_PROPOSAL, SERVED, SYNTAX, UNKNOWN_PAYLOAD, UNKNOWN_STATUS};
+use crate::abuse::Kind;
+use crate::abuse::Run::Stream;
+use crate::abuse::draft::{Draft, Part, cut};
+use crate::abuse::seen::Seen;
+use crate::abuse::stage::{ANSWER_MAX, QUIET, Stage};
+use crate::abuse::wire::{Arrival, Wire, ike_frame};
+use codec::ike::{IkeSpi, PayloadType};
+use std::time::Duration;
+
+/// Offers, key exchange and nonce.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "init-no-proposal",
+        source: "RFC 7296 §2.7, §1.2",
+        sent: "IKE_SA_INIT that offers DES with MD5 only, then an innocent one",
+        expected: &[NO_PROPOSAL, SERVED],
+        run: Stream(|stage| refused_then_served(stage, &des_only(stage))),
+    },
+    Case {
+        name: "init-esp-proposal",
+        source: "RFC 7296 §3.3.1",
+        sent: "IKE_SA_INIT whose proposals are for ESP, then an innocent one",
+        expected: &[NO_PROPOSAL, SYNTAX, SERVED],
+        run: Stream(|stage| {
+            let bad = stage.init().alter(PayloadType::SA, |part| part.body[5] = 3);
+            stage.message_then_served(&bad.octets())
+        }),
+    },
+    Case {
+        name: "init-ke-group",
+        source: "RFC 7296 §1.2; RFC 9329 §6.4 SHOULD NOT close",
+        sent: "IKE_SA_INIT with KE of a group nobody has; after 1 s an innocent one on the same connection",
+        expected: &[INVALID_KE, SERVED],
+        run: Stream(ke_group),
+    },
+    Case {
+        name: "init-ke-zeros",
+        source: "RFC 6989 §2.1, RFC 8031; RFC 7748 §6.1",
+        sent: "IKE_SA_INIT with a public value of zeros",
+        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
+        run: Stream(|stage| {
+            stage.asks(&stage.init().alter(PayloadType::KE, |part| part.body[4..].fill(0)).octets())
+        }),
+    },
+    Case {
+        name: "init-ke-ones",
+        source: "RFC 6989 §2.1 to §2.3",
+        sent: "IKE_SA_INIT with a public value of ones (no point of a curve, above p - 1)",
+        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
+        run: Stream(|stage| {
+            stage.asks(&stage.init().alter(PayloadType::KE, |part| part.body[4..].fill(0xff)).octets())
+        }),
+    },
+    Case {
+        name: "init-ke-short",
+        source: "RFC 7296 §3.4",
+        sent: "IKE_SA_INIT with a public value of one octet",
+        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
+        run: Stream(|stage| {
+            stage.asks(&stage.init().alter(PayloadType::KE, |part| part.body.truncate(5)).octets())
+        }),
+    },
+    Case {
+        name: "init-ke-empty",
+        source: "RFC 7296 §3.4",
+        sent: "IKE_SA_INIT with an empty KE, then an innocent one",
+        expected: &[SYNTAX, INVALID_KE, SERVED],
+        run: Stream(|stage| {
+            let bad = stage.init().alter(PayloadType::KE, |part| part.body.clear());
+            stage.message_then_served(&bad.octets())
+        }),
+    },
+    Case {
+        name: "init-nonce-short",
+        source: "RFC 7296 §2.10, §3.9 MUST be 16 to 256",
+        sent: "IKE_SA_INIT with a nonce of 15 octets, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| nonce(stage, 15)),
+    },
+    Case {
+        name: "init-nonce-empty",
+        source: "RFC 7296 §3.9",
+        sent: "IKE_SA_INIT with an empty nonce, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| nonce(stage, 0)),
+    },
+    Case {
+        name: "init-nonce-long",
+        source: "RFC 7296 §3.9",
+        sent: "IKE_SA_INIT with a nonce of 257 octets, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| nonce(stage, 257)),
+    },
+    Case {
+        name: "init-nonce-huge",
+        source: "RFC 7296 §3.9",
+        sent: "IKE_SA_INIT with a nonce of 60,000 octets, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| nonce(stage, 60_000)),
+    },
+    Case {
+        name: "init-nonce-longest",
+        source: "RFC 7296 §3.9 MUST accept",
+        sent: "IKE_SA_INIT with a nonce of 256 octets",
+        expected: &[Kind::Taken],
+        run: Stream(|stage| {
+            stage.asks(&stage.init().alter(PayloadType::NONCE, |part| part.body.resize(256, 7)).octets())
+        }),
+    },
+    Case {
+        name: "init-cookie-unasked",
+        source: "RFC 7296 §2.6 (as if there were none)",
+        sent: "IKE_SA_INIT with a cookie that nobody gave",
+        expected: &[Kind::Taken, Kind::Challenge],
+        run: Stream(|stage| {
+            let cookie = [&[0, 0, 0x40, 0x06][..], &[0x5a; 32]].concat();
+            stage.asks(&stage.init().with_first(Part::new(PayloadType::NOTIFY, cookie)).octets())
+        }),
+    },
+    Case {
+        name: "init-puzzle-unasked",
+        source: "RFC 8019 §7.1.4",
+        sent: "IKE_SA_INIT with a puzzle solution that nobody asked for",
+        expected: &[Kind::Taken, Kind::Challenge],
+        run: Stream(|stage| {
+            let solution = Part::new(PayloadType::PUZZLE_SOLUTION, [0x5a; 64]);
+            stage.asks(&stage.init().with(solution).octets())
+        }),
+    },
+    Case {
+        name: "init-repeated",
+        source: "RFC 7296 §2.1 MUST be the same response; RFC 9329 §6.2",
+        sent: "the same IKE_SA_INIT three times on one connection",
+        expected: &[SERVED],
+        run: Stream(repeated),
+    },
+    Case {
+        name: "init-second-sa",
+        source: "RFC 9329 §6.1 MUST NOT share; D3",
+        sent: "two IKE_SA_INIT of different SAs on one connection",
+        expected: &[SERVED, Kind::Silent, Kind::Closed, SYNTAX],
+        run: Stream(second_sa),
+    },
+];
+
+/// Payloads and their structure.
+pub const PAYLOADS: &[Case] = &[
+    Case {
+        name: "payload-unknown-critical",
+        source: "RFC 7296 §2.5 MUST reject",
+        sent: "IKE_SA_INIT with an unknown payload marked critical, then an innocent one",
+        expected: &[CRITICAL, SERVED],
+        run: Stream(|stage| {
+            let part = Part { critical: true, ..Part::new(UNKNOWN_PAYLOAD, [1, 2, 3]) };
+            refused_then_served(stage, &stage.init().with(part).octets())
+        }),
+    },
+    Case {
+        name: "payload-unknown-first-critical",
+        source: "RFC 7296 §2.5 MUST reject",
+        sent: "the same as the first payload",
+        expected: &[CRITICAL, SERVED],
+        run: Stream(|stage| {
+            let part = Part { critical: true, ..Part::new(UNKNOWN_PAYLOAD, [1, 2, 3]) };
+            refused_then_served(stage, &stage.init().with_first(part).octets())
+        }),
+    },
+    Case {
+        name: "payload-unknown",
+        source: "RFC 7296 §2.5 MUST ignore",
+        sent: "IKE_SA_INIT with unknown payloads first and last, not critical",
+        expected: &[Kind::Taken],
+        run: Stream(|stage| {
+            let part = || Part::new(UNKNOWN_PAYLOAD, [1, 2, 3]);
+            stage.asks(&stage.init().with_first(part()).with(part()).octets())
+        }),
+    },
+    Case {
+        name: "payload-missing",
+        source: "RFC 7296 §1.2",
+        sent: "IKE_SA_INIT without SA, without KE and without nonce, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| {
+            let kinds = [PayloadType::SA, PayloadType::KE, PayloadType::NONCE];
+            stage.then_served(&kinds.map(|kind| ike_frame(&stage.init().without(kind).octets())).concat())
+        }),
+    },
+    Case {
+        name: "payload-doubled",
+        source: "RFC 7296 §1.2",
+        sent: "IKE_SA_INIT with SA, KE or nonce twice, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| stage.then_served(&doubled(stage))),
+    },
+    Case {
+        name: "payload-truncated",
+        source: "RFC 7296 §2.21",
+        sent: "IKE_SA_INIT cut at six places, its Length made to fit, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| {
+            let octets = stage.init().octets();
+            // Inside the first payloads: what is cut further behind may be whole.
+            let places = (0..6).map(|at| 29 + at * 7);
+            stage.then_served(&places.flat_map(|at| ike_frame(&cut(&octets, at))).collect::<Vec<_>>())
+        }),
+    },
+    Case {
+        name: "payload-length-lies",
+        source: "RFC 7296 §3.2",
+        sent: "IKE_SA_INIT with payload lengths 0, 3 and 65535, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| {
+            let lie = |length| {
+                let bad = stage.init().alter(PayloadType::SA, |part| part.length = Some(length));
+                ike_frame(&bad.octets())
+            };
+            stage.then_served(&[0, 3, u16::MAX].map(lie).concat())
+        }),
+    },
+    Case {
+        name: "payload-nested-lengths",
+        source: "RFC 7296 §3.3",
+        sent: "IKE_SA_INIT with lying proposal length, SPI size, transform count and length, then an innocent one",
+        expected: &[SYNTAX, NO_PROPOSAL, SERVED],
+        run: Stream(|stage| stage.then_served(&nested(stage))),
+    },
+    Case {
+        name: "payload-notify-spi-size",
+        source: "RFC 7296 §3.10",
+        sent: "IKE_SA_INIT with a Notify whose SPI is longer than itself, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| {
+            let part = Part::new(PayloadType::NOTIFY, [3, 200, 0x40, 4, 1, 2]);
+            stage.message_then_served(&stage.init().with(part).octets())
+        }),
+    },
+    Case {
+        name: "payload-thousand",
+        source: "RFC 7296 §2.21 (a bound of one's own)",
+        sent: "IKE_SA_INIT with a thousand unknown status notifications",
+        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
+        run: Stream(|stage| stage.asks(&notified(stage, 1_000, 0))),
+    },
+    Case {
+        name: "payload-repeated-notify",
+        source: "RFC 7296 §2.23 (several are allowed), §3.10.1",
+        sent: "IKE_SA_INIT with forty unknown status notifications",
+        expected: &[Kind::Taken],
+        run: Stream(|stage| stage.asks(&notified(stage, 40, 8))),
+    },
+    Case {
+        name: "payload-vendor-ids",
+        source: "RFC 7296 §3.12; §2 (3,000 octets SHOULD)",
+        sent: "IKE_SA_INIT of 60,000 octets, mostly one Vendor ID",
+        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
+        run: Stream(|stage| {
+            let vendor = Part::new(PayloadType::VENDOR_ID, vec![0x5a; 60_000]);
+            stage.asks(&stage.init().with(vendor).octets())
+        }),
+    },
+    Case {
+        name: "payload-encrypted-init",
+        source: "RFC 7296 §1.2, §3.14",
+        sent: "IKE_SA_INIT with everything inside of an Encrypted payload, then an innocent one",
+        expected: &[SYNTAX, SERVED],
+        run: Stream(|stage| {
+            let bad = Draft { parts: vec![Part::new(PayloadType::ENCRYPTED, [0x5a; 80])], ..stage.init() };
+            stage.message_then_served(&bad.octets())
+        }),
+    },
+];
+
+fn refused_then_served(stage: &Stage, message: &[u8]) -> Seen {
+    let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
+    wire.send_ike(message);
+    let mut seen = Seen::default();
+    stage.take(&mut seen, wire.next(ANSWER_MAX), IkeSpi::ZERO);
+    match seen.last() {
+        Some(Kind::Notify(_)) => seen.then_all(stage.served_on(&mut wire)),
+        _ => seen,
+    }
+}
+
+/// One proposal: ENCR_DES (2), PRF_HMAC_MD5 (1), AUTH_HMAC_MD5_96 (1), group 1, which RFC 8247 forbids.
+fn des_only(stage: &Stage) -> Vec<u8> {
+    let mut body = vec![0, 0, 0, 40, 1, 1, 0, 4];
+    for (at, (kind, id)) in [(1, 2), (2, 1), (3, 1), (4, 1)].into_iter().enumerate() {
+        body.extend([if at == 3 { 0 } else { 3 }, 0, 0, 8, kind, 0, 0, id]);
+    }
+    stage.init().alter(PayloadType::SA, |part| part.body = body).octets()
+}
+
+fn ke_group(stage: &Stage) -> Seen {
+    let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
+    let bad = stage.init().alter(PayloadType::KE, |part| part.body[..2].copy_from_slice(&[0x27, 0x0f]));
+    wire.send_ike(&bad.octets());
+    let mut seen = Seen::default();
+    stage.take(&mut seen, wire.next(ANSWER_MAX), IkeSpi::ZERO);
+    if !matches!(seen.last(), Some(Kind::Notify(_))) {
+        return seen;
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    seen.then_all(stage.served_on(&mut wire))
+}
+
+fn nonce(stage: &Stage, len: usize) -> Seen {
+    let bad = stage.init().alter(PayloadType::NONCE, |part| part.body.resize(len, 7));
+    stage.message_then_served(&bad.octets())
+}
+
+fn repeated(stage: &Stage) -> Seen {
+    let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
+    let init = stage.init();
+    let mut first = None;
+    for _ in 0..3 {
+        wire.send_ike(&init.octets());
+        match (wire.next(ANSWER_MAX), &first) {
+            (Arrival::Ike(answer), None) => first = Some(answer),
+            (Arrival::Ike(answer), Some(first)) if answer != *first => {
+                return Seen::odd("another response to the same request");
+            }
+            (Arrival::Ike(_), Some(_)) => {}
+            (other, _) => {
+                let mut seen = Seen::default();
+                stage.take(&mut seen, other, init.header.spi_i);
+                return seen;
+            }
+        }
+    }
+    let mut seen = Seen::default();
+    stage.take(&mut seen, Arrival::Ike(first.unwrap_or_default()), init.header.spi_i);
+    seen
+}
+
+fn second_sa(stage: &Stage) -> Seen {
+    let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
+    let seen = stage.served_on(&mut wire);
+    if seen.last() != Some(Kind::Served) {
+        return seen;
+    }
+    let mut second = Seen::default();
+    wire.send_ike(&stage.init().octets());
+    stage.take(&mut second, wire.next(QUIET), IkeSpi::ZERO);
+    match second.last() {
+        Some(Kind::Taken) => seen.then_odd("a second IKE SA on the connection"),
+        _ => seen.then_all(second),
+    }
+}
+
+fn doubled(stage: &Stage) -> Vec<u8> {
+    let frames = [PayloadType::SA, PayloadType::KE, PayloadType::NONCE].map(|kind| {
+        let init = stage.init();
+        let part = init.parts.iter().find(|part| part.kind == kind).cloned();
+        ike_frame(&part.into_iter().fold(init, Draft::with).octets())
+    });
+    frames.concat()
+}
+
+/// Proposal Length (2..4), SPI Size (6), transform count (7) and the first transform's Length (10..12).
+fn nested(stage: &Stage) -> Vec<u8> {
+    let lies: [(usize, &[u8]); 6] =
+        [(2, &[0, 0]), (2, &[0xff, 0xff]), (6, &[255]), (7, &[255]), (10, &[0, 0]), (10, &[0xff, 0xff])];
+    let frames = lies.map(|(at, lie)| {
+        let bad = stage.init().alter(PayloadType::SA, |part| {
+            part.body[at..at + lie.len()].copy_from_slice(lie);
+        });
+        ike_frame(&bad.octets())
+    });
+    frames.concat()
+}
+
+fn notified(stage: &Stage, count: usize, len: usize) -> Vec<u8> {
+    let [high, low] = UNKNOWN_STATUS.0.to_be_bytes();
+    let body = [&[0, 0, high, low][..], &vec![0x5a; len]].concat();
+    let part = Part::new(PayloadType::NOTIFY, body);
+    (0..count).fold(stage.init(), |draft, _| draft.with(part.clone())).octets()
+}
