@@ -340,7 +340,7 @@ pub struct AbuseArgs {
     /// Lists the cases with their sources and what they expect
     #[arg(long)]
     pub list: bool,
-    /// Longest wait for a responder to close a connection that says nothing, in seconds
+    /// Longest wait for a responder to close a connection that says nothing, in seconds; answers are waited for 5 s at most
     #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = positive)]
     pub patience: f64,
     /// Connections, or messages, of a flood; at most 1,000 connections are made per second

@@ -2,8 +2,9 @@
 //! without.
 
 use serde_json::Value;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use servers::{Serve, server};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -166,61 +167,58 @@ fn the_gateway_does_what_every_case_expects() {
     assert!(lab.gateway.try_wait().unwrap().is_none(), "{}", lab.log());
 }
 
-/// A server that takes every connection and treats each as `serve` does.
-fn server(serve: fn(TcpStream)) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || serve(stream));
-        }
-    });
-    address
-}
+#[path = "abuse/servers.rs"]
+mod servers;
 
-fn silent(mut stream: TcpStream) {
-    while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
-}
-
-fn echo(mut stream: TcpStream) {
-    let mut buffer = [0; 4096];
-    while let Ok(read @ 1..) = stream.read(&mut buffer) {
-        if stream.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-}
-
-/// Verdicts of a stupid server, and the exit code.
-fn verdicts(serve: fn(TcpStream), names: &[&str]) -> (Vec<String>, Option<i32>) {
+/// Verdicts by case of a server that is none, and the exit code.
+fn verdicts(serve: Serve, names: &[&str]) -> (BTreeMap<String, String>, Option<i32>) {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("abuse.json");
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["abuse", "--gateway", &server(serve), "--patience", "1", "--flood", "5"])
+        .args(["abuse", "--gateway", &server(serve), "--patience", "0.5", "--flood", "20"])
         .args(names.iter().flat_map(|name| ["--case", name]))
         .arg("--json")
         .arg(&json)
         .output()
         .unwrap();
-    let verdicts = cases(&json).iter().map(|case| case["verdict"].as_str().unwrap().to_owned()).collect();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let verdicts = cases(&json).iter().map(|case| (text(&case["name"]), text(&case["verdict"]))).collect();
     (verdicts, output.status.code())
 }
 
 #[test]
 fn servers_that_do_nothing_right_differ() {
-    let names = [
-        "prefix-wrong",
-        "framing-length-1",
-        "framing-length-2",
-        "header-response-to-nothing",
-        "auth-wrong",
-        "flood-idle",
-    ];
-    for serve in [silent, echo, drop::<TcpStream>] {
+    let names =
+        ["prefix-wrong", "framing-length-1", "header-response-to-nothing", "auth-wrong", "flood-idle"];
+    for serve in [Serve::Nobody, Serve::Echo, Serve::Leave] {
         let (verdicts, code) = verdicts(serve, &names);
-        assert_eq!(verdicts, vec!["differs"; names.len()]);
+        assert_eq!(verdicts.len(), names.len());
+        assert!(verdicts.values().all(|verdict| verdict == "differs"), "{serve:?}: {verdicts:?}");
         assert_eq!(code, Some(1));
     }
+}
+
+/// Innocent peers are content with these servers, so the control hides nothing.
+#[test]
+fn every_case_without_keys_can_fail_by_itself() {
+    let streams = ["prefix", "framing", "header", "init", "payload", "fragment-of-init", "esp-before-ike"];
+    let floods =
+        ["flood-idle", "flood-unfinished", "flood-half-open", "flood-one-connection", "flood-unknown-esp"];
+    let wrong = [Serve::Anything, Serve::Perfection, Serve::Mute];
+    let runs = wrong.map(|serve| std::thread::spawn(move || verdicts(serve, &streams)));
+    let passed = runs.into_iter().map(|run| {
+        let (verdicts, code) = run.join().unwrap();
+        assert!(verdicts.len() > 70, "{}", verdicts.len());
+        assert_eq!(code, Some(1));
+        let good = verdicts.into_iter().filter(|(_, verdict)| verdict == "as expected");
+        good.map(|(name, _)| name).collect::<BTreeSet<String>>()
+    });
+    let passed = passed.reduce(|some, others| &some & &others);
+    // Any answer will do to a bad public value, as long as the responder survives it.
+    let survived = ["init-ke-ones", "init-ke-short", "init-ke-zeros"].map(str::to_owned);
+    assert_eq!(passed, Some(BTreeSet::from(survived)));
+    let (verdicts, _) = verdicts(Serve::OneByOne, &floods);
+    assert!(verdicts.values().all(|verdict| verdict == "differs"), "{verdicts:?}");
 }
 
 #[test]

@@ -118,7 +118,9 @@ impl Seen {
 
     /// Adds all of another one.
     pub fn then_all(mut self, other: Self) -> Self {
-        self.steps.extend(other.steps);
+        for (kind, note) in other.steps {
+            self.push_noted(kind, note);
+        }
         self
     }
 

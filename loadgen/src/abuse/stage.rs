@@ -62,6 +62,11 @@ impl Stage {
         ike_frame(&self.init().octets())
     }
 
+    /// Returns how long an answer to an innocent request is waited for.
+    pub fn answer_max(&self) -> Duration {
+        self.bounds.patience.min(ANSWER_MAX)
+    }
+
     /// Sends `octets` as the whole stream and waits for the responder to close.
     pub fn bare(&self, octets: &[u8]) -> Seen {
         match Wire::connect(self.gateway) {
@@ -99,7 +104,7 @@ impl Stage {
         let Ok(mut wire) = Wire::prefixed(self.gateway) else { return Seen::one(Kind::Refused) };
         wire.send_ike(message);
         let mut seen = Seen::default();
-        self.take(&mut seen, wire.next(ANSWER_MAX), IkeSpi::ZERO);
+        self.take(&mut seen, wire.next(self.answer_max()), IkeSpi::ZERO);
         seen
     }
 
@@ -122,7 +127,7 @@ impl Stage {
         let init = self.init();
         wire.send_ike(&init.octets());
         let mut seen = Seen::default();
-        let deadline = Instant::now() + ANSWER_MAX;
+        let deadline = Instant::now() + self.answer_max();
         loop {
             let arrival = wire.next(deadline.saturating_duration_since(Instant::now()));
             self.take(&mut seen, arrival, init.header.spi_i);
@@ -161,13 +166,13 @@ impl Stage {
         let mut wire = Wire::connect(self.gateway).map_err(|error| error.to_string())?;
         let init = self.init();
         wire.send(&[b"IKETCP", ike_frame(&init.octets()).as_slice()].concat());
-        let answer = wire.next(ANSWER_MAX);
+        let answer = wire.next(self.answer_max());
         // A responder under attack may ask for a cookie, and serve a few that do without the puzzle (RFC 8019 §7).
         let answer = match cookie(&answer) {
             Some(cookie) => {
                 let body = [&[0, 0, 0x40, 0x06], cookie.as_slice()].concat();
                 wire.send_ike(&init.clone().with_first(Part::new(PayloadType::NOTIFY, body)).octets());
-                wire.next(ANSWER_MAX)
+                wire.next(self.answer_max())
             }
             None => answer,
         };

@@ -86,7 +86,7 @@ fn plan(args: &AbuseArgs) -> Result<(Plan, usize), Failure> {
 /// One line for each case as it ends.
 fn line(outcome: &Outcome) -> String {
     let Outcome { case, seen, verdict, took } = outcome;
-    format!("{:28} {verdict:12} {:5.1} s  {seen}", case.name, took.as_secs_f64())
+    format!("{:32} {:12} {:5.1} s  {seen}", case.name, verdict.to_string(), took.as_secs_f64())
 }
 
 fn listing(cases: &[&'static Case]) -> comfy_table::Table {

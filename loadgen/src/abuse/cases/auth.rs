@@ -163,15 +163,15 @@ pub const CASES: &[Case] = &[
     Case {
         name: "auth-skipped",
         source: "RFC 7296 §1.2 (IKE_AUTH comes first)",
-        sent: "CREATE_CHILD_SA in the place of IKE_AUTH",
-        expected: &[SYNTAX, AUTH_FAILED, Kind::Silent, CLOSED],
+        sent: "CREATE_CHILD_SA in the place of IKE_AUTH, then a wrong proof",
+        expected: &[SYNTAX, AUTH_FAILED, INVALID_SPI, CLOSED],
         run: Keys(|handshake| in_its_place(handshake, ExchangeType::CREATE_CHILD_SA, |_| {})),
     },
     Case {
         name: "auth-delete-first",
         source: "RFC 7296 §1.2, §1.4",
-        sent: "INFORMATIONAL with a Delete in the place of IKE_AUTH",
-        expected: &[SYNTAX, AUTH_FAILED, Kind::Silent, CLOSED],
+        sent: "INFORMATIONAL with a Delete in the place of IKE_AUTH, then a wrong proof",
+        expected: &[SYNTAX, AUTH_FAILED, INVALID_SPI, CLOSED],
         run: Keys(|handshake| {
             in_its_place(handshake, ExchangeType::INFORMATIONAL, |builder| {
                 builder.delete_ike();
@@ -224,7 +224,7 @@ fn in_its_place(
 ) -> Seen {
     let forgery = Forgery::request(exchange).with_id(1);
     let message = handshake.initiator.forge(forgery, &mut OsRandom, fill);
-    handshake.asks(&message.unwrap_or_default())
+    then_refused(handshake, &message.unwrap_or_default())
 }
 
 fn repeated(handshake: &mut Handshake) -> Seen {

@@ -3,7 +3,7 @@
 use super::{CLOSED, Case, INVALID_SPI, SERVED, SYNTAX};
 use crate::abuse::Run::{Stream, Wait};
 use crate::abuse::seen::{Kind, Seen};
-use crate::abuse::stage::{ANSWER_MAX, Stage};
+use crate::abuse::stage::Stage;
 use crate::abuse::wire::{Arrival, Wire, frame, ike_frame};
 use std::time::{Duration, Instant};
 
@@ -180,7 +180,7 @@ fn octet_by_octet(stage: &Stage) -> Seen {
     let stream = [b"IKETCP", ike_frame(&init.octets()).as_slice()].concat();
     wire.send_octets(&stream, Duration::from_millis(1));
     let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(ANSWER_MAX), init.header.spi_i);
+    stage.take(&mut seen, wire.next(stage.answer_max()), init.header.spi_i);
     seen
 }
 
@@ -194,7 +194,7 @@ fn cut_everywhere(stage: &Stage) -> Seen {
         std::thread::sleep(Duration::from_millis(5));
         wire.send(&octets[at..]);
         let mut seen = Seen::default();
-        stage.take(&mut seen, wire.next(ANSWER_MAX), init.header.spi_i);
+        stage.take(&mut seen, wire.next(stage.answer_max()), init.header.spi_i);
         if seen.last() != Some(Kind::Served) {
             return seen;
         }

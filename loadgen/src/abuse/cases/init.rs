@@ -1,13 +1,16 @@
 //! IKE_SA_INIT (RFC 7296 §1.2): what is offered, and what it lies in.
 
-use super::{CRITICAL, Case, INVALID_KE, NO_PROPOSAL, SERVED, SYNTAX, UNKNOWN_PAYLOAD, UNKNOWN_STATUS};
+use super::{
+    CLOSED, CRITICAL, Case, INVALID_KE, INVALID_SPI, NO_PROPOSAL, SERVED, SYNTAX, UNKNOWN_PAYLOAD,
+    UNKNOWN_STATUS,
+};
 use crate::abuse::Kind;
 use crate::abuse::Run::Stream;
 use crate::abuse::draft::{Draft, Part, cut};
 use crate::abuse::seen::Seen;
-use crate::abuse::stage::{ANSWER_MAX, QUIET, Stage};
+use crate::abuse::stage::{QUIET, Stage};
 use crate::abuse::wire::{Arrival, Wire, ike_frame};
-use codec::ike::{IkeSpi, PayloadType};
+use codec::ike::{ExchangeType, IkeHeader, IkeSpi, MessageId, PayloadType};
 use std::time::Duration;
 
 /// Offers, key exchange and nonce.
@@ -39,29 +42,23 @@ pub const CASES: &[Case] = &[
     Case {
         name: "init-ke-zeros",
         source: "RFC 6989 §2.1, RFC 8031; RFC 7748 §6.1",
-        sent: "IKE_SA_INIT with a public value of zeros",
-        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
-        run: Stream(|stage| {
-            stage.asks(&stage.init().alter(PayloadType::KE, |part| part.body[4..].fill(0)).octets())
-        }),
+        sent: "IKE_SA_INIT with a public value of zeros; if it is answered, an IKE_AUTH that needs the shared secret",
+        expected: &[Kind::Taken, SYNTAX, INVALID_SPI, CLOSED, Kind::Silent],
+        run: Stream(|stage| bad_ke(stage, |part| part.body[4..].fill(0))),
     },
     Case {
         name: "init-ke-ones",
         source: "RFC 6989 §2.1 to §2.3",
-        sent: "IKE_SA_INIT with a public value of ones (no point of a curve, above p - 1)",
-        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
-        run: Stream(|stage| {
-            stage.asks(&stage.init().alter(PayloadType::KE, |part| part.body[4..].fill(0xff)).octets())
-        }),
+        sent: "IKE_SA_INIT with a public value of ones (no point of a curve, above p - 1); if it is answered, an IKE_AUTH that needs the shared secret",
+        expected: &[Kind::Taken, SYNTAX, INVALID_SPI, CLOSED, Kind::Silent],
+        run: Stream(|stage| bad_ke(stage, |part| part.body[4..].fill(0xff))),
     },
     Case {
         name: "init-ke-short",
         source: "RFC 7296 §3.4",
-        sent: "IKE_SA_INIT with a public value of one octet",
-        expected: &[Kind::Taken, SYNTAX, Kind::Silent],
-        run: Stream(|stage| {
-            stage.asks(&stage.init().alter(PayloadType::KE, |part| part.body.truncate(5)).octets())
-        }),
+        sent: "IKE_SA_INIT with a public value of one octet; if it is answered, an IKE_AUTH that needs the shared secret",
+        expected: &[Kind::Taken, SYNTAX, INVALID_SPI, CLOSED, Kind::Silent],
+        run: Stream(|stage| bad_ke(stage, |part| part.body.truncate(5))),
     },
     Case {
         name: "init-ke-empty",
@@ -277,7 +274,7 @@ fn refused_then_served(stage: &Stage, message: &[u8]) -> Seen {
     let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
     wire.send_ike(message);
     let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(ANSWER_MAX), IkeSpi::ZERO);
+    stage.take(&mut seen, wire.next(stage.answer_max()), IkeSpi::ZERO);
     match seen.last() {
         Some(Kind::Notify(_)) => seen.then_all(stage.served_on(&mut wire)),
         _ => seen,
@@ -298,12 +295,37 @@ fn ke_group(stage: &Stage) -> Seen {
     let bad = stage.init().alter(PayloadType::KE, |part| part.body[..2].copy_from_slice(&[0x27, 0x0f]));
     wire.send_ike(&bad.octets());
     let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(ANSWER_MAX), IkeSpi::ZERO);
+    stage.take(&mut seen, wire.next(stage.answer_max()), IkeSpi::ZERO);
     if !matches!(seen.last(), Some(Kind::Notify(_))) {
         return seen;
     }
     std::thread::sleep(Duration::from_secs(1));
     seen.then_all(stage.served_on(&mut wire))
+}
+
+/// A responder may put the key exchange off until IKE_AUTH; whatever that says, it is not authentic.
+fn bad_ke(stage: &Stage, change: fn(&mut Part)) -> Seen {
+    let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
+    let bad = stage.init().alter(PayloadType::KE, change);
+    wire.send_ike(&bad.octets());
+    let arrival = wire.next(stage.answer_max());
+    let spi_r = match &arrival {
+        Arrival::Ike(answer) => IkeHeader::decode(answer).map(|header| header.spi_r).unwrap_or(IkeSpi::ZERO),
+        _ => IkeSpi::ZERO,
+    };
+    let mut seen = Seen::default();
+    stage.take(&mut seen, arrival, IkeSpi::ZERO);
+    if seen.last() == Some(Kind::Taken) {
+        let auth = Draft { parts: vec![Part::new(PayloadType::ENCRYPTED, [0x5a; 120])], ..bad };
+        let auth = auth.header(|header| {
+            header.spi_r = spi_r;
+            header.exchange = ExchangeType::IKE_AUTH;
+            header.message_id = MessageId(1);
+        });
+        wire.send_ike(&auth.octets());
+        stage.take(&mut seen, wire.next(QUIET), IkeSpi::ZERO);
+    }
+    seen
 }
 
 fn nonce(stage: &Stage, len: usize) -> Seen {
@@ -317,7 +339,7 @@ fn repeated(stage: &Stage) -> Seen {
     let mut first = None;
     for _ in 0..3 {
         wire.send_ike(&init.octets());
-        match (wire.next(ANSWER_MAX), &first) {
+        match (wire.next(stage.answer_max()), &first) {
             (Arrival::Ike(answer), None) => first = Some(answer),
             (Arrival::Ike(answer), Some(first)) if answer != *first => {
                 return Seen::odd("another response to the same request");

@@ -3,7 +3,7 @@
 use super::{CLOSED, Case, SERVED};
 use crate::abuse::Run::{Stream, Wait};
 use crate::abuse::seen::{Kind, Seen};
-use crate::abuse::stage::{ANSWER_MAX, Stage};
+use crate::abuse::stage::Stage;
 use crate::abuse::wire::{Arrival, Wire, frame, ike_frame};
 use codec::ike::{IkeHeader, IkeSpi};
 use codec::stream::STREAM_PREFIX;
@@ -109,7 +109,7 @@ fn slow(stage: &Stage) -> Seen {
     let init = stage.init();
     wire.send(&[&STREAM_PREFIX[5..], &ike_frame(&init.octets())].concat());
     let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(ANSWER_MAX), init.header.spi_i);
+    stage.take(&mut seen, wire.next(stage.answer_max()), init.header.spi_i);
     seen
 }
 
@@ -121,7 +121,7 @@ fn twice(stage: &Stage) -> Seen {
     body.resize(usize::from(u16::from_be_bytes([STREAM_PREFIX[0], STREAM_PREFIX[1]])) - 2, 0x5a);
     let behind = stage.init();
     wire.send(&[frame(&body), ike_frame(&behind.octets())].concat());
-    match wire.next(ANSWER_MAX) {
+    match wire.next(stage.answer_max()) {
         Arrival::Ike(message) if spi_of(&message) == Some(inside.header.spi_i) => {
             Seen::odd("the second prefix was skipped")
         }
