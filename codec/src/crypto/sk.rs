@@ -551,4 +551,17 @@ mod tests {
         let refused = builder(b"small").seal_fragments(&mut key, &mut random, 60);
         assert_eq!(refused, Err(MessageTooLong));
     }
+    #[test]
+    fn a_single_fragment_says_what_it_is_told_to_and_opens_only_where_that_makes_sense() {
+        let mut key = key(&suites()[0]);
+        let mut random = SeededRandom::new(1);
+        for (place, opens) in
+            [((1, 1), true), ((2, 9), true), ((0, 3), false), ((4, 3), false), ((0, 0), false)]
+        {
+            let mut sealed = builder(b"small").seal_fragment(&mut key, &mut random, place).expect("it fits");
+            let opened = open_skf(&mut sealed, &key).map(|part| (part.number, part.total));
+            assert_eq!(opened.is_ok(), opens, "{place:?}");
+            assert!(!opens || opened == Ok(place));
+        }
+    }
 }

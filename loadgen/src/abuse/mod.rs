@@ -10,6 +10,7 @@
 
 mod cases;
 mod draft;
+mod handshake;
 mod packet;
 mod run;
 mod seen;
@@ -17,9 +18,10 @@ mod session;
 mod stage;
 mod wire;
 
+pub use handshake::Handshake;
 pub use run::{Outcome, Plan, play};
 pub use seen::{Kind, Seen, Verdict, describe};
-pub use session::{Handshake, Ue};
+pub use session::Ue;
 pub use stage::{Bounds, Stage};
 
 use run::Lab;

@@ -1,8 +1,9 @@
 //! Plays cases one after the other, those that wait beside the others, and serves an innocent peer after each.
 
+use super::handshake::Handshake;
 use super::packet::{echo_request, is_reply};
 use super::seen::{Kind, Seen, Verdict};
-use super::session::{Handshake, Ue};
+use super::session::Ue;
 use super::stage::Stage;
 use super::wire::Wire;
 use super::{Case, Run};

@@ -1,161 +1,19 @@
-//! Peers with keys: one in the middle of its attach, and one that is attached.
+//! An attached UE that does what cases tell it.
 
+use super::handshake::note_answer;
 use super::seen::{Kind, Seen};
 use super::stage::{ANSWER_MAX, QUIET};
 use super::wire::{Arrival, Wire};
 use crate::ue::{Attached, Event, Forgery, Initiator, Subscriber, UeConfig};
 use codec::OsRandom;
-use codec::eap::{Code, EapPacket};
 use codec::esp::{InboundSa, OutboundSa};
-use codec::ike::payload::{AuthView, NotifyView, Proposal};
-use codec::ike::{AuthMethod, ExchangeType, IkeHeader, MessageBuilder, NotifyType, PayloadType, ProtocolId};
+use codec::ike::{ExchangeType, MessageBuilder};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Largest message a pump turns over before it gives up; a responder that never stops talking is odd.
+/// Most messages of an attach: a responder that never comes to an end is odd.
 const TURNS_MAX: u32 = 10_000;
-
-/// A peer that has the keys of IKE_SA_INIT and has not authenticated.
-pub struct Handshake {
-    /// Its connection.
-    pub wire: Wire,
-    /// Its keys; its own IKE_AUTH is not sent.
-    pub initiator: Initiator,
-    /// Its settings.
-    pub config: Arc<UeConfig>,
-    /// Whom it claims to be.
-    pub who: Subscriber,
-    /// Its honest IKE_AUTH.
-    pub auth: Vec<u8>,
-    /// Whether the responder takes fragments (RFC 7383).
-    pub fragments: bool,
-}
-
-impl Handshake {
-    /// Goes through IKE_SA_INIT.
-    ///
-    /// # Errors
-    /// What went wrong.
-    pub fn begin(gateway: SocketAddr, config: &Arc<UeConfig>, who: Subscriber) -> Result<Self, String> {
-        let mut wire = Wire::prefixed(gateway).map_err(|error| error.to_string())?;
-        let (local, remote) = wire.addresses().map_err(|error| error.to_string())?;
-        let mut initiator = Initiator::new(config.clone(), who.clone());
-        initiator.handle_connected(Instant::now(), local, remote, &mut OsRandom);
-        let mut fragments = false;
-        loop {
-            let Some(request) = initiator.poll_transmit() else {
-                return Err(match initiator.poll_event() {
-                    Some(Event::Ended(cause)) => cause.to_string(),
-                    _ => "no answer to IKE_SA_INIT".into(),
-                });
-            };
-            let header = IkeHeader::decode(&request).map_err(|error| error.to_string())?;
-            if header.exchange == ExchangeType::IKE_AUTH {
-                let auth = request.to_vec();
-                return Ok(Self { wire, initiator, config: config.clone(), who, auth, fragments });
-            }
-            wire.send_ike(&request);
-            match wire.next(ANSWER_MAX) {
-                Arrival::Ike(mut message) => {
-                    let announced = NotifyType::IKEV2_FRAGMENTATION_SUPPORTED.0.to_be_bytes();
-                    // Protocol and SPI Size are 0 in front of the type.
-                    fragments = message.windows(4).any(|part| part == [&[0, 0], &announced[..]].concat());
-                    initiator.handle_message(Instant::now(), &mut message, &mut OsRandom);
-                }
-                other => return Err(format!("{other:?} in IKE_SA_INIT")),
-            }
-        }
-    }
-
-    /// An IKE_AUTH that proves nothing; what is in it comes from `fill`.
-    pub fn forge_auth(&mut self, id: u32, fill: impl FnOnce(&mut MessageBuilder)) -> Vec<u8> {
-        let forgery = Forgery::request(ExchangeType::IKE_AUTH).with_id(id);
-        self.initiator.forge(forgery, &mut OsRandom, fill).unwrap_or_default()
-    }
-
-    /// The end of most cases: an IKE_AUTH with a wrong proof, whose refusal shows that the IKE SA is still there.
-    pub fn refused(&mut self) -> Seen {
-        let config = self.config.clone();
-        let idi = self.who.idi.clone();
-        let message = self.forge_auth(1, |builder| {
-            builder.id_i(&idi.view());
-            fill_auth(builder, &config, Some(&[0x5a; 32]));
-        });
-        self.asks(&message)
-    }
-
-    /// Sends a message and notes what comes until an answer that is protected, or nothing more.
-    pub fn asks(&mut self, message: &[u8]) -> Seen {
-        self.wire.send_ike(message);
-        let mut seen = Seen::default();
-        note_answer(&mut self.wire, &self.initiator, &mut seen);
-        seen
-    }
-}
-
-/// Appends what follows the identity in an IKE_AUTH; `proof` is its AUTH data, if it has any.
-pub fn fill_auth(builder: &mut MessageBuilder, config: &UeConfig, proof: Option<&[u8]>) {
-    if let Some(data) = proof {
-        builder.auth(&AuthView { method: AuthMethod::SHARED_KEY, data });
-    }
-    let transforms = config.esp[0].transforms(&[]);
-    let spi = [0x7a, 1, 2, 3];
-    builder.sa(&[Proposal { number: 1, protocol: ProtocolId::ESP, spi: &spi, transforms: &transforms }]);
-    let any = [codec::ike::payload::TrafficSelector::ANY_IPV4];
-    builder.ts_i(&any).ts_r(&any);
-}
-
-/// Reads until an answer with keys, the end, or silence.
-fn note_answer(wire: &mut Wire, initiator: &Initiator, seen: &mut Seen) {
-    let deadline = Instant::now() + ANSWER_MAX;
-    loop {
-        match wire.next(deadline.saturating_duration_since(Instant::now())) {
-            Arrival::Ike(message) => {
-                let protected = initiator.read(&message);
-                seen.push(match &protected {
-                    Some(payloads) => kind_of(payloads),
-                    None => clear_kind(&message),
-                });
-                if protected.is_some() {
-                    return;
-                }
-            }
-            Arrival::Esp(_) => {}
-            Arrival::Broken(text) => return seen.push_noted(Kind::Odd, text),
-            Arrival::Closed(after) => return seen.push_closed(after),
-            Arrival::Silence => return seen.push(Kind::Silent),
-        }
-    }
-}
-
-/// What a protected answer says.
-fn kind_of(payloads: &[(PayloadType, Vec<u8>)]) -> Kind {
-    let error = payloads.iter().filter(|(kind, _)| *kind == PayloadType::NOTIFY).find_map(|(_, body)| {
-        NotifyView::decode(body).ok().map(|notify| notify.kind).filter(|kind| kind.is_error())
-    });
-    let eap = payloads.iter().find(|(kind, _)| *kind == PayloadType::EAP).map(|(_, body)| body);
-    match (error, eap) {
-        (_, Some(body)) => match EapPacket::decode(body).map(|packet| packet.code) {
-            Ok(Code::Request) => Kind::EapAsked,
-            Ok(Code::Failure) => Kind::EapFailure,
-            _ => Kind::Odd,
-        },
-        (Some(kind), None) => Kind::Notify(kind),
-        (None, None) => Kind::Answered,
-    }
-}
-
-/// What an answer in clear says.
-fn clear_kind(message: &[u8]) -> Kind {
-    let Ok(clear) = codec::ike::Message::decode(message) else { return Kind::Odd };
-    let payloads: Option<Vec<_>> =
-        clear.payloads().map(|raw| raw.ok().map(|raw| (raw.kind, raw.body.to_vec()))).collect();
-    match payloads.as_deref().map(kind_of) {
-        Some(kind @ Kind::Notify(_)) => kind,
-        _ => Kind::Odd,
-    }
-}
 
 /// An attached UE.
 pub struct Ue {

@@ -5,15 +5,14 @@
 use super::{AUTH_FAILED, CLOSED, CRITICAL, Case, INVALID_SPI, SYNTAX, UNKNOWN_PAYLOAD};
 use crate::abuse::Kind;
 use crate::abuse::Run::Keys;
+use crate::abuse::handshake::{Handshake, fill_auth};
 use crate::abuse::seen::Seen;
-use crate::abuse::session::{Handshake, fill_auth};
 use crate::abuse::wire::Wire;
 use crate::ue::{Forgery, Identity};
 use codec::OsRandom;
 use codec::ike::{ExchangeType, MessageBuilder, PayloadType};
 
-/// CRITICAL bit and what else the body of a payload begins with is not ours to set with a builder, so the generic
-/// header is found again from its end.
+/// Body of the unknown payload.
 const UNKNOWN_BODY: [u8; 4] = [1, 2, 3, 4];
 
 pub const CASES: &[Case] = &[
@@ -190,14 +189,41 @@ pub const CASES: &[Case] = &[
         source: "RFC 7296 §2.16, §2.21.2; RFC 3748 §4",
         sent: "a broken EAP packet in answer to the first EAP request",
         expected: &[AUTH_FAILED, SYNTAX, Kind::EapFailure, Kind::EapAsked, Kind::Silent, CLOSED],
-        run: Keys(|handshake| after_eap_request(handshake, &[2, 9, 0, 200, 23])),
+        run: Keys(|handshake| after_eap_request(handshake, |_| vec![2, 9, 0, 200, 23])),
     },
     Case {
         name: "auth-eap-success-by-peer",
         source: "RFC 3748 §4.2 (of the server alone)",
         sent: "EAP Success of the peer in answer to the first EAP request",
         expected: &[AUTH_FAILED, SYNTAX, Kind::EapFailure, Kind::EapAsked, Kind::Silent, CLOSED],
-        run: Keys(|handshake| after_eap_request(handshake, &[3, 1, 0, 4])),
+        run: Keys(|handshake| after_eap_request(handshake, |_| vec![3, 1, 0, 4])),
+    },
+    Case {
+        name: "auth-eap-nak",
+        source: "RFC 3748 §5.3.1",
+        sent: "a Nak that wants no other method",
+        expected: &[AUTH_FAILED, Kind::EapFailure],
+        run: Keys(|handshake| after_eap_request(handshake, |request| vec![2, request[1], 0, 6, 3, 0])),
+    },
+    Case {
+        name: "auth-eap-wrong-identifier",
+        source: "RFC 3748 §4.1 MUST match",
+        sent: "a Nak with the Identifier of another request",
+        expected: &[AUTH_FAILED, SYNTAX, Kind::EapFailure, Kind::EapAsked, Kind::Silent, CLOSED],
+        run: Keys(|handshake| {
+            after_eap_request(handshake, |request| vec![2, request[1].wrapping_add(1), 0, 6, 3, 0])
+        }),
+    },
+    Case {
+        name: "auth-eap-wrong-answer",
+        source: "RFC 7296 §2.16, §2.21.2; RFC 4187 §6.3",
+        sent: "an answer of the method asked for, full of nonsense instead of a proof",
+        expected: &[AUTH_FAILED, SYNTAX, Kind::EapFailure, Kind::EapAsked],
+        run: Keys(|handshake| {
+            after_eap_request(handshake, |request| {
+                [&[2, request[1], 0, 45, request[4]][..], &[0x5a; 40]].concat()
+            })
+        }),
     },
 ];
 
@@ -244,15 +270,17 @@ fn repeated(handshake: &mut Handshake) -> Seen {
     seen
 }
 
-/// Begins EAP with the identity there is; without EAP the case does not apply.
-fn after_eap_request(handshake: &mut Handshake, packet: &[u8]) -> Seen {
+/// Begins EAP with the identity there is, and answers the first request; without EAP the case does not apply.
+fn after_eap_request(handshake: &mut Handshake, answer: impl FnOnce(&[u8]) -> Vec<u8>) -> Seen {
     let seen = forged(handshake, None);
-    if seen.last() != Some(Kind::EapAsked) {
+    // Code, Identifier, Length and Type.
+    if seen.last() != Some(Kind::EapAsked) || handshake.eap.len() < 5 {
         return Seen::one(Kind::Inapplicable);
     }
+    let packet = answer(&handshake.eap);
     let message = handshake.forge_auth(2, |builder| {
-        // Its Length lies, which the view would not let it do.
-        builder.payload(PayloadType::EAP, |out| out.extend_from_slice(packet));
+        // Its Length may lie, which a view would not let it do.
+        builder.payload(PayloadType::EAP, |out| out.extend_from_slice(&packet));
     });
     handshake.asks(&message)
 }

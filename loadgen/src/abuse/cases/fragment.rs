@@ -6,8 +6,8 @@ use super::{AUTH_FAILED, CLOSED, Case, SERVED, SYNTAX};
 use crate::abuse::Kind;
 use crate::abuse::Run::{Keys, Stream};
 use crate::abuse::draft::{Draft, Part};
+use crate::abuse::handshake::Handshake;
 use crate::abuse::seen::Seen;
-use crate::abuse::session::Handshake;
 use crate::ue::Forgery;
 use codec::OsRandom;
 use codec::ike::{ExchangeType, PayloadType};
@@ -27,7 +27,7 @@ pub const CASES: &[Case] = &[
         name: "fragment-single",
         source: "RFC 7383 §2.5; RFC 9329 §7.5 MUST take",
         sent: "an IKE_AUTH that proves nothing as fragment 1 of 1",
-        expected: &[AUTH_FAILED, SYNTAX],
+        expected: &[AUTH_FAILED, SYNTAX, Kind::EapAsked],
         run: Keys(|handshake| {
             let message = fragment(handshake, (1, 1));
             if handshake.fragments { handshake.asks(&message) } else { Seen::one(Kind::Inapplicable) }

@@ -2,11 +2,13 @@
 
 mod auth;
 mod esp;
+mod exchange;
 mod flood;
 mod fragment;
 mod framing;
 mod header;
 mod init;
+mod payload;
 mod prefix;
 mod session;
 
@@ -19,11 +21,11 @@ pub const FAMILIES: &[&[Case]] = &[
     framing::CASES,
     header::CASES,
     init::CASES,
-    init::PAYLOADS,
+    payload::CASES,
     auth::CASES,
     fragment::CASES,
     session::CASES,
-    session::EXCHANGES,
+    exchange::CASES,
     esp::CASES,
     flood::CASES,
 ];
