@@ -137,8 +137,10 @@ impl Seen {
         let strange = self.steps.iter().find(|(kind, _)| !expected.contains(kind));
         match (strange, control) {
             (None, None) if !self.steps.is_empty() => Verdict::AsExpected,
-            // Closing is the responder's to do, so silence differs; an answer may be slow.
-            (Some((Kind::Silent, _)), None) if expected.iter().any(|kind| kind.is_answer()) => {
+            // Where the connection is to be closed, one that stays open differs.
+            (Some((Kind::Silent, _)), None)
+                if expected.iter().any(|kind| kind.is_answer()) && !expected.contains(&Kind::Closed) =>
+            {
                 Verdict::NoAnswer
             }
             _ => Verdict::Differs,
@@ -220,7 +222,8 @@ mod tests {
         assert_eq!(served.judge(&expected, Some("closed")), Verdict::Differs);
         assert_eq!(Seen::one(SYNTAX).then(Kind::Closed).judge(&expected, None), Verdict::Differs);
         assert_eq!(Seen::one(SYNTAX).then(Kind::Silent).judge(&expected, None), Verdict::NoAnswer);
-        assert_eq!(Seen::one(Kind::Silent).judge(&[Kind::Closed], None), Verdict::Differs);
+        let stays = Seen::one(Kind::Silent).then(Kind::Kept);
+        assert_eq!(stays.judge(&[Kind::Closed, Kind::Kept], None), Verdict::Differs);
         assert_eq!(Seen::default().judge(&expected, None), Verdict::Differs);
         assert_eq!(Seen::odd("?").judge(&expected, None), Verdict::Differs);
     }

@@ -8,6 +8,7 @@ use crate::host::privilege;
 use crate::report::Progress;
 use comfy_table::{ContentArrangement, presets};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// Open files beside those of a flood.
 const FILES: u64 = 64;
 
-/// Plays the cases; returns whether the responder did what it may in all of them.
+/// Plays the cases; returns whether the responder did what it may in all of them, and answered where an answer is due.
 ///
 /// # Errors
 /// [`Failure::Usage`] for unknown cases and for addresses that are not one's own, [`Failure::Check`] when the responder
@@ -23,7 +24,7 @@ const FILES: u64 = 64;
 pub fn run(args: &AbuseArgs) -> Result<bool, Failure> {
     let cases = chosen(&args.case)?;
     if args.list {
-        println!("{}", listing(&cases));
+        print(&listing(&cases));
         return Ok(true);
     }
     let (plan, core) = plan(args)?;
@@ -33,12 +34,17 @@ pub fn run(args: &AbuseArgs) -> Result<bool, Failure> {
     }
     let outcomes = abuse::play(plan, &cases, |outcome| progress.step(&line(outcome)))
         .map_err(|cause| Failure::Check(format!("{}: an innocent UE: {cause}", args.ue.gateway)))?;
-    println!("{}", table(&outcomes));
-    println!("{}", summary(&outcomes));
+    print(&table(&outcomes));
+    print(&summary(&outcomes));
     if let Some(path) = &args.json {
         write(path, &report(args, core, &outcomes))?;
     }
     Ok(outcomes.iter().all(|outcome| outcome.verdict.is_good()))
+}
+
+/// Prints to standard output, whether or not anybody reads on.
+fn print(text: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// The cases asked for, by name or by family.
