@@ -4,6 +4,7 @@ use crate::engine::traffic::Direction;
 use crate::lab::matrix::Matrix;
 use crate::path::{Discipline, Loss, spec};
 use crate::probe::SizePlan;
+use clap::builder::ArgPredicate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +43,8 @@ pub enum Command {
         /// What to measure, as JSON
         job: String,
     },
+    /// Malformed, slow and hostile peers: prints what the responder did, and whether RFC 9329 lets it
+    Abuse(AbuseArgs),
     /// Link emulator between two interfaces: delay, loss, reordering, rate and queue per direction (needs root)
     Path(PathArgs),
 }
@@ -336,6 +339,36 @@ pub struct UeArgs {
     pub json: Option<PathBuf>,
 }
 
+/// `abuse`
+#[derive(Args, Clone, Debug)]
+#[command(mut_arg("gateway", |arg| arg.required(false).default_value_if("list", ArgPredicate::IsPresent, "none")))]
+pub struct AbuseArgs {
+    /// How UEs connect and who they are; without credentials only the cases that need none are played.
+    #[command(flatten)]
+    pub ue: UeOptions,
+    /// Plays this case, or this family of cases; may be repeated [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub case: Vec<String>,
+    /// Lists the cases with their sources and what they expect
+    #[arg(long)]
+    pub list: bool,
+    /// Longest wait for a responder to close a connection that says nothing, in seconds; answers are waited for 5 s at most
+    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = positive)]
+    pub patience: f64,
+    /// Connections, or messages, of a flood; at most 1,000 connections are made per second
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    pub flood: u32,
+    /// A host behind the gateway that answers echo requests: traffic is looked at as well
+    #[arg(long, value_name = "IP")]
+    pub far: Option<Ipv4Addr>,
+    /// Goes on although the address is neither private nor loopback: this traffic is hostile
+    #[arg(long)]
+    pub allow_public: bool,
+    /// Writes the outcome of each case as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// `path`
 #[derive(Args, Clone, Debug)]
 pub struct PathArgs {
@@ -393,7 +426,7 @@ pub struct PathArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// What the way from the first to the second interface has for itself, as KEY=VALUE,…: delay, jitter, normal-jitter
-    /// (ms), loss, reorder, duplicate, corrupt (per cent), burst-loss (P:R[:GOOD:BAD]), rate (Mbit/s), queue (packets),
+    /// (ms), loss, reorder, duplicate, corrupt (per cent), `burst-loss` (`P:R[:GOOD:BAD]`), rate (Mbit/s), queue (packets),
     /// queue-octets, discipline, mtu, seed
     #[arg(long, value_name = "SPEC")]
     pub a_to_b: Option<String>,

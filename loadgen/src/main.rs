@@ -22,5 +22,6 @@ fn main() -> ExitCode {
         Command::Lab(args) => command::lab::run(args),
         Command::LabCell { job } => command::lab::cell(job),
         Command::Path(args) => command::path::run(args),
+        Command::Abuse(args) => command::abuse::run(args),
     })
 }

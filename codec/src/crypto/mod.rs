@@ -33,5 +33,5 @@ pub use signature::{
 };
 pub use sk::{Opened, OpenedFragment, SkError, SkKey, open_sk, open_skf};
 
-pub(crate) use sk::{seal_fragments, seal_message};
+pub(crate) use sk::{seal_fragment, seal_fragments, seal_message};
 pub(crate) use triple_des::{BLOCK_LEN as TRIPLE_DES_BLOCK_LEN, KEY_LEN as TRIPLE_DES_KEY_LEN, TripleDes};

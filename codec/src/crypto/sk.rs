@@ -209,6 +209,17 @@ pub(crate) fn seal_message(
     key.seal(header, PayloadType(header[NEXT_PAYLOAD_AT]), None, chain, random)
 }
 
+/// Seals the payloads of a finished message in clear as the one fragment that `place` says.
+pub(crate) fn seal_fragment(
+    clear: &[u8],
+    key: &mut SkKey,
+    random: &mut dyn Random,
+    place: (u16, u16),
+) -> Result<Vec<u8>, MessageTooLong> {
+    let (header, chain) = clear.split_at(HEADER_LEN);
+    key.seal(header, PayloadType(header[NEXT_PAYLOAD_AT]), Some(place), chain, random)
+}
+
 /// Seals the payloads of a finished message in clear as fragments of at most `message_len_max` octets each.
 pub(crate) fn seal_fragments(
     clear: &[u8],
@@ -539,5 +550,18 @@ mod tests {
         assert!(open_sk(&mut sealed[0].clone(), &key).is_ok());
         let refused = builder(b"small").seal_fragments(&mut key, &mut random, 60);
         assert_eq!(refused, Err(MessageTooLong));
+    }
+    #[test]
+    fn a_single_fragment_says_what_it_is_told_to_and_opens_only_where_that_makes_sense() {
+        let mut key = key(&suites()[0]);
+        let mut random = SeededRandom::new(1);
+        for (place, opens) in
+            [((1, 1), true), ((2, 9), true), ((0, 3), false), ((4, 3), false), ((0, 0), false)]
+        {
+            let mut sealed = builder(b"small").seal_fragment(&mut key, &mut random, place).expect("it fits");
+            let opened = open_skf(&mut sealed, &key).map(|part| (part.number, part.total));
+            assert_eq!(opened.is_ok(), opens, "{place:?}");
+            assert!(!opens || opened == Ok(place));
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::payload::{
 };
 use super::registry::{CfgType, ExchangeType, NotifyType, PayloadType};
 use crate::Random;
-use crate::crypto::{SkKey, seal_fragments, seal_message};
+use crate::crypto::{SkKey, seal_fragment, seal_fragments, seal_message};
 use crate::esp::EspSpi;
 
 /// A message under construction. Payloads are chained in the order they are added.
@@ -183,6 +183,20 @@ impl MessageBuilder {
         message_len_max: usize,
     ) -> Result<Vec<Vec<u8>>, MessageTooLong> {
         seal_fragments(&self.finish()?, key, random, message_len_max)
+    }
+
+    /// Ends the message as one Encrypted Fragment payload that says it is fragment `number` of `total`, whether that
+    /// makes sense or not: for peers under test.
+    ///
+    /// # Errors
+    /// A payload or the message is too long for IKE over RFC 9329.
+    pub fn seal_fragment(
+        self,
+        key: &mut SkKey,
+        random: &mut dyn Random,
+        (number, total): (u16, u16),
+    ) -> Result<Vec<u8>, MessageTooLong> {
+        seal_fragment(&self.finish()?, key, random, (number, total))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands: options in, report and exit code out.
 
+pub mod abuse;
 pub mod attach;
 pub mod lab;
 pub mod load;

@@ -89,7 +89,7 @@ impl Spec {
     }
 
     /// Changes one setting: delay, jitter, normal-jitter (ms), loss, reorder, duplicate, corrupt (per cent), burst-loss
-    /// (p:r[:good:bad], per cent), rate (Mbit/s), queue (packets), queue-octets, discipline (droptail, codel), mtu, seed.
+    /// (`p:r[:good:bad]`, per cent), rate (Mbit/s), queue (packets), queue-octets, discipline (droptail, codel), mtu, seed.
     ///
     /// # Errors
     /// What is wrong and what is allowed.

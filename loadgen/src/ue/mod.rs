@@ -16,6 +16,7 @@ mod child;
 mod config;
 mod eap;
 mod error;
+mod forge;
 mod fragments;
 mod handset;
 mod informational;
@@ -29,6 +30,7 @@ mod verify;
 pub use config::{CertificateCredentials, Credentials, EapCredentials, Identity, UeConfig};
 pub use eap::{Sim, SimKeys, Subscriber};
 pub use error::EndCause;
+pub use forge::Forgery;
 pub use handset::Handset;
 pub use trust::{GatewayTrust, TrustError};
 

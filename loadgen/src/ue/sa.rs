@@ -111,6 +111,28 @@ impl IkeSa {
         Some(message)
     }
 
+    /// The key that seals what we send.
+    pub(super) fn forging_key(&mut self) -> &mut SkKey {
+        &mut self.key_out
+    }
+
+    /// Returns whether we are its original initiator.
+    pub(super) fn is_initiator(&self) -> bool {
+        self.initiator
+    }
+
+    /// Returns the Message ID of our next request.
+    pub(super) fn next_message_id(&self) -> u32 {
+        self.next_request
+    }
+
+    /// Takes the Message ID of our next request for one that is not made here.
+    pub(super) fn use_message_id(&mut self) -> u32 {
+        let id = self.next_request;
+        self.next_request += 1;
+        id
+    }
+
     /// Opens a message of the gateway in place.
     pub(super) fn open(&self, message: &mut [u8]) -> Result<Opened, SkError> {
         open_sk(message, &self.key_in)
