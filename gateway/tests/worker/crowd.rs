@@ -120,6 +120,15 @@ fn quiet_ues_get_their_downlink_beside_one_at_full_rate() {
     assert!(others.is_empty(), "{others:?}");
 }
 
+/// Ends a writer when the test ends, however it does.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn quiet_ues_get_their_uplink_beside_one_at_full_rate() {
     let Crowd { rig, greedy: (mut greedy, mut greedy_peer), mut quiet } = Crowd::gather();
@@ -128,7 +137,10 @@ fn quiet_ues_get_their_uplink_beside_one_at_full_rate() {
     let mut greedy_packets = 0;
     let mut latencies = Vec::new();
     let addr = greedy.addr;
+    // A worker that does not read any more must not keep the writer for ever.
+    greedy_peer.stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
     std::thread::scope(|scope| {
+        let writer = StopOnDrop(&stop);
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let burst: Vec<u8> = (0..32).flat_map(|_| greedy.frame_to(CORE, &[7; 1300])).collect();
@@ -157,7 +169,7 @@ fn quiet_ues_get_their_uplink_beside_one_at_full_rate() {
                 latencies.push(begun.elapsed());
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(writer);
         // What the greedy one sent arrives too, to the last packet.
         while greedy_packets < sent.load(Ordering::Relaxed) {
             rig.core_receives(0);

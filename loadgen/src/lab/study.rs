@@ -22,7 +22,7 @@ const CALIBRATION_S: f64 = 2.0;
 const INTERFERENCE_S: f64 = 6.0;
 /// How much worse a measurement may get beside others: goodput in per cent, voice in milliseconds.
 const GOODPUT_PCT: f64 = 5.0;
-const VOICE_MS: f64 = 5.0;
+const VOICE_MS: f64 = 3.0;
 
 /// Runs a study; returns whether every measurement was made.
 ///
@@ -134,7 +134,8 @@ impl Study<'_> {
         ended.map(|_| ())
     }
 
-    /// Measures one point alone and beside others, and halves their number until they leave each other alone.
+    /// Measures a call and a download, each alone and then both beside further downloads, on paths of their own, and halves
+    /// their number until they leave each other alone.
     fn choose_parallel(&self, jobs: usize, progress: &Progress) -> Result<u32, Failure> {
         let mut parallel = self.matrix.parallel.min(u32::try_from(jobs).unwrap_or(u32::MAX)).max(1);
         if parallel == 1 {
@@ -144,12 +145,16 @@ impl Study<'_> {
         if let Some((rows, chosen)) = self.store.part::<(Vec<InterferenceRow>, u32)>(&name) {
             return self.store.keep_part("interference.json", &rows).map(|()| chosen);
         }
-        progress.step("measuring a call beside a download, alone and beside others");
-        let reference = self.reference();
-        let alone = self.together(&reference, 1)?;
+        progress.step("measuring a call and a download, each alone and beside others");
+        let [call, download] = [self.reference("voice"), self.reference("bulk")];
+        let (call_alone, download_alone) =
+            (self.together(vec![call.clone()])?, self.together(vec![download.clone()])?);
         let mut all = Vec::new();
         while parallel > 1 {
-            let rows = compare(parallel as usize, &alone[0], &self.together(&reference, parallel)?);
+            let mut jobs = vec![download.clone(); parallel as usize - 1];
+            jobs.push(call.clone());
+            let beside = self.together(jobs)?;
+            let rows = compare(&call_alone[0], &download_alone[0], &beside);
             let fine = rows.iter().all(|row| row.ok);
             all.extend(rows);
             if fine {
@@ -163,25 +168,28 @@ impl Study<'_> {
         Ok(parallel)
     }
 
-    /// What shows a disturbance best: a call beside a download on a clean path.
-    fn reference(&self) -> Job {
-        let point =
-            Point { workload: "voice+bulk".into(), loss_pct: 0.0, rtt_ms: 60.0, ..self.points[0].1.clone() };
-        let point = Point { transport: "tcp".into(), flow_queue: true, direction: "down".into(), ..point };
+    /// A clean path, on which only the machine makes a difference.
+    fn reference(&self, workload: &str) -> Job {
+        let first = self.points[0].1.clone();
+        let point = Point {
+            workload: workload.into(),
+            loss_pct: 0.0,
+            rtt_ms: 60.0,
+            direction: "down".into(),
+            ..first
+        };
+        let point = Point { transport: "tcp".into(), outer_cc: "cubic".into(), flow_queue: true, ..point };
         Job { seconds: INTERFERENCE_S, ..self.job(&point, 0) }
     }
 
-    fn together(&self, job: &Job, count: u32) -> Result<Vec<Run>, Failure> {
-        let runs: Vec<Option<Run>> = std::thread::scope(|scope| {
-            let start = |slot| {
-                let job = Job { slot, ..job.clone() };
-                scope.spawn(move || child::run(&job, &self.stop))
-            };
-            let tasks: Vec<_> = (0..count as usize).map(start).collect();
+    /// Measures all at the same time.
+    fn together(&self, jobs: Vec<Job>) -> Result<Vec<Run>, Failure> {
+        let runs: Option<Vec<Run>> = std::thread::scope(|scope| {
+            let start = |(slot, job)| scope.spawn(move || child::run(&Job { slot, ..job }, &self.stop));
+            let tasks: Vec<_> = jobs.into_iter().enumerate().map(start).collect();
             tasks.into_iter().map(|task| task.join().unwrap_or_default()).collect()
         });
-        let runs: Option<Vec<Run>> = runs.into_iter().collect();
-        let runs = runs.ok_or_else(|| Failure::Check("stopped".into()))?;
+        let runs = runs.ok_or_else(|| Failure::Check("stopped; the same command goes on".into()))?;
         match runs.iter().find_map(|run| run.failed.clone()) {
             Some(why) => Err(Failure::Check(format!("the first measurement failed: {why}"))),
             None => Ok(runs),
@@ -236,25 +244,26 @@ impl Study<'_> {
     }
 }
 
-fn compare(paths: usize, alone: &Run, beside: &[Run]) -> Vec<InterferenceRow> {
-    let goodput = |run: &Run| run.bulk.as_ref().map_or(0.0, |bulk| bulk.goodput_mbit);
-    let delay = |run: &Run| run.voice.as_ref().map_or(f64::MAX, |voice| voice.delay_ms.p99);
-    let worst_goodput = beside.iter().map(goodput).fold(f64::MAX, f64::min);
-    let worst_delay = beside.iter().map(delay).fold(0.0, f64::max);
+fn compare(call: &Run, download: &Run, beside: &[Run]) -> Vec<InterferenceRow> {
+    let goodput = |run: &Run| run.bulk.as_ref().map(|bulk| bulk.goodput_mbit);
+    let delay = |run: &Run| run.voice.as_ref().map(|voice| voice.delay_ms.p99);
+    let alone = (goodput(download).unwrap_or(0.0), delay(call).unwrap_or(0.0));
+    let worst_goodput = beside.iter().filter_map(goodput).fold(f64::MAX, f64::min);
+    let worst_delay = beside.iter().filter_map(delay).fold(0.0, f64::max);
     vec![
         InterferenceRow {
-            paths,
+            paths: beside.len(),
             quantity: "goodput, Mbit/s, the least".into(),
-            alone: goodput(alone),
+            alone: alone.0,
             beside: worst_goodput,
-            ok: worst_goodput >= goodput(alone) * (1.0 - GOODPUT_PCT / 100.0),
+            ok: worst_goodput >= alone.0 * (1.0 - GOODPUT_PCT / 100.0),
         },
         InterferenceRow {
-            paths,
-            quantity: "one-way delay of voice p99, ms, the worst".into(),
-            alone: delay(alone),
+            paths: beside.len(),
+            quantity: "one-way delay of a call p99, ms".into(),
+            alone: alone.1,
             beside: worst_delay,
-            ok: worst_delay <= delay(alone) + VOICE_MS,
+            ok: worst_delay <= alone.1 + VOICE_MS,
         },
     ]
 }

@@ -1,7 +1,7 @@
 //! What a listener got of the frames of a call: the receiver's jitter buffer, and what it missed.
 //!
-//! The buffer plays a frame [`MIN_MS`] to [`MAX_MS`] after the fastest one could be played, and chooses that delay anew
-//! every [`FRAMES`] frames, so that 99 of 100 of them come in time if that range allows it: a buffer that loses more
+//! The buffer plays a frame `MIN_MS` to `MAX_MS` after the fastest one could be played, and chooses that delay anew
+//! every `FRAMES` frames, so that 99 of 100 of them come in time if that range allows it: a buffer that loses more
 //! fails 3GPP TS 26.114, §8.2.3. It stands for an adaptive buffer that follows slow changes and cannot follow fast ones,
 //! and for a favourable one: it knows the frames that it chooses for.
 
