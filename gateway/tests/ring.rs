@@ -66,7 +66,7 @@ fn what_overflows_the_completion_queue_is_late_and_not_lost() {
         peer.write_all(&octets(slot)).expect("room in the socket");
         peer.shutdown(std::net::Shutdown::Write).expect("open");
         ring.arm_receive(slot);
-        ring.send(slot, block(&mut pool, &octets(slot)));
+        ring.send(slot, block(&mut pool, &octets(slot)), false);
     }
     far.send(b"the device too").expect("sent");
 

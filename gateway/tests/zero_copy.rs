@@ -46,7 +46,7 @@ impl Bench {
 
     fn send(&mut self, octets: &[u8]) {
         let block = self.block(octets);
-        self.ring.send(0, block);
+        self.ring.send(0, block, false);
     }
 
     fn block(&mut self, octets: &[u8]) -> Block {

@@ -78,6 +78,14 @@ impl Pace {
         &IN_SOCKET[usize::from(self.class)]
     }
 
+    /// Whether the bound in the socket is below what the kernel gathers in one buffer.
+    pub fn is_slow(&self) -> bool {
+        match self.fixed {
+            Some(octets) => octets.get() < IN_SOCKET_FIRST as u32,
+            None => *self.in_socket() < IN_SOCKET_FIRST,
+        }
+    }
+
     /// A send begins.
     pub fn begin(&mut self, now: Instant) {
         if self.since.is_none() {

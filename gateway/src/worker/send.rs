@@ -161,7 +161,8 @@ impl Worker {
             conn.queue.in_flight = block.bytes().len();
             conn.queue.pace.begin(self.now);
             conn.sending = true;
-            self.ring.send(slot, block);
+            let apart = conn.queue.pace.is_slow();
+            self.ring.send(slot, block, apart);
         }
         self.flush_udp();
     }

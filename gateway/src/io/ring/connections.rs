@@ -10,7 +10,7 @@ use io_uring::{opcode, types};
 
 use super::lane::{Lane, LaneParams};
 use super::token::{Kind, Token};
-use super::{Completion, Received, Ring, SentBlock, Slot, Socket, own};
+use super::{Completion, Received, Ring, Sending, SentBlock, Slot, Socket, own};
 use crate::io::block::Block;
 use crate::io::recv_pool::Incoming;
 use crate::io::sockets;
@@ -50,11 +50,11 @@ impl Ring {
 
     pub(super) fn on_send(&mut self, slot: u32, result: i32) -> Completion {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return Completion::Nothing };
-        let Some((block, sent)) = entry.sending.take() else { return Completion::Nothing };
+        let Some(Sending { block, sent, apart }) = entry.sending.take() else { return Completion::Nothing };
         let sent = sent + usize::try_from(result).unwrap_or(0);
         let whole = sent == block.bytes().len();
         if result > 0 && !whole && !entry.stopping {
-            self.submit_send(slot, block, sent);
+            self.submit_send(slot, Sending { block, sent, apart });
             return Completion::Nothing;
         }
         let sent = SentBlock { octets: block.bytes().len(), frames: block.frames() };
@@ -221,19 +221,22 @@ impl Ring {
         self.pool_mut(&incoming).release(incoming);
     }
 
-    /// Sends `block` whole on the slot; one send at a time.
-    pub fn send(&mut self, slot: u32, block: Block) {
+    /// Sends `block` whole on the slot; one send at a time. `apart` keeps the kernel from adding the next block to the same
+    /// buffer of its own: it looks at the bound of unsent octets only when it begins a buffer, which may grow to 64 KiB.
+    pub fn send(&mut self, slot: u32, block: Block, apart: bool) {
         if self.zero_copy.takes(block.bytes().len()) {
             self.send_lent(slot, block);
         } else {
-            self.submit_send(slot, block, 0);
+            self.submit_send(slot, Sending { block, sent: 0, apart });
         }
     }
 
-    fn submit_send(&mut self, slot: u32, block: Block, sent: usize) {
+    fn submit_send(&mut self, slot: u32, sending: Sending) {
+        let Sending { block, sent, apart } = &sending;
+        let (sent, apart) = (*sent, *apart);
         let Some(rest) = block.bytes().get(sent..) else { return };
         let (address, len) = (rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(u32::MAX));
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | if apart { libc::MSG_EOR } else { 0 };
         // The block's heap memory does not move while `sending` owns it, and nobody touches it until the
         // completion takes it out.
         self.push_on_slot(slot, Kind::Send, |file| match file {
@@ -242,7 +245,7 @@ impl Ring {
         });
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             debug_assert!(entry.sending.is_none(), "one send in flight per connection");
-            entry.sending = Some((block, sent));
+            entry.sending = Some(sending);
         }
     }
 

@@ -153,11 +153,20 @@ enum Socket {
     Plain(OwnedFd),
 }
 
+/// A block that the kernel is reading.
+struct Sending {
+    block: Block,
+    /// Octets it has taken.
+    sent: usize,
+    /// Whether what follows is to be apart from it.
+    apart: bool,
+}
+
 #[derive(Default)]
 struct Slot {
     socket: Option<Socket>,
     /// The block in flight and how much of it has been sent.
-    sending: Option<(Block, usize)>,
+    sending: Option<Sending>,
     /// The send without a copy that the socket has not taken yet.
     lent: Option<u32>,
     /// Nothing is begun on it any more.

@@ -170,7 +170,7 @@ impl Ring {
             State::Refused => {
                 entry.lent = None;
                 if let Some(block) = self.zero_copy.remove(id) {
-                    self.send(slot, block);
+                    self.send(slot, block, false);
                 }
                 Completion::Nothing
             }
