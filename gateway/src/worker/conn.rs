@@ -61,6 +61,8 @@ pub(super) struct SendQueue {
     pub usual: usize,
     /// How much may be sealed at once.
     pub pace: Pace,
+    /// When a packet of a call last had to wait.
+    pub called: Option<Instant>,
     /// Inner packets that are not sealed yet, while there are any.
     pub waiting: Option<UeId>,
 }

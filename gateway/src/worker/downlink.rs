@@ -179,6 +179,9 @@ impl Worker {
             flow: flow_hash(&self.flow_hasher, &aim.inner),
             voice: flow_queue::is_voice(&aim.inner),
         };
+        if arrival.voice {
+            conn.queue.called = Some(self.now);
+        }
         let waiting = &mut conn.queue.waiting;
         self.flow_queues.push(waiting, aim.slot, arrival, self.now, &self.counters);
         // Without a send that would end, and with no block to start one, it has to ask for its turn.

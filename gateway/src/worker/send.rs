@@ -1,5 +1,7 @@
 //! What waits on a connection, and how it gets into the socket: sealing, sends, and whose turn it is.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use codec::esp::{EspSpi, OutboundSa, SealError};
 use codec::stream;
@@ -29,6 +31,10 @@ const FRAME_OVERHEAD_MAX: usize = 96;
 
 /// Octets of queued packets that are sealed before the loop turns to what has arrived meanwhile.
 const ROUND_OCTETS: usize = 1 << 20;
+
+/// How long a call goes on after a packet of it. Meanwhile the blocks of a slow connection stay apart: the bound of unsent
+/// octets then holds, at the price of a short segment at the end of each block.
+const IN_CALL: Duration = Duration::from_secs(1);
 
 /// Frames that a connection may always have sealed and unsent, however slow it is.
 const SEALED_FRAMES: usize = 2;
@@ -161,7 +167,9 @@ impl Worker {
             conn.queue.in_flight = block.bytes().len();
             conn.queue.pace.begin(self.now);
             conn.sending = true;
-            let apart = conn.queue.pace.is_slow();
+            let in_call =
+                conn.queue.called.is_some_and(|at| self.now.saturating_duration_since(at) < IN_CALL);
+            let apart = in_call && conn.queue.pace.is_slow();
             self.ring.send(slot, block, apart);
         }
         self.flush_udp();
