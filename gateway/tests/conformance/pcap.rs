@@ -66,12 +66,14 @@ impl Capture {
     ///
     /// To be called among the UEs.
     pub fn finish(mut self) -> Vec<Outer> {
-        // However late tcpdump gets a processor, what came before this is in the file when this is.
-        send_marker();
+        // However late tcpdump gets a processor, what came before this is in the file when this is. Again and again: on a
+        // busy host one may find its buffer full.
         let deadline = Instant::now() + PATIENCE;
+        send_marker();
         while !contains_marker(&std::fs::read(&self.file).expect("it is written to")) {
             assert!(Instant::now() < deadline, "tcpdump sees nothing any more");
             std::thread::sleep(Duration::from_millis(50));
+            send_marker();
         }
         kill(Pid::from_raw(self.tcpdump.id() as i32), Signal::SIGINT).expect("our child");
         self.tcpdump.wait().expect("our child");
