@@ -60,8 +60,12 @@ impl Bench {
     }
 
     fn connect(&mut self) {
-        let (local, remote): (SocketAddr, SocketAddr) =
-            ("10.0.0.1:40000".parse().unwrap(), "10.0.0.2:4500".parse().unwrap());
+        self.connect_from(40_000);
+    }
+
+    fn connect_from(&mut self, port: u16) {
+        let (local, remote) =
+            (SocketAddr::from(([10, 0, 0, 1], port)), SocketAddr::from(([10, 0, 0, 2], 4500)));
         self.ue.handle_connected(self.now, local, remote, &mut self.random);
     }
 
@@ -164,6 +168,51 @@ fn r7296_1_3_other_group_is_taken_when_it_was_offered() {
 }
 
 #[test]
+fn r9329_6_3_o1_and_6_5_o1_corrected_request_goes_out_on_another_connection_when_the_gateway_closes() {
+    let other_group = Faults { other_group: Some(KeGroup::ECP_256), ..Faults::default() };
+    let cookie = Faults { cookie: true, ..Faults::default() };
+    // Another group: of the new connection; a cookie: nothing else changes.
+    for (faults, told) in [(other_group, 40_001), (cookie, 40_000)] {
+        let mut bench = Bench::new(IKE, ESP, faults);
+        bench.connect();
+        let refused = bench.output().remove(0);
+        let answer = bench.script.answer(&refused).unwrap();
+        bench.deliver(&answer);
+        bench.ue.handle_disconnected("closed by gateway");
+        assert!(bench.output().is_empty() && bench.end.is_none());
+        bench.connect_from(40_001);
+        let requests = bench.output();
+        assert_eq!(requests.len(), 1);
+        assert!(tells(&requests[0], NotifyType::NAT_DETECTION_SOURCE_IP, [10, 0, 0, 1], told));
+        let answer = bench.script.answer(&requests[0]).unwrap();
+        bench.deliver(&answer);
+        bench.run();
+        assert!(bench.ue.is_established());
+    }
+}
+
+#[test]
+fn corrected_request_has_one_more_connection_and_none_without_connections() {
+    let faults = || Faults { other_group: Some(KeGroup::ECP_256), ..Faults::default() };
+    for unreachable in [false, true] {
+        let mut bench = Bench::new(IKE, ESP, faults());
+        bench.connect();
+        let refused = bench.output().remove(0);
+        let answer = bench.script.answer(&refused).unwrap();
+        bench.deliver(&answer);
+        if unreachable {
+            bench.ue.handle_unreachable("refused");
+        } else {
+            bench.ue.handle_disconnected("closed");
+            bench.connect_from(40_001);
+            bench.ue.handle_disconnected("refused");
+        }
+        bench.output();
+        assert_eq!(bench.end.unwrap().to_string(), "connection: refused");
+    }
+}
+
+#[test]
 fn r7296_1_3_group_that_was_not_offered_ends_the_attach() {
     let mut bench =
         Bench::new(IKE, ESP, Faults { other_group: Some(KeGroup::MODP_2048), ..Faults::default() });
@@ -184,27 +233,32 @@ fn r9329_6_4_o1_refusals_end_the_attach_at_once_under_their_own_name() {
     }
 }
 
+/// Whether a NAT_DETECTION notification is of this address and port.
+fn tells(request: &[u8], kind: NotifyType, ip: [u8; 4], port: u16) -> bool {
+    let header = IkeHeader::decode(request).unwrap();
+    let octets = [&header.spi_i.0[..], &[0; 8], &ip, &port.to_be_bytes()].concat();
+    let wanted = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &octets);
+    let told: Vec<_> = Message::decode(request)
+        .unwrap()
+        .payloads()
+        .filter_map(|raw| match raw.unwrap().decode().unwrap() {
+            Payload::Notify(notify) if notify.kind == kind => Some(notify.data.to_vec()),
+            _ => None,
+        })
+        .collect();
+    told == [wanted.as_ref()]
+}
+
 #[test]
 fn r9329_6_5_o1_nat_detection_is_computed_with_the_tcp_ports_and_changes_nothing() {
     let mut bench = Bench::new(IKE, ESP, Faults::default());
     bench.connect();
     let request = bench.output().remove(0);
-    let header = IkeHeader::decode(&request).unwrap();
-    let digest_of = |kind: NotifyType| {
-        let message = Message::decode(&request).unwrap();
-        let notifies = message.payloads().filter_map(|raw| match raw.unwrap().decode().unwrap() {
-            Payload::Notify(notify) if notify.kind == kind => Some(notify.data.to_vec()),
-            _ => None,
-        });
-        notifies.collect::<Vec<_>>()
-    };
     for (kind, ip, port) in [
-        (NotifyType::NAT_DETECTION_SOURCE_IP, [10, 0, 0, 1], 40_000u16),
+        (NotifyType::NAT_DETECTION_SOURCE_IP, [10, 0, 0, 1], 40_000),
         (NotifyType::NAT_DETECTION_DESTINATION_IP, [10, 0, 0, 2], 4500),
     ] {
-        let octets = [&header.spi_i.0[..], &[0; 8], &ip, &port.to_be_bytes()].concat();
-        let wanted = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &octets);
-        assert_eq!(digest_of(kind), [wanted.as_ref()]);
+        assert!(tells(&request, kind, ip, port));
     }
     // The scripted gateway announces nothing, and a NAT between the two would not change the stream.
     let answer = bench.script.answer(&request).unwrap();

@@ -4,14 +4,16 @@
 #[allow(dead_code, reason = "each test program uses its part")]
 mod script;
 
-use codec::ike::ExchangeType;
+use codec::ike::{ExchangeType, KeGroup};
 use loadgen::engine::raw::RawFleet;
 use loadgen::report::Progress;
+use script::Script;
 use script::tcp::{ESP, IKE, answer, plan, script};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the UE waits for an answer.
@@ -61,6 +63,26 @@ fn attach_fails_by_cause_when_nobody_listens_answers_or_the_gateway_hangs_up() {
     assert!(["connection: closed by gateway", "connection: reset"].contains(&attach().as_str()));
     server.join().unwrap();
     assert_eq!(attach(), "connection: refused");
+}
+
+const TWO_GROUPS: &str = "aes128gcm16-prfsha256-x25519-ecp256";
+
+#[test]
+fn attach_goes_on_when_the_gateway_closes_behind_the_request_for_another_group() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let mut script = Script::new(TWO_GROUPS, ESP, b"secret");
+        script.faults.other_group = Some(KeGroup::ECP_256);
+        answer(&mut listener.accept().unwrap().0, &mut script, 1);
+        answer(&mut listener.accept().unwrap().0, &mut script, usize::MAX);
+    });
+    let mut plan = plan(gateway, RESPONSE_TIMEOUT);
+    Arc::get_mut(&mut plan.config).unwrap().ike = vec![TWO_GROUPS.parse().unwrap()];
+    let (fleet, outcome) = RawFleet::attach(plan, &Progress::new()).unwrap();
+    assert_eq!((outcome.ok, outcome.failed), (1, Default::default()));
+    assert_eq!(fleet.detach().unwrap().unanswered, 0);
+    server.join().unwrap();
 }
 
 /// A namespace with a gateway in it; both go with the value.

@@ -38,6 +38,23 @@ class Guest:
             ip route add default via {Lab.GATEWAY4}
             ip -6 route add default via {Lab.GATEWAY6}""", check=True)
 
+    def make_core(self):
+        """A host behind the guest, 10.77.0.1, in a namespace of the guest's; the guest forwards."""
+        self.sh(f"""set -e
+            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+            mkdir -p /run/netns
+            ip netns add core
+            ip link add core0 type veth peer name eth0 netns core
+            ip addr add 10.77.0.254/24 dev core0
+            ip link set core0 up
+            ip -n core addr add {Lab.CORE4}/24 dev eth0
+            ip -n core link set eth0 up
+            ip -n core route add default via 10.77.0.254""", check=True)
+
+    def iperf_server(self, port):
+        """Starts a one-shot iperf3 server on the host behind the guest."""
+        self.sh(f"ip netns exec core iperf3 -s -1 -D -p {port}; sleep 0.3", check=True)
+
     def file(self, name):
         """Host path of a file that the guest sees as /job/name."""
         return os.path.join(self.dir, name)

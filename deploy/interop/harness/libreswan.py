@@ -91,26 +91,17 @@ _AUTH = {"psk": "authby=secret",
          "ecdsa": "authby=ecdsa\n  leftcert=ue-ecdsa\n  leftsendcert=always\n  rightca=%same"}
 
 
-class Libreswan:
-    """pluto in a guest, with one connection for each of SUITES."""
+class Pluto:
+    """pluto in a guest."""
 
-    def __init__(self, lab, psk, pki):
+    def __init__(self, lab):
         self.lab, self.guest = lab, Guest(lab)
-        conns = [_CONN.format(name=name, suite=suite, ue=Lab.UE4 if suite.outer == 4 else Lab.UE6,
-                              gateway=Lab.GATEWAY4 if suite.outer == 4 else Lab.GATEWAY6,
-                              any="0.0.0.0/0" if suite.inner == 4 else "::/0",
-                              core=suite.core[0], updown="%disabled" if suite.by_hand else "ipsec _updown",
-                              left_id="@ue.test" if suite.auth == "psk" else "%fromcert", auth=_AUTH[suite.auth])
-                 for name, suite in SUITES.items()]
-        self.guest.put("ipsec.conf", _SETUP + "".join(conns))
-        self.guest.put("ipsec.secrets", f'@ue.test @gw.test : PSK "{psk}"\n')
-        imports = []
-        for kind, certificates in pki.items():
-            shutil.copy(certificates.file("ca.pem"), self.guest.file(f"ca-{kind}.pem"))
-            shutil.copy(certificates.file("ue.p12"), self.guest.file(f"ue-{kind}.p12"))
-            imports.append(f"certutil -A -n ca-{kind} -t CT,, -i /job/ca-{kind}.pem -d sql:/run/nss")
-            imports.append(f"pk12util -i /job/ue-{kind}.p12 -d sql:/run/nss -W interop")
-        adds = [f"ipsec auto --add {name}" for name in SUITES]
+
+    def start(self, connections, secrets, imports=()):
+        """connections: {name: its section}; imports: commands that fill the NSS database /run/nss."""
+        self.guest.put("ipsec.conf", _SETUP + "".join(connections.values()))
+        self.guest.put("ipsec.secrets", secrets)
+        adds = [f"ipsec auto --add {name}" for name in connections]
         self.guest.sh("\n".join([
             "set -e", "cp /job/ipsec.conf /job/ipsec.secrets /etc/", "chmod 600 /etc/ipsec.secrets",
             "ipsec initnss --nssdir /run/nss", *imports,
@@ -126,6 +117,51 @@ class Libreswan:
         _, text = self.guest.sh("ip xfrm state")
         return {spi[1]: block for block in re.split(r"(?m)^(?=src )", text)
                 if (spi := re.search(r"proto esp spi (0x\w+)", block))}
+
+    def rekey_child(self, verdict, name):
+        before = self.sas()
+        _, output = self.guest.sh(f"ipsec whack --rekey-ipsec --name {name}", 25)
+        moved = wait_for(lambda: len(now := self.sas()) == 2 and not now.keys() & before.keys(), 5, 0.3)
+        verdict.step("rekey child", "rekeyed Child SA" in output and bool(moved),
+                     "" if moved else self.reason(output))
+
+    def rekey_ike(self, verdict, name):
+        _, output = self.guest.sh(f"ipsec whack --rekey-ike --name {name}", 25)
+        verdict.step("rekey ike", "rekeyed IKE SA" in output, "" if "rekeyed IKE SA" in output else self.reason(output))
+
+    def step_no_complaint(self, verdict):
+        """pluto's own assertions about what it was sent."""
+        complaints = re.findall(r"(?m)^.*(?:ASSERTION|EXPECTATION) FAILED.*$", self.log())
+        verdict.step("no complaint", not complaints, "; ".join(complaints)[:200])
+
+    @staticmethod
+    def reason(output):
+        """The line of pluto's answer that says why."""
+        lines = output.strip().splitlines() or ["no answer"]
+        telling = [line for line in lines if re.search(
+            r"AUTHENTICATION_FAILED|NO_PROPOSAL|TS_UNACCEPT|INVALID|fail|timeout|refused|cannot|unable", line)]
+        return (telling or lines[-1:])[0][:200]
+
+
+class Libreswan(Pluto):
+    """An initiator with one connection for each of SUITES."""
+
+    def __init__(self, lab, psk, pki):
+        super().__init__(lab)
+        connections = {
+            name: _CONN.format(name=name, suite=suite, ue=Lab.UE4 if suite.outer == 4 else Lab.UE6,
+                               gateway=Lab.GATEWAY4 if suite.outer == 4 else Lab.GATEWAY6,
+                               any="0.0.0.0/0" if suite.inner == 4 else "::/0",
+                               core=suite.core[0], updown="%disabled" if suite.by_hand else "ipsec _updown",
+                               left_id="@ue.test" if suite.auth == "psk" else "%fromcert", auth=_AUTH[suite.auth])
+            for name, suite in SUITES.items()}
+        imports = []
+        for kind, certificates in pki.items():
+            shutil.copy(certificates.file("ca.pem"), self.guest.file(f"ca-{kind}.pem"))
+            shutil.copy(certificates.file("ue.p12"), self.guest.file(f"ue-{kind}.p12"))
+            imports.append(f"certutil -A -n ca-{kind} -t CT,, -i /job/ca-{kind}.pem -d sql:/run/nss")
+            imports.append(f"pk12util -i /job/ue-{kind}.p12 -d sql:/run/nss -W interop")
+        self.start(connections, f'@ue.test @gw.test : PSK "{psk}"\n', imports)
 
     def attach(self, verdict, name, esn):
         """Brings the connection up, checks the guest's kernel; returns its inner address."""
@@ -155,30 +191,7 @@ class Libreswan:
         seen = wait_for(lambda: self.log().count("an INFORMATIONAL liveness check") > before, 10, 0.1)
         verdict.step("dpd", bool(seen), "" if seen else "pluto sent no liveness check")
 
-    def rekey_child(self, verdict, name):
-        before = self.sas()
-        _, output = self.guest.sh(f"ipsec whack --rekey-ipsec --name {name}", 25)
-        moved = wait_for(lambda: len(now := self.sas()) == 2 and not now.keys() & before.keys(), 5, 0.3)
-        verdict.step("rekey child", "rekeyed Child SA" in output and bool(moved),
-                     "" if moved else self.reason(output))
-
-    def rekey_ike(self, verdict, name):
-        _, output = self.guest.sh(f"ipsec whack --rekey-ike --name {name}", 25)
-        verdict.step("rekey ike", "rekeyed IKE SA" in output, "" if "rekeyed IKE SA" in output else self.reason(output))
-
     def delete(self, verdict, name):
         _, output = self.guest.sh(f"timeout 10 ipsec auto --down {name}", 15)
         gone = wait_for(lambda: not self.sas(), 3, 0.2)
         verdict.step("delete", bool(gone), "" if gone else self.reason(output))
-
-    def complaints(self):
-        """pluto's own assertions about what it was sent."""
-        return re.findall(r"(?m)^.*(?:ASSERTION|EXPECTATION) FAILED.*$", self.log())
-
-    @staticmethod
-    def reason(output):
-        """The line of pluto's answer that says why."""
-        lines = output.strip().splitlines() or ["no answer"]
-        telling = [line for line in lines if re.search(
-            r"AUTHENTICATION_FAILED|NO_PROPOSAL|TS_UNACCEPT|INVALID|fail|timeout|refused|cannot|unable", line)]
-        return (telling or lines[-1:])[0][:200]

@@ -26,17 +26,9 @@ class GuestGateway:
         shutil.copy(BINARY, self.guest.file("swugate"))
         _, self.release = self.guest.sh("uname -r", check=True)
         self.release = self.release.strip()
-        status, output = self.guest.sh(f"""set -e
-            [ -e /dev/net/tun ] || {{ mkdir -p /dev/net; mknod /dev/net/tun c 10 200; }}
-            sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
-            mkdir -p /run/netns
-            ip netns add core
-            ip link add core0 type veth peer name eth0 netns core
-            ip addr add 10.77.0.254/24 dev core0
-            ip link set core0 up
-            ip -n core addr add {Lab.CORE4}/24 dev eth0
-            ip -n core link set eth0 up
-            ip -n core route add default via 10.77.0.254
+        self.guest.make_core()
+        status, output = self.guest.sh("""set -e
+            [ -e /dev/net/tun ] || { mkdir -p /dev/net; mknod /dev/net/tun c 10 200; }
             /job/swugate run -c /job/gateway/swugate.toml > /job/swugate.log 2>&1 &
             echo $! > /run/swugate.pid
             for i in $(seq 100); do
@@ -46,10 +38,6 @@ class GuestGateway:
             exit 1""")
         if status:
             raise GatewayFailed(f"swugate in the guest: {output} {self.guest.get('swugate.log')[-600:]}")
-
-    def iperf_server(self, port):
-        """Starts a one-shot iperf3 server on the guest's core host."""
-        self.guest.sh(f"ip netns exec core iperf3 -s -1 -D -p {port}; sleep 0.3", check=True)
 
     def stop(self):
         """SIGTERM; 0 when it ended within 5 s."""

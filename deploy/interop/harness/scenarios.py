@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from . import diameter, embedded, emergency, handsets, libreswan, outage, radius, redirect, strongswan, udp
+from . import diameter, embedded, emergency, handsets, libreswan, outage, radius, redirect, responder, strongswan, udp
 from .bridge import Originated, OriginatedFrom500, OriginatedTls, Relayed
 from .gateway import POOLS, PPK_ID, PSK, Swugate
 from .lab import Firewall, Lab, wait_for
@@ -105,6 +105,16 @@ class OldKernelBench(Bench):
         self.network = strongswan.Network(self.lab, mid=self.lab.gw)
 
 
+class ResponderBench(Bench):
+    """libreswan in its guest as the gateway, loadgen on the host; swugate has no part in it."""
+
+    label = "responder"
+
+    def furnish(self):
+        self.ue = responder.network(self.lab)
+        self.peer = responder.Responder(self.lab, PSK)
+
+
 def _in_pool(verdict, addresses):
     pools = [ipaddress.ip_network(pool) for pool in POOLS]
     verdict.step("from the pool", all(any(ipaddress.ip_address(a) in pool for pool in pools) for a in addresses))
@@ -132,7 +142,7 @@ def _libreswan(name):
         peer.rekey_child(verdict, name)
         ping(verdict, "ping", run)
         peer.delete(verdict, name)
-        verdict.step("no complaint", not peer.complaints(), "; ".join(peer.complaints())[:200])
+        peer.step_no_complaint(verdict)
         if not bench.stock:
             gateway.step_clean(verdict)
         gateway.stop()
@@ -165,7 +175,7 @@ def _libreswan_attaches(name, blocked=None, seen="", **options):
         peer.rekey_ike(verdict, name)
         ping(verdict, "ping", run, Lab.CORE4 if suite.inner == 4 else Lab.CORE6)
         peer.delete(verdict, name)
-        verdict.step("no complaint", not peer.complaints(), "; ".join(peer.complaints())[:200])
+        peer.step_no_complaint(verdict)
         gateway.step_clean(verdict)
         firewall.open()
         gateway.stop()
@@ -383,7 +393,7 @@ def _old_kernel(bench, verdict):
     _in_pool(verdict, peer.attach(verdict))
     verdict.step("kernel", bench.gateway_guest.release.startswith("6.1."), bench.gateway_guest.release)
     ping(verdict, "ping", run)
-    iperf_both_ways(verdict, bench.lab, run, server=bench.gateway_guest.iperf_server)
+    iperf_both_ways(verdict, bench.lab, run, server=bench.gateway_guest.guest.iperf_server)
     before = peer.ike_sa()
     peer.shim.do("rst")
     ping(verdict, "ping after a reset", run)
@@ -563,6 +573,7 @@ SCENARIOS = [
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in emergency.SESSIONS),
     *(Scenario(name, HostBench, body, swugate_only=True) for name, body in outage.SESSIONS),
     Scenario("tshark-decrypts", HostBench, _read_by_tshark, swugate_only=True),
+    Scenario("libreswan-responder", ResponderBench, responder.session, swugate_only=True),
     Scenario("linux-6.1", OldKernelBench, _old_kernel, swugate_only=True),
 ]
 

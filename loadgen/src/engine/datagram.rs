@@ -48,7 +48,7 @@ impl Ue {
             Ok(socket) => self.clone().run_socket(socket).await,
             Err(error) => cause(&error),
         };
-        self.drive(|initiator, _, _| initiator.handle_disconnected(&ended));
+        self.drive(|initiator, _, _| initiator.handle_unreachable(&ended));
     }
 
     /// Sends and receives until the IKE SA is over or the socket fails; returns why.

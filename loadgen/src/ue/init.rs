@@ -12,6 +12,7 @@ use codec::ike::{
     ExchangeType, Flags, IkeHeader, IkeSpi, KeGroup, Message, MessageBuilder, MessageId, NotifyType,
     ProtocolId,
 };
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub(super) struct Initiating {
     local: SocketAddr,
     remote: SocketAddr,
     requests: u32,
+    /// Whether the request is a corrected one, whose connection has not been lost yet.
+    corrected: bool,
     pub(super) request: Bytes,
     pub(super) sent_at: Instant,
 }
@@ -76,6 +79,7 @@ impl Initiator {
             local,
             remote,
             requests: 0,
+            corrected: false,
             request: Bytes::new(),
             sent_at: now,
         };
@@ -131,14 +135,34 @@ impl Initiator {
         if init.requests >= REQUESTS_MAX {
             return self.end(EndCause::BadAnswer("endless IKE_SA_INIT retries"));
         }
+        init.corrected = true;
         match init.encode(&self.config) {
             Some(request) => self.transmits.push_back(request),
+            None => self.end(EndCause::Local("IKE_SA_INIT too long")),
+        }
+    }
+
+    /// Repeats the request on a new connection.
+    pub(super) fn repeat_init(&mut self, local: SocketAddr) {
+        let State::Init(init) = &mut self.state else { return };
+        // RFC 7296 §2.6: with a cookie nothing else changes.
+        if init.cookie.is_empty() {
+            init.local = local;
+        }
+        match init.encode(&self.config) {
+            Some(request) => self.transmits = VecDeque::from([request]),
             None => self.end(EndCause::Local("IKE_SA_INIT too long")),
         }
     }
 }
 
 impl Initiating {
+    /// Whether the attach goes on on another connection, once for each correction. A gateway SHOULD keep the one that it
+    /// has asked for a corrected request on (RFC 9329 §6.4); not all do.
+    pub(super) fn outlives_connection(&mut self) -> bool {
+        std::mem::take(&mut self.corrected)
+    }
+
     /// Builds the request from the current cookie and key exchange.
     fn encode(&mut self, config: &UeConfig) -> Option<Bytes> {
         let flags = Flags::new(true, false);

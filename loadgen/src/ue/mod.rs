@@ -213,6 +213,7 @@ impl Initiator {
         self.transmits = self.unanswered().into();
         match &self.state {
             State::Idle => self.start_init(now, local, remote, random),
+            State::Init(_) => self.repeat_init(local),
             State::Up(_) if self.transmits.is_empty() => self.probe(now, random),
             _ => {}
         }
@@ -310,8 +311,18 @@ impl Initiator {
     }
 
     /// Ends an attach whose connection failed. An established SA stays (RFC 9329 §6.1) and waits for
-    /// [`Initiator::handle_connected`].
+    /// [`Initiator::handle_connected`]; so does an attach that has just corrected its IKE_SA_INIT.
     pub fn handle_disconnected(&mut self, cause: &str) {
+        if let State::Init(init) = &mut self.state
+            && init.outlives_connection()
+        {
+            return self.transmits.clear();
+        }
+        self.handle_unreachable(cause);
+    }
+
+    /// Ends an attach that cannot go on on another connection.
+    pub fn handle_unreachable(&mut self, cause: &str) {
         self.transmits.clear();
         if matches!(self.state, State::Idle | State::Init(_) | State::Auth(_)) {
             self.end(EndCause::Connection(cause.to_owned()));

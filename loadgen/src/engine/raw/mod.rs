@@ -226,7 +226,7 @@ impl RawFleet {
     }
 
     fn connect_later(&mut self, index: u32) {
-        if self.ues[index as usize].phase == Phase::Attached {
+        if self.ues[index as usize].phase != Phase::Ended {
             self.reconnects_due.push_back((Instant::now() + self.reconnect_pause, index));
         }
     }
