@@ -113,7 +113,7 @@ fn send_on_ring(
                 break;
             };
             block.commit(octets);
-            ring.send(slot, block);
+            ring.send(slot, block, false);
         }
         ring.wait(Sleep::AtMost(Duration::from_millis(10)))?;
         while let Some(completion) = ring.complete() {
