@@ -1,6 +1,6 @@
 //! What waits on a connection, and how it gets into the socket: sealing, sends, and whose turn it is.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use codec::esp::{EspSpi, OutboundSa, SealError};
@@ -48,6 +48,12 @@ enum Served {
 }
 
 impl SendQueue {
+    /// Whether the next block is to be apart from those behind it.
+    fn stays_apart(&self, now: Instant) -> bool {
+        let in_call = self.called.is_some_and(|at| now.saturating_duration_since(at) < IN_CALL);
+        in_call && self.pace.is_slow()
+    }
+
     /// Whether a frame of `frame_len` octets may be sealed now.
     pub(super) fn has_room(&self, frame_len: usize) -> bool {
         let sealed = self.in_flight + self.octets + frame_len;
@@ -167,9 +173,7 @@ impl Worker {
             conn.queue.in_flight = block.bytes().len();
             conn.queue.pace.begin(self.now);
             conn.sending = true;
-            let in_call =
-                conn.queue.called.is_some_and(|at| self.now.saturating_duration_since(at) < IN_CALL);
-            let apart = in_call && conn.queue.pace.is_slow();
+            let apart = conn.queue.stays_apart(self.now);
             self.ring.send(slot, block, apart);
         }
         self.flush_udp();
@@ -313,4 +317,25 @@ pub(super) fn plain_block(queue: &mut SendQueue, ike_only: bool) -> Option<Block
     }
     queue.ike_octets = 0;
     Some(Block::holding(octets, frames))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::worker::pace::Pace;
+
+    #[test]
+    fn blocks_are_apart_on_a_slow_connection_while_there_is_a_call() {
+        let now = Instant::now();
+        let mut slow = SendQueue { pace: Pace::fixed(NonZeroU32::new(4096)), ..SendQueue::default() };
+        assert!(!slow.stays_apart(now));
+        slow.called = Some(now);
+        assert!(slow.stays_apart(now + IN_CALL / 2));
+        assert!(!slow.stays_apart(now + IN_CALL));
+        // Where the bound is as large as what the kernel gathers, there is nothing to keep apart.
+        slow.pace = Pace::default();
+        assert!(!slow.stays_apart(now));
+    }
 }

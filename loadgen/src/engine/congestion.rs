@@ -1,6 +1,7 @@
 //! The congestion control of the UEs' connections.
 
 use crate::error::Failure;
+use crate::host::tcp_info::congestion_controls;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 
@@ -21,10 +22,9 @@ impl Congestion {
     /// [`Failure::Usage`] with what the kernel offers.
     pub fn find(name: &str) -> Result<Self, Failure> {
         let refused = || {
-            let offered = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
             Failure::Usage(format!(
                 "--congestion {name}: the kernel offers {}; others need their module loaded",
-                offered.unwrap_or_default().trim()
+                congestion_controls()
             ))
         };
         let mut octets = [0; NAME_MAX];

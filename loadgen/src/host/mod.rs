@@ -8,4 +8,5 @@ pub mod netns;
 pub mod privilege;
 pub mod process;
 pub mod signal;
+pub mod socket;
 pub mod tcp_info;

@@ -13,6 +13,12 @@ use std::io;
 /// Most messages of one answer; a laboratory has a handful of connections.
 const MESSAGES_MAX: usize = 4_096;
 
+/// Returns the congestion controls that the kernel has now, as it lists them.
+pub fn congestion_controls() -> String {
+    let list = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
+    list.unwrap_or_default().trim().to_owned()
+}
+
 /// Asks about the connections of one network namespace.
 pub struct TcpInfos {
     socket: Socket,

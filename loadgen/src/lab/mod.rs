@@ -8,6 +8,8 @@ pub mod cell;
 mod child;
 pub mod matrix;
 pub mod network;
+pub mod point;
+mod program;
 pub mod report;
 pub mod results;
 mod store;

@@ -8,11 +8,12 @@
 //!
 //! The path is a pair of TUN devices with a [`Link`] between them, which runs in a thread of its own.
 
-use super::matrix;
+use super::point;
 use super::results::Point;
 use crate::demo::topology::{Cleanup, Namespace, POOL, remove_leftovers};
 use crate::error::Failure;
 use crate::host::iproute::ip;
+use crate::host::tcp_info::congestion_controls;
 use crate::path::{Counters, Link, Port};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -60,7 +61,7 @@ impl Network {
         network.choose_congestion_control(&point.outer_cc)?;
         network.ue.ip(&["route", "add", "default", "via", &GATEWAY.to_string()])?;
         // Other fates on the way up.
-        let specs = [matrix::spec(point, seed ^ 1 << 32), matrix::spec(point, seed)];
+        let specs = [point::spec(point, seed ^ 1 << 32), point::spec(point, seed)];
         network.path = Some(Running::start(Link::new([near, far], specs)?));
         Ok(network)
     }
@@ -86,11 +87,9 @@ impl Network {
             let own = own.to_string();
             let route = ["route", "replace", "198.18.0.0/30", "dev", "path0", "src", &own, "congctl", name];
             namespace.ip(&route).map_err(|failure| {
-                let offered = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_available_congestion_control");
-                let offered = offered.unwrap_or_default();
                 Failure::Environment(format!(
                     "congestion control {name}: {failure}; this kernel has {}, others may need modprobe tcp_{name}",
-                    offered.trim()
+                    congestion_controls()
                 ))
             })?;
         }

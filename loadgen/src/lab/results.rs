@@ -2,7 +2,7 @@
 //!
 //! A [`Cell`] is one [`Point`] of the matrix with its repetitions. A missing measurement is null, never 0.
 
-use crate::path::Counters;
+use crate::path::{Counters, calibrate};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -45,6 +45,20 @@ pub struct CalibrationRow {
     pub allowed_pct: f64,
     /// Whether it is.
     pub ok: bool,
+}
+
+impl From<&calibrate::Row> for CalibrationRow {
+    fn from(row: &calibrate::Row) -> Self {
+        Self {
+            link: row.link.to_owned(),
+            quantity: row.quantity.name().to_owned(),
+            configured: row.configured,
+            measured: row.measured,
+            deviation_pct: row.deviation_pct,
+            allowed_pct: row.allowed_pct,
+            ok: row.ok,
+        }
+    }
 }
 
 /// One link beside others.

@@ -4,7 +4,7 @@
 //! as one of other seconds or another seed, counts as absent.
 
 use super::cell::Job;
-use super::matrix;
+use super::point;
 use super::results::Run;
 use crate::error::Failure;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -66,7 +66,7 @@ impl Store {
     }
 
     fn path(&self, job: &Job) -> PathBuf {
-        self.directory.join("runs").join(format!("{}.{}.json", matrix::id(&job.point), job.repetition))
+        self.directory.join("runs").join(format!("{}.{}.json", point::id(&job.point), job.repetition))
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
     fn a_measurement_is_found_again_only_by_the_same_job() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), false).unwrap();
-        let (_, point) = matrix::Matrix::read(None).unwrap().points().unwrap()[0].clone();
+        let (_, point) = crate::lab::matrix::Matrix::read(None).unwrap().points().unwrap()[0].clone();
         let job = Job { point, repetition: 0, seed: 7, seconds: 5.0, warm_up: 1.0, swugate: None, slot: 0 };
         store.keep(&job, &Run { seconds: 5.0, ..Run::default() }).unwrap();
         assert!(store.find(&Job { slot: 1, ..job.clone() }).is_some());

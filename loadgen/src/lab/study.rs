@@ -1,10 +1,10 @@
 //! A whole study: calibration, all measurements, results and report.
 
 use super::cell::Job;
-use super::matrix::{self, Matrix};
+use super::matrix::Matrix;
 use super::results::{CalibrationRow, Cell, InterferenceRow, Point, Results, Run, VERSION};
 use super::store::Store;
-use super::{child, report};
+use super::{child, point, report, tunnel};
 use crate::cli::LabArgs;
 use crate::command::environment;
 use crate::error::Failure;
@@ -35,17 +35,24 @@ pub fn run(args: &LabArgs) -> Result<bool, Failure> {
         .points()
         .map_err(Failure::Usage)?
         .into_iter()
-        .filter(|(_, point)| args.only.as_ref().is_none_or(|part| matrix::id(point).contains(part)))
+        .filter(|(_, point)| args.only.as_ref().is_none_or(|part| point::id(point).contains(part)))
         .collect();
     if points.is_empty() {
         return Err(Failure::Usage("--only: no point has this in its name; --list shows all".into()));
     }
     if args.list {
-        points.iter().for_each(|(group, point)| println!("{group}: {}", matrix::id(point)));
+        points.iter().for_each(|(group, point)| println!("{group}: {}", point::id(point)));
         return Ok(true);
     }
+    let (points, note) = if args.report_only { (points, None) } else { without_missing(points) };
+    if points.is_empty() {
+        return Err(Failure::Environment(note.unwrap_or_default()));
+    }
+    if let Some(note) = &note {
+        eprintln!("{note}");
+    }
     let store = Store::open(&args.out, args.fresh)?;
-    let mut study = Study { matrix, points, store, args, stop: Arc::default() };
+    let mut study = Study { matrix, points, note, store, args, stop: Arc::default() };
     if !args.report_only {
         privilege::require_root("lab makes network namespaces and")?;
         let stop = study.stop.clone();
@@ -58,6 +65,8 @@ pub fn run(args: &LabArgs) -> Result<bool, Failure> {
 struct Study<'a> {
     matrix: Matrix,
     points: Vec<(String, Point)>,
+    /// What the reader must know of what is not in it.
+    note: Option<String>,
     store: Store,
     args: &'a LabArgs,
     stop: Arc<AtomicBool>,
@@ -91,7 +100,7 @@ impl Study<'_> {
         Job {
             point: point.clone(),
             repetition,
-            seed: matrix::seed(self.matrix.seed, point, repetition),
+            seed: point::seed(self.matrix.seed, point, repetition),
             seconds: self.matrix.seconds,
             warm_up: self.matrix.warm_up,
             swugate: self.args.swugate.clone(),
@@ -116,7 +125,7 @@ impl Study<'_> {
                 let line = format!(
                     "[{done}/{total}, {:.0} min left] {}: {}",
                     (left_s / 60.0).ceil(),
-                    matrix::id(&job.point),
+                    point::id(&job.point),
                     in_short(&run)
                 );
                 bar.suspend(|| progress.step(&line));
@@ -196,13 +205,21 @@ impl Study<'_> {
         }
     }
 
+    fn environment(&self, core: usize) -> serde_json::Value {
+        let mut environment = environment(core);
+        if let (Some(note), Some(fields)) = (&self.note, environment.as_object_mut()) {
+            fields.insert("note".into(), note.as_str().into());
+        }
+        environment
+    }
+
     /// Writes results and report of what is there.
     fn conclude(&self) -> Result<bool, Failure> {
         let cells: Vec<Cell> = self
             .points
             .iter()
             .map(|(group, point)| Cell {
-                id: matrix::id(point),
+                id: point::id(point),
                 group: group.clone(),
                 point: point.clone(),
                 runs: (0..self.matrix.repetitions)
@@ -214,7 +231,7 @@ impl Study<'_> {
         let results = Results {
             command: "lab".into(),
             version: VERSION,
-            environment: environment(core),
+            environment: self.environment(core),
             matrix: serde_json::to_value(&self.matrix).unwrap_or_default(),
             calibration: self.store.part("calibration.json").unwrap_or_default(),
             interference: self.store.part("interference.json").unwrap_or_default(),
@@ -242,6 +259,19 @@ impl Study<'_> {
         }
         Ok(made == wanted && wrong == 0)
     }
+}
+
+/// Leaves out points whose programs this machine lacks, and says so.
+fn without_missing(points: Vec<(String, Point)>) -> (Vec<(String, Point)>, Option<String>) {
+    let all = points.len();
+    let missing = points.iter().find_map(|(_, point)| tunnel::lacks(&point.transport));
+    let kept: Vec<_> =
+        points.into_iter().filter(|(_, point)| tunnel::lacks(&point.transport).is_none()).collect();
+    let note = missing.map(|program| {
+        let count = all - kept.len();
+        format!("{count} points are left out: {program} is not installed (apt-get install {program})")
+    });
+    (kept, note)
 }
 
 fn compare(call: &Run, download: &Run, beside: &[Run]) -> Vec<InterferenceRow> {

@@ -1,6 +1,7 @@
 //! The way through the path: a tunnel of ours, another's, or none.
 
 use super::network::{self, Network};
+use super::program::Program;
 use super::results::Point;
 use crate::demo::certificate::Certificate;
 use crate::demo::gateway::{Gateway, Setup};
@@ -9,17 +10,13 @@ use crate::error::Failure;
 use crate::host::process::GatewayProcess;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// The UE's device inside.
 const DEVICE: &str = "lab0";
-/// Longest wait until the tunnel stands: several losses in a row of a slow path are part of it.
-const UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// OpenVPN's port.
 const OPENVPN_PORT: u16 = 1194;
 /// Ends of OpenVPN's tunnel.
@@ -108,8 +105,7 @@ impl Tunnel {
 
     /// OpenVPN 2.6, TCP, AES-128-GCM, one client.
     fn openvpn(network: &Network, cleanup: &Arc<Cleanup>) -> Result<Self, Failure> {
-        let binary = ["/usr/sbin/openvpn", "/usr/bin/openvpn"].map(PathBuf::from);
-        let binary = binary.iter().find(|path| path.is_file()).ok_or_else(|| {
+        let binary = openvpn().ok_or_else(|| {
             Failure::Environment("there is no openvpn; install it with `apt-get install openvpn`".into())
         })?;
         let directory = std::env::temp_dir().join(format!("swdemo-{}", std::process::id()));
@@ -139,7 +135,7 @@ impl Tunnel {
         .map(str::to_owned);
         let start = |namespace: &Namespace, role: &str, own: &[&str]| {
             let args: Vec<&str> = common.iter().map(String::as_str).chain(own.iter().copied()).collect();
-            Program::start(namespace, binary, &args, &directory, role, &[])
+            Program::start(namespace, &binary, &args, &directory, role, &[])
         };
         let server = start(
             &network.gateway,
@@ -187,7 +183,7 @@ impl Tunnel {
     pub fn gateway_cpu_s(&self) -> Option<f64> {
         let pid = match &self.gateway {
             Some(gateway) => gateway.pid(),
-            None => self.programs.get(1)?.child.id(),
+            None => self.programs.get(1)?.id(),
         };
         Some(GatewayProcess::by_pid(pid)?.cpu()?.process_s)
     }
@@ -209,6 +205,15 @@ impl Tunnel {
             gateway.stop();
         }
     }
+}
+
+/// Returns the program that a transport needs and this machine lacks.
+pub(super) fn lacks(transport: &str) -> Option<&'static str> {
+    (transport == "openvpn-tcp" && openvpn().is_none()).then_some("openvpn")
+}
+
+fn openvpn() -> Option<PathBuf> {
+    ["/usr/sbin/openvpn", "/usr/bin/openvpn"].map(PathBuf::from).into_iter().find(|path| path.is_file())
 }
 
 /// Lines of `[listen]` and `[inner]` for what a point wants otherwise than the gateway.
@@ -264,84 +269,6 @@ fn write_credentials(directory: &Path) -> Result<(), Failure> {
         fs::write(&path, text).map_err(|error| unwritten(&path, &error))?;
     }
     Ok(())
-}
-
-/// A program inside a namespace; killed on drop, and when this process dies.
-struct Program {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Program {
-    fn start(
-        namespace: &Namespace,
-        program: &Path,
-        args: &[&str],
-        directory: &Path,
-        role: &str,
-        environment: &[(&str, &str)],
-    ) -> Result<Self, Failure> {
-        let log = directory.join(format!("{role}.log"));
-        let open = || File::create(&log).and_then(|file| Ok((file.try_clone()?, file)));
-        let (stdout, stderr) = open().map_err(|error| unwritten(&log, &error))?;
-        let child = Command::new("ip")
-            .args(["netns", "exec", namespace.name(), "setpriv", "--pdeathsig", "KILL", "--"])
-            .arg(program)
-            .args(args)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .map_err(|error| Failure::Environment(format!("cannot run ip netns exec: {error}")))?;
-        Ok(Self { child, log })
-    }
-
-    fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
-
-    /// Waits until `device` has an address.
-    fn wait_address(&mut self, namespace: &Namespace, device: &str) -> Result<Ipv4Addr, Failure> {
-        self.wait(&format!("{device} got no address"), || {
-            // 5: lab0    inet 10.64.0.3/32 scope …
-            let text = namespace.ip(&["-4", "-o", "addr", "show", "dev", device]).ok()?;
-            let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "inet");
-            words.nth(1)?.split('/').next()?.parse().ok()
-        })
-    }
-
-    /// Waits until it says `text`.
-    fn wait_for(&mut self, text: &str) -> Result<(), Failure> {
-        let log = self.log.clone();
-        self.wait(&format!("never said {text:?}"), || {
-            fs::read_to_string(&log).ok().filter(|said| said.contains(text)).map(|_| ())
-        })
-    }
-
-    fn wait<T>(&mut self, what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Failure> {
-        let deadline = Instant::now() + UP_TIMEOUT;
-        while Instant::now() < deadline {
-            if let Some(found) = look() {
-                return Ok(found);
-            }
-            if self.has_ended() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let said = fs::read_to_string(&self.log).unwrap_or_default();
-        let tail: Vec<&str> = said.lines().rev().take(5).collect();
-        let tail: Vec<&str> = tail.into_iter().rev().collect();
-        Err(Failure::Check(format!("{what}; {} says: {}", self.log.display(), tail.join(" | "))))
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[cfg(test)]

@@ -11,11 +11,11 @@ use crate::error::Failure;
 use crate::host::clock::monotonic_ns;
 use crate::host::iproute::ip;
 use crate::host::netns;
-use crate::lab::results::CalibrationRow;
+use crate::host::socket::is_timeout;
 use nix::sys::prctl;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::Serialize;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -123,26 +123,13 @@ pub fn run(seconds: f64, seed: u64, stop: &AtomicBool) -> Result<Vec<Row>, Failu
 }
 
 impl Quantity {
-    fn name(self) -> &'static str {
+    /// What people read.
+    pub fn name(self) -> &'static str {
         match self {
             Self::DelayMs => "one-way delay, ms",
             Self::LossPct => "loss, %",
             Self::RateUdpMbit => "rate by UDP, Mbit/s",
             Self::RateTcpMbit => "rate by TCP, Mbit/s",
-        }
-    }
-}
-
-impl From<&Row> for CalibrationRow {
-    fn from(row: &Row) -> Self {
-        Self {
-            link: row.link.to_owned(),
-            quantity: row.quantity.name().to_owned(),
-            configured: row.configured,
-            measured: row.measured,
-            deviation_pct: row.deviation_pct,
-            allowed_pct: row.allowed_pct,
-            ok: row.ok,
         }
     }
 }
@@ -414,8 +401,4 @@ fn send_paced(socket: &UdpSocket, per_s: f64, len: usize, seconds: f64) -> io::R
         let sleep_ns = next_ns.saturating_sub(monotonic_ns()).max(200_000);
         std::thread::sleep(Duration::from_nanos(sleep_ns));
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }

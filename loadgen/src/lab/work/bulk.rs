@@ -3,9 +3,11 @@
 //! Octets count when the receiver reads them inside the window. What is still queued at the end is thrown away, so that
 //! it does not disturb what runs next.
 
-use super::tcp::{self, is_timeout};
+use super::tcp;
 use super::{Ends, Window};
 use crate::host::clock::{monotonic_ns, sleep_until};
+use crate::host::socket::is_timeout;
+use crate::host::tcp_info::TcpInfos;
 use crate::lab::results::Bulk;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,12 +21,19 @@ const STALL_NS: u64 = 200_000_000;
 const CHUNK: usize = 128 << 10;
 
 /// What is known while flows run, since the window began.
-#[derive(Debug, Default)]
 pub struct Live {
     received: AtomicU64,
-    senders: Mutex<Vec<TcpStream>>,
+    senders: Mutex<Senders>,
     /// Retransmits of the warm-up.
     before: AtomicU64,
+}
+
+struct Senders {
+    /// Asks the kernel about the connections of their namespace.
+    infos: TcpInfos,
+    /// Kept open, and so known to the kernel, until all is over.
+    streams: Vec<TcpStream>,
+    ports: Vec<u16>,
 }
 
 impl Live {
@@ -34,24 +43,30 @@ impl Live {
     }
 
     /// Segments that the senders have sent again.
-    pub fn retransmits(&self) -> u64 {
-        self.all_retransmits().saturating_sub(self.before.load(Ordering::Relaxed))
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn retransmits(&self) -> io::Result<u64> {
+        Ok(self.all_retransmits()?.saturating_sub(self.before.load(Ordering::Relaxed)))
     }
 
-    fn all_retransmits(&self) -> u64 {
+    fn all_retransmits(&self) -> io::Result<u64> {
         let senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        senders.iter().map(tcp::retransmits).sum()
+        let connections = senders.infos.established()?;
+        let own = connections.iter().filter(|connection| senders.ports.contains(&connection.local_port));
+        Ok(own.map(|connection| connection.retransmits).sum())
     }
 
     fn add(&self, sender: &TcpStream) -> io::Result<()> {
-        let sender = sender.try_clone()?;
-        self.senders.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let (stream, port) = (sender.try_clone()?, sender.local_addr()?.port());
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.streams.push(stream);
+        senders.ports.push(port);
         Ok(())
     }
 }
 
 /// Flows that are about to run.
-#[derive(Debug)]
 pub struct Flows {
     ends: Ends,
     window: Window,
@@ -68,13 +83,17 @@ impl Flows {
     /// # Errors
     /// When sockets are refused; when the kernel does not offer `congestion`, with those it offers.
     pub fn open(ends: &Ends, window: Window, count: usize, congestion: &str) -> io::Result<Self> {
+        let infos =
+            ends.from.open(|| TcpInfos::open().map_err(|failure| io::Error::other(failure.to_string())))?;
+        let senders = Senders { infos, streams: Vec::new(), ports: Vec::new() };
+        let live = Live { received: 0.into(), senders: senders.into(), before: 0.into() };
         Ok(Self {
             ends: ends.clone(),
             window,
             count,
             congestion: congestion.to_owned(),
             listener: tcp::listen(&ends.to, congestion)?,
-            live: Arc::default(),
+            live: live.into(),
             arrivals: Mutex::new(Arrivals::new(window)),
         })
     }
@@ -96,9 +115,10 @@ impl Flows {
                 scope.spawn(|| self.send(address));
             }
             sleep_until(self.window.begin_ns);
-            self.live.before.store(self.live.all_retransmits(), Ordering::Relaxed);
+            let before = self.live.all_retransmits();
+            self.live.before.store(*before.as_ref().unwrap_or(&0), Ordering::Relaxed);
             sleep_until(self.window.end_ns());
-            let retransmits = self.live.retransmits();
+            let retransmits = before.and_then(|_| self.live.retransmits());
             let flows: Vec<u64> = receivers.into_iter().map(|flow| flow.join().unwrap_or(0)).collect();
             (flows, retransmits)
         });
@@ -108,7 +128,7 @@ impl Flows {
         Ok(Bulk {
             goodput_mbit: mbit(flows.iter().sum()),
             flows_mbit: flows.into_iter().map(mbit).collect(),
-            retransmits,
+            retransmits: retransmits?,
             stalls,
             longest_stall_ms: longest_ns as f64 / 1e6,
         })

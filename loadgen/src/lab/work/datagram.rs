@@ -1,8 +1,9 @@
 //! UDP sockets of the kernel at two ends, with the kernel's receive stamps.
 
-use super::tcp::{LOOK, is_timeout};
+use super::tcp::LOOK;
 use super::{End, Ends};
 use crate::host::clock::{monotonic_ns, realtime_ns};
+use crate::host::socket::is_timeout;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, send, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use std::io::{self, IoSliceMut};

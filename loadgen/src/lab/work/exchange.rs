@@ -1,15 +1,14 @@
 //! Requests and answers, one after another: how they are counted, and how they go over a TCP connection each.
 
-use super::tcp::{self, is_timeout};
+use super::tcp;
 use super::{End, Window};
 use crate::host::clock::{monotonic_ns, sleep_until};
+use crate::host::socket::is_timeout;
 use crate::lab::results::{Exchanges, Summary};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-/// How long an exchange may go on after the end of the window.
-pub(super) const DRAIN: Duration = Duration::from_millis(1500);
 /// An exchange that the end cuts off has failed if it took so long already. A shorter one might have ended well.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest request.
@@ -33,7 +32,7 @@ pub(super) fn repeat(
     mut once: impl FnMut(u64) -> Option<u64>,
 ) -> Exchanges {
     let (mut times_ms, mut failed) = (Vec::new(), 0);
-    let last_ns = window.end_ns() + DRAIN.as_nanos() as u64;
+    let last_ns = window.drained_ns();
     sleep_until(window.begin_ns);
     loop {
         let begin_ns = monotonic_ns();

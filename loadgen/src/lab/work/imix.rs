@@ -17,8 +17,6 @@ const HEADERS: usize = 28;
 const NAP_NS: u64 = 1_000_000;
 /// A sender that is later than this gives up what it owes, so as not to send it all at once.
 const LATE_NS: u64 = 100_000_000;
-/// How long packets may come after the end: later ones are lost.
-const DRAIN_NS: u64 = 1_500_000_000;
 /// Longest delay told apart, in microseconds, and its decimal digits.
 const DELAY_MAX_US: u64 = 60_000_000;
 const DIGITS: u8 = 3;
@@ -109,7 +107,7 @@ impl Stream {
 
     /// Returns what came inside the window, and the delays of what was sent inside it.
     fn receive(&self, socket: &UdpSocket) -> io::Result<(Count, Histogram<u64>)> {
-        let until_ns = self.window.end_ns() + DRAIN_NS;
+        let until_ns = self.window.drained_ns();
         let delays = Histogram::new_with_bounds(1, DELAY_MAX_US, DIGITS);
         let mut delays = delays.map_err(io::Error::other)?;
         let (mut came, mut receiver) = (Count::default(), Receiver::new(socket));

@@ -16,11 +16,13 @@ mod workload;
 pub use run::{Options, Outcome, run};
 pub use workload::{Transport, Workload};
 
-use crate::error::Failure;
 use crate::host::netns;
 use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+/// How long packets and answers may come after the end of a window.
+const DRAIN: Duration = Duration::from_millis(1500);
 
 /// One end of what is measured.
 #[derive(Clone, Debug)]
@@ -37,13 +39,14 @@ impl End {
     /// # Errors
     /// Those of `open`, and of entering the namespace.
     pub fn open<T: Send>(&self, open: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        let Some(namespace) = &self.namespace else { return open() };
-        let explain = |failure: Failure| io::Error::other(failure.to_string());
-        std::thread::scope(|scope| {
-            // A namespace is entered for good, so by a thread of its own.
-            let task = scope.spawn(|| netns::enter(namespace).map_err(explain).and_then(|()| open()));
-            task.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
-        })
+        match &self.namespace {
+            // What refuses is told as it is, so that callers can tell errors apart.
+            Some(namespace) => {
+                let inside = netns::inside(namespace, || Ok(open()));
+                inside.unwrap_or_else(|failure| Err(io::Error::other(failure.to_string())))
+            }
+            None => open(),
+        }
     }
 }
 
@@ -69,6 +72,11 @@ impl Window {
     /// Returns the end of the measurement.
     pub fn end_ns(&self) -> u64 {
         self.begin_ns + self.length.as_nanos() as u64
+    }
+
+    /// Returns when the last packet or answer may come; later ones are lost.
+    fn drained_ns(&self) -> u64 {
+        self.end_ns() + DRAIN.as_nanos() as u64
     }
 
     /// Whether `at_ns` is inside.

@@ -106,7 +106,7 @@ impl Sampler {
         Tick {
             at_s,
             inner_received: self.flows.as_ref().map(|flows| flows.received()),
-            inner_retransmits: self.flows.as_ref().map(|flows| flows.retransmits()),
+            inner_retransmits: self.flows.as_ref().and_then(|flows| flows.retransmits().ok()),
             voice_delay_ms: self.call.as_ref().and_then(|call| call.take_worst_ms()),
             ..Tick::default()
         }

@@ -4,8 +4,7 @@
 //! until timer F ends it after 32 s. Over TCP every registration has a connection of its own.
 
 use super::datagram::{self, Receiver};
-use super::exchange::{self, DRAIN};
-use super::{Ends, Transport, Window, tcp};
+use super::{Ends, Transport, Window, exchange, tcp};
 use crate::host::clock::monotonic_ns;
 use crate::lab::results::Exchanges;
 use std::io;
@@ -60,15 +59,11 @@ impl Registrations {
         }
     }
 
-    fn until_ns(&self) -> u64 {
-        self.window.end_ns() + DRAIN.as_nanos() as u64
-    }
-
     fn run_tcp(&self, listener: &TcpListener) -> io::Result<Exchanges> {
         let address = SocketAddr::from((self.ends.from.address, listener.local_addr()?.port()));
         let (client, mut number) = (&self.ends.to, 0);
         std::thread::scope(|scope| {
-            scope.spawn(|| exchange::serve(listener, self.until_ns(), answer));
+            scope.spawn(|| exchange::serve(listener, self.window.drained_ns(), answer));
             Ok(exchange::repeat(
                 self.window,
                 TIMEOUT,
@@ -86,7 +81,7 @@ impl Registrations {
     fn run_udp(&self, registrar: &UdpSocket, phone: &UdpSocket) -> io::Result<Exchanges> {
         let (mut receiver, mut number) = (Receiver::new(phone), 0);
         std::thread::scope(|scope| {
-            let answers = scope.spawn(|| answer_all(registrar, self.until_ns()));
+            let answers = scope.spawn(|| answer_all(registrar, self.window.drained_ns()));
             let exchanges = exchange::repeat(
                 self.window,
                 TIMEOUT,

@@ -2,17 +2,15 @@
 
 use super::End;
 use crate::host::clock::monotonic_ns;
-use nix::sys::socket::sockopt::GetStruct;
-use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+use crate::host::tcp_info::congestion_controls;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Longest time that a call waits before it looks whether the time is over.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
-/// What the kernel offers.
-const OFFERED: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
@@ -44,42 +42,15 @@ pub(super) fn limit(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Whether the call only ran out of its time limit.
-pub(super) fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
-}
-
 fn open(end: &End, congestion: &str) -> io::Result<Socket> {
     let address = end.address;
     end.open(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         setsockopt(&socket, sockopt::TcpCongestion, &congestion.into()).map_err(|error| {
-            let offered = std::fs::read_to_string(OFFERED).unwrap_or_default();
-            let offered = offered.trim();
-            io::Error::other(format!(
-                "congestion control {congestion}: {error}; the kernel offers: {offered}"
-            ))
+            let offered = congestion_controls();
+            io::Error::other(format!("congestion control {congestion}: {error}; the kernel offers {offered}"))
         })?;
         socket.bind(&SocketAddr::from((address, 0)).into())?;
         Ok(socket)
     })
-}
-
-/// The 32-bit words of `struct tcp_info` up to `tcpi_total_retrans`: this much every kernel has, in this order.
-const INFO_WORDS: usize = 26;
-
-#[derive(Clone, Copy)]
-struct TcpInfo;
-
-nix::getsockopt_impl!(
-    TcpInfo,
-    libc::IPPROTO_TCP,
-    libc::TCP_INFO,
-    [u32; INFO_WORDS],
-    GetStruct<[u32; INFO_WORDS]>
-);
-
-/// Returns how many segments the kernel has sent again on this connection; 0 when it does not say.
-pub(super) fn retransmits(stream: &TcpStream) -> u64 {
-    getsockopt(stream, TcpInfo).map_or(0, |words| u64::from(words[INFO_WORDS - 1]))
 }

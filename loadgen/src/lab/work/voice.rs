@@ -16,8 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const FRAME_NS: u64 = 20_000_000;
 /// Ticks of the RTP clock between frames: 16 kHz.
 const FRAME_TICKS: u32 = 320;
-/// How long frames may come after the end: later ones are lost.
-const DRAIN_NS: u64 = 1_500_000_000;
 /// RTP header without extras.
 const RTP_LEN: usize = 12;
 /// Payload type of a codec without a number of its own.
@@ -104,7 +102,7 @@ impl Call {
 
     /// Returns the delay in nanoseconds of every frame by its number, 0 for those that did not come.
     fn hear(&self, socket: &UdpSocket, live: Option<&Live>) -> io::Result<Vec<u64>> {
-        let until_ns = self.window.end_ns() + DRAIN_NS;
+        let until_ns = self.window.drained_ns();
         // All that can be sent until then.
         let most = (until_ns.saturating_sub(monotonic_ns()) / FRAME_NS) as usize + 2;
         let (mut delays_ns, mut receiver) = (vec![0; most], Receiver::new(socket));

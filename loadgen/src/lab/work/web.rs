@@ -1,7 +1,6 @@
 //! Short flows: a connection, a small request, an answer of 10 to 100 KB; one after another with pauses.
 
-use super::exchange::{self, DRAIN};
-use super::{Ends, Window, tcp};
+use super::{Ends, Window, exchange, tcp};
 use crate::lab::results::Exchanges;
 use crate::path::random::Random;
 use std::io;
@@ -47,7 +46,7 @@ impl Reader {
     /// Those of sockets other than of the path.
     pub fn run(self) -> io::Result<Exchanges> {
         let address = SocketAddr::from((self.ends.from.address, self.listener.local_addr()?.port()));
-        let until_ns = self.window.end_ns() + DRAIN.as_nanos() as u64;
+        let until_ns = self.window.drained_ns();
         let (mut sizes, mut pauses) = (Random::new(self.seed, 1), Random::new(self.seed, 2));
         let between = |random: &mut Random, min: f64, max: f64| min + (max - min) * random.unit();
         std::thread::scope(|scope| {
