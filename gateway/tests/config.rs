@@ -782,6 +782,13 @@ fn voice_may_wait_for_ever() {
 }
 
 #[test]
+fn the_least_octets_ahead_are_a_bound() {
+    let text = LEAST.replace("[[pool]]", "[inner]\nunsent_octets = 4096\n[[pool]]");
+    let queueing = ok(Dir::new().load(&text)).inner[0].queueing;
+    assert_eq!(queueing.unsent.map(|octets| octets.get()), Some(4096));
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once_in_file_order() {
     let text = LEAST
         .replace("gw.test", "")

@@ -7,7 +7,7 @@ import sys
 import time
 
 from . import strongswan
-from .gateway import BINARY, PSK
+from .gateway import LOADGEN, PSK
 from .lab import Lab, run, wait_for
 from .strongswan import HERE
 from .traffic import ping
@@ -273,7 +273,7 @@ def crowd(bench, verdict):
     gateway, home = all_of.gateway, all_of.home
     report = bench.lab.path("attach.json")
     status, said = bench.lab.exec(bench.network.mid, [
-        os.path.join(os.path.dirname(BINARY), "loadgen"), "attach", "--gateway", f"{Lab.GATEWAY4}:4500", "--auth",
+        LOADGEN, "attach", "--gateway", f"{Lab.GATEWAY4}:4500", "--auth",
         "eap-aka", "--ues", "100", "--rate", "20", "--imsi", IMSI, "--k", K, "--opc", OPC, "--ca",
         all_of.pki.file("ca.pem"), "--ike", "aes256gcm16-prfsha256-ecp256", "--json", report], timeout=90, check=False)
     with open(report) as file:

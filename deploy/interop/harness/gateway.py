@@ -11,6 +11,7 @@ POOLS = ("10.64.0.0/16", "fd64::/112")
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(HERE, "../../../target")
 BINARY = os.path.realpath(os.environ.get("SWUGATE") or os.path.join(TARGET, "release/swugate"))
+LOADGEN = os.path.join(os.path.dirname(BINARY), "loadgen")
 
 # Drops that a session without faults never causes.
 NEVER = {"unparseable", "unknown_spi", "foreign_spi", "esp_too_short", "replayed", "left_of_window", "bad_icv",

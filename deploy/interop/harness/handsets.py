@@ -4,10 +4,10 @@ import glob
 import json
 import os
 
-from .gateway import BINARY, HERE
+from .gateway import HERE, LOADGEN
 from .lab import Lab, wait_for
 from .radius import IMSI, K, OPC, Hostapd, configured
-from .traffic import iperf_both_ways, ping
+from .traffic import device_ue, iperf_both_ways, ping, step_detach
 
 UES = 3
 PROFILES = sorted(os.path.basename(path)[:-5] for path in glob.glob(os.path.join(HERE, "../../handsets/*.toml")))
@@ -29,7 +29,7 @@ _TOLD = 'p_cscf = ["10.77.0.10", "2001:db8:77::10"]\nliveness_s = 300\nempty_del
 
 def command(bench, command, *options, port=4500, first=0):
     """A command line of loadgen for phones from the IMSI on that is so many after the first."""
-    return [os.path.join(os.path.dirname(BINARY), "loadgen"), command, "--gateway", f"{Lab.GATEWAY4}:{port}",
+    return [LOADGEN, command, "--gateway", f"{Lab.GATEWAY4}:{port}",
             "--imsi", f"{int(IMSI) + first:015}", "--k", K, "--opc", OPC, "--ca", bench.pki["rsa"].file("ca.pem"), *options]
 
 
@@ -123,7 +123,8 @@ def other_p_cscf(bench, verdict):
     verdict.step("reselect", f"{UES} told, {UES} asked to attach again" in said, said)
     wait_for(lambda: len(before & {session["id"] for session in gateway.sessions()}) == UES, 5)
     stay = [session for session in gateway.sessions() if session["id"] in before]
-    verdict.step("told phones stay", len(stay) == UES and gateway.counted("p_cscf_told") == UES, str(len(stay)))
+    told = wait_for(lambda: gateway.counted("p_cscf_told") == UES, 5)
+    verdict.step("told phones stay", len(stay) == UES and bool(told), str(len(stay)))
     for crowd in crowds:
         crowd.stop()
     gateway.stop()
@@ -133,10 +134,9 @@ def _tunnel(bench, gateway, verdict):
     """One phone by EAP-AKA' over TCP with a device of its own, through which ping and iperf3 go."""
     argv = command(bench, "ue", "--auth", "eap-aka-prime", "--idr", "ims", "--ike", "aes256gcm16-prfsha256-ecp256", "--esp",
                     "aes256gcm16", "--tun", "phone0")
-    phone = bench.lab.spawn("loadgen-ue", argv, namespace=bench.network.mid)
-    ready = wait_for(lambda: "attached:" in phone.text() or not phone.running(), 10) and phone.running()
+    phone = device_ue(bench.lab, bench.network.mid, argv)
     sessions = gateway.sessions()
-    verdict.step("attach", bool(ready) and len(sessions) == 1, sessions and sessions[0]["idi"].split("@")[1] or phone.text())
+    verdict.step("attach", phone.running() and len(sessions) == 1, sessions and sessions[0]["idi"].split("@")[1] or phone.text())
 
     def execute(command, timeout):
         return bench.lab.exec(bench.network.mid, command, timeout, check=False)
@@ -144,8 +144,7 @@ def _tunnel(bench, gateway, verdict):
     iperf_both_ways(verdict, bench.lab, execute)
     up, down = (gateway.stats()[way]["bytes"] for way in ("uplink", "downlink"))
     verdict.step("in the tunnel", min(up, down) > 1e6, f"{up / 1e6:.0f}+{down / 1e6:.0f} MB")
-    status = phone.stop()
-    verdict.step("detach", status == 0, phone.text()[-200:] if status else "")
+    step_detach(verdict, phone)
     # The phone's kernel solicits IPv6 routers on the device, from an address that is not the tunnel's.
     gateway.step_clean(verdict, expected=("uplink_selector",))
     gateway.stop()

@@ -5,11 +5,10 @@ import signal
 import subprocess
 import time
 
-from .gateway import TARGET
+from .gateway import LOADGEN
 from .lab import wait_for
 from .radius import IMSI, K, OPC, Hostapd, configured
 
-LOADGEN = os.path.join(TARGET, "release/loadgen")
 UES, RATE = 600, 40
 # hostapd is stopped this long, from this moment on.
 AFTER_S, SHORT_S, LONG_S = 4, 5, 10

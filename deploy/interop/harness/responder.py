@@ -1,15 +1,13 @@
 """libreswan with kernel ESP in TCP as the gateway, loadgen as its UEs: neither end knows of the other's maker."""
 import json
-import os
 import re
 import shutil
 
-from .gateway import TARGET
+from .gateway import LOADGEN
 from .lab import Lab, wait_for
 from .libreswan import Pluto
-from .traffic import iperf_both_ways, ping
+from .traffic import device_ue, iperf_both_ways, ping, step_detach
 
-LOADGEN = os.path.join(TARGET, "release/loadgen")
 # The guest is the gateway here.
 ADDRESS, PORT = Lab.UE4, Lab.PORT
 UE, NEXT = "10.97.0.2", "10.97.0.1"
@@ -95,8 +93,7 @@ def _one(bench, verdict):
 
     def run(argv, timeout):
         return lab.exec(bench.ue, argv, timeout, check=False)
-    ue = lab.spawn("loadgen-ue", peer.command("ue", "--tun", "tunnel0"), namespace=bench.ue)
-    wait_for(lambda: "attached:" in ue.text() or not ue.running(), 10)
+    ue = device_ue(lab, bench.ue, peer.command("ue", "--tun", "tunnel0"))
     said = ue.text()
     address = re.search(r"has \[(10\.64\.0\.\d+)\]", said)
     verdict.step("attach", bool(address) and NAME_SERVER in said, address[1] if address else said[-300:])
@@ -108,8 +105,7 @@ def _one(bench, verdict):
     ping(verdict, "ping", run)
     peer.rekey_ike(verdict, "ues")
     ping(verdict, "ping", run)
-    status = ue.stop()
-    verdict.step("detach", status == 0, ue.text()[-200:] if status else "")
+    step_detach(verdict, ue)
     peer.step_gone(verdict, "delete")
 
 

@@ -23,6 +23,19 @@ def ping(verdict, name, execute, address=Lab.CORE4):
     verdict.step(name, bool(sent) and sent[1] == sent[2] == str(PINGS), detail)
 
 
+def device_ue(lab, namespace, argv):
+    """Starts `loadgen ue` and waits until it is attached, or gone."""
+    ue = lab.spawn("loadgen-ue", argv, namespace=namespace)
+    wait_for(lambda: "attached:" in ue.text() or not ue.running(), 10)
+    return ue
+
+
+def step_detach(verdict, ue):
+    """It must end well."""
+    status = ue.stop()
+    verdict.step("detach", status == 0, ue.text()[-200:] if status else "")
+
+
 class Iperf:
     """One iperf3 test against its own one-shot server in the core namespace."""
 

@@ -24,8 +24,8 @@ pub struct Queueing {
     pub flow_queue: bool,
     /// How long voice may wait there before it is dropped; `None`: for ever.
     pub voice_late: Option<Duration>,
-    /// Octets that may be encrypted, and as many again unsent in the socket; `None`: by the connection's rate, or
-    /// without flow queues 256 KiB in the socket.
+    /// Octets that may be encrypted, and as many again unsent in the socket; `None`: together what the connection sends
+    /// in 10 ms. Without flow queues only those in the socket, 256 KiB for `None`.
     pub unsent: Option<NonZeroU32>,
 }
 

@@ -105,16 +105,12 @@ impl Administration {
             }
             Request::Stats => Answer::Stats(Box::new(self.stats(engine, workers, now))),
             Request::Terminate { id, idi, profile, reactivate } => {
-                match which(engine, now, id, idi.as_deref(), profile.as_deref()) {
-                    Some(ids) => terminate(engine, now, &ids, reactivate),
-                    None => Answer::Refused("one of id, idi and profile".into()),
-                }
+                which(engine, now, id, idi.as_deref(), profile.as_deref())
+                    .map_or_else(|refused| refused, |ids| terminate(engine, now, &ids, reactivate))
             }
             Request::Reselect { id, idi, profile } => {
-                match which(engine, now, id, idi.as_deref(), profile.as_deref()) {
-                    Some(ids) => reselect(engine, now, &ids),
-                    None => Answer::Refused("one of id, idi and profile".into()),
-                }
+                which(engine, now, id, idi.as_deref(), profile.as_deref())
+                    .map_or_else(|refused| refused, |ids| reselect(engine, now, &ids))
             }
             Request::Drain { timeout_s } => {
                 let timeout = Duration::from_secs(timeout_s.into());
@@ -329,25 +325,25 @@ impl Administration {
     }
 }
 
-/// The sessions that an administrator means.
+/// The sessions that an administrator means, or why none is.
 fn which(
     engine: &Engine,
     now: Instant,
     id: Option<u64>,
     idi: Option<&str>,
     profile: Option<&str>,
-) -> Option<Vec<SessionId>> {
+) -> Result<Vec<SessionId>, Answer> {
     let all = || engine.responder.sessions(now);
     match (id, idi.map(str::to_lowercase), profile) {
-        (Some(id), None, None) => Some(vec![SessionId(id)]),
+        (Some(id), None, None) => Ok(vec![SessionId(id)]),
         (None, Some(idi), None) => {
             let named = all().filter(|view| view.idi.to_string().to_lowercase() == idi);
-            Some(named.map(|view| view.id).collect())
+            Ok(named.map(|view| view.id).collect())
         }
         (None, None, Some(profile)) => {
-            Some(all().filter(|view| view.profile == profile).map(|view| view.id).collect())
+            Ok(all().filter(|view| view.profile == profile).map(|view| view.id).collect())
         }
-        _ => None,
+        _ => Err(Answer::Refused("one of id, idi and profile".into())),
     }
 }
 

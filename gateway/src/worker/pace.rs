@@ -78,12 +78,9 @@ impl Pace {
         &IN_SOCKET[usize::from(self.class)]
     }
 
-    /// Whether the bound in the socket is below what the kernel gathers in one buffer.
+    /// Whether either half is below that of a connection whose rate is not known yet.
     pub fn is_slow(&self) -> bool {
-        match self.fixed {
-            Some(octets) => octets.get() < IN_SOCKET_FIRST as u32,
-            None => *self.in_socket() < IN_SOCKET_FIRST,
-        }
+        self.sealed_max() < IN_SOCKET_FIRST as usize
     }
 
     /// A send begins.
@@ -104,6 +101,8 @@ impl Pace {
         if elapsed >= WINDOW {
             self.choose(elapsed);
             self.measure_from(now);
+            // With nothing to send from here on, the next window begins idle.
+            self.idle = !more;
         }
         self.class != before
     }
@@ -184,7 +183,8 @@ mod tests {
     #[test]
     fn a_rate_at_the_edge_of_a_step_does_not_swing() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
-        run(&mut pace, &mut now, 13_200, MS, 300);
+        run(&mut pace, &mut now, 15_000, MS, 300);
+        assert_eq!(pace.sealed_max(), 64 << 10);
         let mut told = 0;
         for octets in [13_000, 13_200].into_iter().cycle().take(20) {
             told += run(&mut pace, &mut now, octets, MS, 100);
@@ -222,7 +222,30 @@ mod tests {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         pace.begin(now);
         now += WINDOW;
-        assert!(!pace.sent(32 << 10, false, now));
+        // By the octets alone this would be the next step.
+        assert!(!pace.sent(640 << 10, false, now));
+    }
+
+    #[test]
+    fn a_pause_behind_a_lone_packet_does_not_make_the_connection_slow() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        pace.begin(now);
+        now += WINDOW;
+        assert!(!pace.sent(200, false, now));
+        now += 10 * WINDOW;
+        pace.begin(now);
+        now += MS;
+        assert!(!pace.sent(32 << 10, true, now));
+        assert_eq!(*pace.in_socket(), IN_SOCKET_FIRST);
+    }
+
+    #[test]
+    fn what_is_fixed_does_not_follow_the_rate() {
+        let (mut pace, mut now) = (Pace::fixed(NonZeroU32::new(100_000)), Instant::now());
+        assert_eq!(run(&mut pace, &mut now, 128 << 10, Duration::from_micros(105), 1_000), 0);
+        assert_eq!(run(&mut pace, &mut now, 8192, 65 * MS, 10), 0);
+        assert_eq!((pace.sealed_max(), pace.is_slow()), (100_000, false));
+        assert!(Pace::fixed(NonZeroU32::new(4096)).is_slow() && !Pace::default().is_slow());
     }
 
     #[test]

@@ -275,8 +275,7 @@ impl Worker {
         conn.sending = false;
         conn.queue.in_flight = 0;
         conn.queue.usual = octets;
-        // What waits before encryption counts: with a little sealed at a time, nothing else may be left of it here.
-        let more = !conn.queue.is_empty() || conn.queue.waiting.is_some();
+        let more = !conn.queue.is_empty();
         if let Some(ue) = conn.queue.waiting {
             self.flow_queues.activate(ue);
         }

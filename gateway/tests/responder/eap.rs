@@ -117,11 +117,23 @@ impl World {
 
     /// One round, up to the question to the back end.
     pub fn round(&mut self, number: u32, ue: &mut Ue, attempt: AttemptId, first: bool) -> EapStep {
+        self.round_with(number, ue, attempt, first, &RESPONSE)
+    }
+
+    /// The same with another response of the UE.
+    pub fn round_with(
+        &mut self,
+        number: u32,
+        ue: &mut Ue,
+        attempt: AttemptId,
+        first: bool,
+        own: &[u8],
+    ) -> EapStep {
         self.answer(attempt, go_on());
         let response = self.take_sent(number).pop().expect("an answer");
         let packet = if first { ue.on_eap_begun(&response) } else { ue.on_eap(&response) };
         assert_eq!(packet.as_deref(), Some(&REQUEST[..]));
-        let request = ue.eap(&RESPONSE);
+        let request = ue.eap(own);
         assert_eq!(self.deliver(number, &request), [[0u8; 0]; 0]);
         self.step()
     }

@@ -105,9 +105,14 @@ pub(super) fn reply(
             _ => {}
         }
     }
+    write(builder, CfgType::REPLY, &values);
+}
+
+/// Writes a payload of `values`.
+pub(super) fn write(builder: &mut MessageBuilder, kind: CfgType, values: &[(CfgAttrType, Vec<u8>)]) {
     let attributes: Vec<ConfigAttr<'_>> =
         values.iter().map(|(kind, value)| ConfigAttr { kind: *kind, value }).collect();
-    builder.config(CfgType::REPLY, &attributes);
+    builder.config(kind, &attributes);
 }
 
 fn push_dns(values: &mut Vec<(CfgAttrType, Vec<u8>)>, kind: CfgAttrType, dns: &[IpAddr], v4: bool) {
@@ -142,7 +147,8 @@ fn is_prefix(host: u128, first: u128) -> bool {
     host & host.wrapping_add(1) == 0 && first & host == 0
 }
 
-fn octets(addr: IpAddr) -> Vec<u8> {
+/// Returns the octets of an address.
+pub(super) fn octets(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(addr) => addr.octets().to_vec(),
         IpAddr::V6(addr) => addr.octets().to_vec(),

@@ -48,6 +48,8 @@ pub(super) struct EapState {
     pub(super) alone: bool,
     /// Whether the UE has our identity and proof.
     pub(super) introduced: bool,
+    /// Whether it is noted that the UE has no SIM: it may tell its name several times.
+    pub(super) without_sim: bool,
     pub(super) rounds: u8,
     pub(super) step: Step,
 }
@@ -194,8 +196,11 @@ impl Responder {
             eap.subject.idi = named.into();
             if let Some(imei) = handset::named_by_device(named) {
                 eap.subject.imei.get_or_insert_with(|| imei.into());
-                half.record.about(&eap.subject);
-                half.record.step(now, "no sim");
+                let noted = std::mem::replace(&mut eap.without_sim, true);
+                if !noted {
+                    half.record.about(&eap.subject);
+                    half.record.step(now, "no sim");
+                }
                 if !takes_imei {
                     let (cause, attempt) = (RejectCause::EmergencyNotSupported, eap.attempt);
                     return self.handle_aaa(
@@ -204,7 +209,7 @@ impl Responder {
                         AaaAnswer::Reject { packet: None, cause, why: None },
                     );
                 }
-                self.core.counters.exchanges.emergency_imei += 1;
+                self.core.counters.exchanges.emergency_imei += u64::from(!noted);
             }
         }
         let step = EapStep { attempt: eap.attempt, backend, packet, subject: eap.subject.clone() };
@@ -321,6 +326,7 @@ impl Begun {
             auth_id: message_id,
             alone: self.alone,
             introduced: false,
+            without_sim: false,
             rounds: 0,
             step: Step::Asked { message_id, digest },
         }

@@ -159,13 +159,15 @@ impl Core {
             Some(Offer::Ike(offer)) => self.on_ike_answer(at, session, which, offer, payloads),
             Some(Offer::FollowUp(followup)) => self.on_followup_answer(at, session, followup, payloads),
             Some(Offer::Address(candidate)) => self.on_routable(session, &candidate, payloads),
-            None => {
-                if let OwnRequest::DeleteChild(spi) = request.kind
-                    && let Some(index) = session.children.iter().position(|child| child.spi_in == spi)
-                {
-                    self.remove_child(session, index);
+            None => match request.kind {
+                OwnRequest::DeleteChild(spi) => {
+                    if let Some(index) = session.children.iter().position(|child| child.spi_in == spi) {
+                        self.remove_child(session, index);
+                    }
                 }
-            }
+                OwnRequest::Reselect => self.counters.exchanges.p_cscf_told += 1,
+                _ => {}
+            },
         }
         Outcome::Good
     }

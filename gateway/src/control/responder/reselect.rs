@@ -2,17 +2,16 @@
 //! are, all others are asked to attach again.
 //!
 //! The request is an INFORMATIONAL with a CFG_REQUEST that carries the new addresses, in the form of RFC 7651. Whatever
-//! an authentic response has in it, the phone has been told.
+//! an authentic response has in it, the phone has been told, and is counted.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use codec::ike::payload::ConfigAttr;
 use codec::ike::{CfgAttrType, CfgType, ExchangeType, MessageBuilder, MessageId};
 
 use super::sa::Session;
-use super::{Core, Responder};
+use super::{Core, Responder, config_payload};
 use crate::types::SessionId;
 
 /// What becomes of a session.
@@ -32,7 +31,6 @@ impl Responder {
             return self.reactivate(now, session).then_some(Reselection::Reactivated);
         }
         found.wanted.p_cscf = true;
-        self.core.counters.exchanges.p_cscf_told += 1;
         self.core.settle(now, found);
         Some(Reselection::Told)
     }
@@ -59,14 +57,10 @@ impl Core {
 
 /// Writes the addresses into a request.
 fn tell(builder: &mut MessageBuilder, addrs: &[IpAddr]) {
-    let values: Vec<(CfgAttrType, Vec<u8>)> = addrs
-        .iter()
-        .map(|addr| match addr {
-            IpAddr::V4(addr) => (CfgAttrType::P_CSCF_IP4_ADDRESS, addr.octets().to_vec()),
-            IpAddr::V6(addr) => (CfgAttrType::P_CSCF_IP6_ADDRESS, addr.octets().to_vec()),
-        })
-        .collect();
-    let attributes: Vec<ConfigAttr<'_>> =
-        values.iter().map(|(kind, value)| ConfigAttr { kind: *kind, value }).collect();
-    builder.config(CfgType::REQUEST, &attributes);
+    let kind = |addr: &IpAddr| match addr {
+        IpAddr::V4(_) => CfgAttrType::P_CSCF_IP4_ADDRESS,
+        IpAddr::V6(_) => CfgAttrType::P_CSCF_IP6_ADDRESS,
+    };
+    let values: Vec<_> = addrs.iter().map(|addr| (kind(addr), config_payload::octets(*addr))).collect();
+    config_payload::write(builder, CfgType::REQUEST, &values);
 }

@@ -224,7 +224,8 @@ impl Ring {
     /// Sends `block` whole on the slot; one send at a time. `apart` keeps the kernel from adding the next block to the same
     /// buffer of its own: it looks at the bound of unsent octets only when it begins a buffer, which may grow to 64 KiB.
     pub fn send(&mut self, slot: u32, block: Block, apart: bool) {
-        if self.zero_copy.takes(block.bytes().len()) {
+        // Without a copy there is no buffer of the kernel's own.
+        if !apart && self.zero_copy.takes(block.bytes().len()) {
             self.send_lent(slot, block);
         } else {
             self.submit_send(slot, Sending { block, sent: 0, apart });
@@ -232,11 +233,9 @@ impl Ring {
     }
 
     fn submit_send(&mut self, slot: u32, sending: Sending) {
-        let Sending { block, sent, apart } = &sending;
-        let (sent, apart) = (*sent, *apart);
-        let Some(rest) = block.bytes().get(sent..) else { return };
+        let Some(rest) = sending.block.bytes().get(sending.sent..) else { return };
         let (address, len) = (rest.as_ptr(), u32::try_from(rest.len()).unwrap_or(u32::MAX));
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | if apart { libc::MSG_EOR } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | if sending.apart { libc::MSG_EOR } else { 0 };
         // The block's heap memory does not move while `sending` owns it, and nobody touches it until the
         // completion takes it out.
         self.push_on_slot(slot, Kind::Send, |file| match file {
