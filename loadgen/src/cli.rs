@@ -110,9 +110,9 @@ pub struct UeOptions {
     /// Draws keys, nonces and SPIs from this seed: repeatable, not secret
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Longest wait for an answer, in seconds
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
-    pub timeout: f64,
+    /// Longest wait for an answer, in seconds [default: 30]
+    #[arg(long, value_name = "S")]
+    pub timeout: Option<f64>,
     /// Asks a gateway that was silent for so many seconds whether it lives
     #[arg(long, value_name = "S")]
     pub dpd: Option<f64>,

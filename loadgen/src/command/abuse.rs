@@ -2,14 +2,13 @@
 
 use super::options::{Prepared, chosen_proposals, environment};
 use crate::abuse::{self, Bounds, Case, Outcome, Plan, Stage, Verdict, describe};
-use crate::cli::{AbuseArgs, Auth, Transport};
+use crate::cli::{AbuseArgs, Auth, Transport, UeOptions};
 use crate::error::Failure;
-use crate::host::privilege;
-use crate::report::Progress;
+use crate::host::{affinity, privilege};
+use crate::report::{Progress, write_json};
 use comfy_table::{ContentArrangement, presets};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ pub fn run(args: &AbuseArgs) -> Result<bool, Failure> {
         print(&listing(&cases));
         return Ok(true);
     }
-    let (plan, core) = plan(args)?;
+    let plan = plan(args)?;
     let progress = Progress::new();
     if !plan.credentials {
         progress.step("no --psk: cases that need an attached UE are not run");
@@ -37,7 +36,7 @@ pub fn run(args: &AbuseArgs) -> Result<bool, Failure> {
     print(&table(&outcomes));
     print(&summary(&outcomes));
     if let Some(path) = &args.json {
-        write(path, &report(args, core, &outcomes))?;
+        write_json(path, &report(args, &outcomes))?;
     }
     Ok(outcomes.iter().all(|outcome| outcome.verdict.is_good()))
 }
@@ -57,11 +56,9 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Case>, Failure> {
     Ok(abuse::all().filter(|case| names.is_empty() || names.iter().any(|name| is(case, name))).collect())
 }
 
-fn plan(args: &AbuseArgs) -> Result<(Plan, usize), Failure> {
+fn plan(args: &AbuseArgs) -> Result<Plan, Failure> {
+    refuse_unused(&args.ue)?;
     let mut options = args.ue.clone();
-    if options.transport != Transport::Tcp {
-        return Err(Failure::Usage("abuse is of RFC 9329 streams: --transport tcp only".into()));
-    }
     let by_psk = matches!(options.auth, None | Some(Auth::Psk)) && options.profile.is_none();
     let credentials = !by_psk || options.psk.is_some();
     if !credentials {
@@ -76,6 +73,9 @@ fn plan(args: &AbuseArgs) -> Result<(Plan, usize), Failure> {
         )));
     }
     privilege::require_files(u64::from(args.flood) + FILES)?;
+    if let Some(core) = options.core {
+        affinity::pin(core)?;
+    }
     // Fragments are part of the cases, and have to be announced.
     if let Some(config) = Arc::get_mut(&mut prepared.config) {
         config.handset.fragmentation = true;
@@ -86,7 +86,29 @@ fn plan(args: &AbuseArgs) -> Result<(Plan, usize), Failure> {
     let stage = Stage::new(prepared.gateway, &prepared.config, (prepared.who)(0), bounds)
         .ok_or_else(|| Failure::Usage("--ike: no proposal that can begin".into()))?;
     let (config, who) = (prepared.config, prepared.who);
-    Ok((Plan { stage, config, who, credentials, far: args.far }, prepared.core))
+    Ok(Plan { stage, config, who, credentials, far: args.far })
+}
+
+/// Refuses what no case heeds: to take it without a word would let a run mean something else than it did.
+fn refuse_unused(options: &UeOptions) -> Result<(), Failure> {
+    if options.transport != Transport::Tcp {
+        return Err(Failure::Usage("abuse is of RFC 9329 streams: --transport tcp only".into()));
+    }
+    let given = [
+        ("--source", options.source.is_some(), "connections are the kernel's, from one address"),
+        (
+            "--congestion",
+            options.congestion.is_some(),
+            "connections are the kernel's, as the system has them",
+        ),
+        ("--seed", options.seed.is_some(), "keys and SPIs are drawn anew in each run"),
+        ("--dpd", options.dpd.is_some(), "cases ask by themselves whether a session lives"),
+        ("--timeout", options.timeout.is_some(), "answers are waited for 5 s; --patience bounds the rest"),
+    ];
+    match given.iter().find(|(_, given, _)| *given) {
+        Some((flag, _, why)) => Err(Failure::Usage(format!("{flag} is of no use to abuse: {why}"))),
+        None => Ok(()),
+    }
 }
 
 /// One line for each case as it ends.
@@ -131,7 +153,7 @@ fn summary(outcomes: &[Outcome]) -> String {
     format!("{} cases: {}", outcomes.len(), counts.join(", "))
 }
 
-fn report(args: &AbuseArgs, core: usize, outcomes: &[Outcome]) -> Value {
+fn report(args: &AbuseArgs, outcomes: &[Outcome]) -> Value {
     let (ike, esp) = chosen_proposals(&args.ue);
     let cases: Vec<Value> = outcomes
         .iter()
@@ -148,15 +170,7 @@ fn report(args: &AbuseArgs, core: usize, outcomes: &[Outcome]) -> Value {
             "gateway": args.ue.gateway, "case": args.case, "patience_s": args.patience, "flood": args.flood,
             "far": args.far.map(|far| far.to_string()), "ike": ike, "esp": esp,
         },
-        "environment": environment(core),
+        "environment": environment(args.ue.core),
         "cases": cases,
-    })
-}
-
-fn write(path: &Path, report: &Value) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(report).expect("strings, numbers and nulls only");
-    std::fs::write(path, text + "\n").map_err(|error| {
-        let path = path.display();
-        Failure::Environment(format!("cannot write {path}: {error}; give another place with --json"))
     })
 }

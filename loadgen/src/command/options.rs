@@ -23,6 +23,9 @@ use zeroize::Zeroizing;
 /// Anti-replay window of the UEs in packets: one connection keeps order, so a small one does.
 const REPLAY_WINDOW: u32 = 128;
 
+/// How long UEs wait for an answer unless they are told otherwise.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What UEs offer unless they are told otherwise.
 const IKE_DEFAULT: &str = "aes128gcm16-prfsha256-x25519";
 const ESP_DEFAULT: &str = "aes128gcm16";
@@ -170,13 +173,13 @@ fn resolve(text: &str) -> Result<SocketAddr, Failure> {
         .ok_or_else(|| Failure::Usage(format!("--gateway {text}: the name has no address")))
 }
 
-/// Describes the machine for the report.
-pub fn environment(core: usize) -> serde_json::Value {
+/// Describes the machine for the report; `core` is the one this process was pinned to, if any.
+pub fn environment(core: impl Into<Option<usize>>) -> serde_json::Value {
     let read = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
     serde_json::json!({
         "kernel": read("/proc/sys/kernel/osrelease"),
         "cores": std::thread::available_parallelism().map(usize::from).ok(),
-        "loadgen_core": core,
+        "loadgen_core": core.into(),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
@@ -229,7 +232,10 @@ fn read_config(options: &UeOptions) -> Result<(UeConfig, SubscriberOf), Failure>
             }
         },
         gateway_id: options.gateway_id.as_deref().map(Identity::parse),
-        response_timeout: seconds(options.timeout, "--timeout")?,
+        response_timeout: match options.timeout {
+            Some(timeout) => seconds(timeout, "--timeout")?,
+            None => RESPONSE_TIMEOUT,
+        },
         dpd: match options.dpd {
             Some(dpd) => Some(seconds(dpd, "--dpd")?),
             None => profile.as_ref().and_then(Profile::dpd),
@@ -281,7 +287,7 @@ pub fn read_psk_config(psk: &str, ike: &str, esp: &str) -> Result<UeConfig, Fail
         credentials: Credentials::Psk(Zeroizing::new(psk.as_bytes().to_vec())),
         idr: None,
         gateway_id: None,
-        response_timeout: Duration::from_secs(30),
+        response_timeout: RESPONSE_TIMEOUT,
         dpd: None,
         replay_window: REPLAY_WINDOW,
         handset: Handset::default(),

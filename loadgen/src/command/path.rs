@@ -4,7 +4,7 @@ use crate::cli::PathArgs;
 use crate::error::Failure;
 use crate::host::{affinity, privilege, signal};
 use crate::path::{Counters, Jitter, Limit, Link, Loss, Port, Spec, calibrate};
-use crate::report::Table;
+use crate::report::{Table, write_json};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -127,6 +127,5 @@ fn direction_table(title: &str, counters: &Counters, refused: u64, held: usize) 
 
 fn write(path: Option<&Path>, report: &serde_json::Value) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, format!("{report:#}\n"))
-        .map_err(|error| Failure::Environment(format!("cannot write {}: {error}", path.display())))
+    write_json(path, report)
 }

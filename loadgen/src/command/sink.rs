@@ -3,6 +3,7 @@
 use crate::cli::SinkArgs;
 use crate::error::Failure;
 use crate::host::{affinity, signal};
+use crate::report::write_json;
 use crate::sink::Sink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +34,7 @@ pub fn run(args: &SinkArgs) -> Result<bool, Failure> {
     println!("received {packets} data packets");
     if let Some(path) = &args.json {
         let report = serde_json::json!({"command": "sink", "config": {"listen": listen}, "packets": packets});
-        std::fs::write(path, format!("{report:#}\n"))
-            .map_err(|error| Failure::Environment(format!("cannot write {}: {error}", path.display())))?;
+        write_json(path, &report)?;
     }
     Ok(true)
 }

@@ -341,13 +341,12 @@ pub fn attach_section(
     }
 }
 
-/// Writes the report to `path`.
+/// Writes a command's report to `path`.
 ///
 /// # Errors
 /// [`Failure::Environment`] when the file cannot be written.
-pub fn write_json(path: &Path, report: &Report) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string_pretty(report).expect("the report holds only numbers, strings and nulls");
+pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(report).expect("reports hold numbers, strings and nulls only");
     std::fs::write(path, text + "\n").map_err(|error| {
         Failure::Environment(format!(
             "cannot write {}: {error}; give another place with --json",
