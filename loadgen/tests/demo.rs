@@ -1,26 +1,14 @@
 //! `loadgen demo` with the real gateway, as a user runs it. Needs root; says so and passes without.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+#[allow(dead_code, reason = "each test program uses its part")]
+mod support;
 
-/// Finds the gateway beside this test's programs; builds it when it is not there.
-fn gateway() -> PathBuf {
-    let beside = PathBuf::from(env!("CARGO_BIN_EXE_loadgen")).with_file_name("swugate");
-    if !beside.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "-p", "gateway"]);
-        if beside.parent().is_some_and(|directory| directory.ends_with("release")) {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
-    }
-    beside
-}
+use std::process::{Command, Stdio};
+use support::{gateway, is_root};
 
 /// Runs `loadgen demo` and returns its report; `None` without root.
 fn demo(args: &[&str]) -> Option<serde_json::Value> {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: namespaces need root");
+    if !is_root() {
         return None;
     }
     let directory = tempfile::tempdir().unwrap();

@@ -1,13 +1,16 @@
 //! Workloads of the laboratory on sockets of the kernel: at two addresses of the loopback, and in two namespaces with an
 //! emulated link between them. The latter needs root; it says so and passes without.
 
+#[allow(dead_code, reason = "each test program uses its part")]
+mod support;
+
 use loadgen::host::clock::monotonic_ns;
 use loadgen::lab::work::{End, Ends, Options, Outcome, Window, Workload, run};
 use loadgen::path::{Link, Port, Spec};
 use std::net::Ipv4Addr;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use support::{Namespaces, is_root};
 
 fn ends() -> Ends {
     let end = |last| End { namespace: None, address: Ipv4Addr::new(127, 0, 0, last) };
@@ -82,26 +85,27 @@ fn registrations_over_tcp() {
     assert!(sip.done >= 3 && sip.failed == 0 && sip.time_ms.p50 < 100.0, "{sip:?}");
 }
 
-/// Two namespaces with a link between them, removed on drop.
+/// Two namespaces with a link between them.
 struct Bench {
     ends: Ends,
     link: Option<Link>,
+    /// Removed when the link is gone.
+    _namespaces: Namespaces,
 }
 
 impl Bench {
     /// `specs` are from the first end to the second, and back. `None` when this is not root.
     fn create(name: &str, specs: [&str; 2]) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: namespaces need root");
+        if !is_root() {
             return None;
         }
-        let end = |side: &str, last| {
-            let namespace = format!("swwork-{name}-{side}-{}", std::process::id());
-            ip(&["netns", "add", &namespace]);
-            End { namespace: Some(namespace), address: Ipv4Addr::new(198, 18, 0, last) }
+        let namespaces = Namespaces::create(&format!("swwork-{name}"), &["a", "b"]);
+        let end = |index: usize, last| {
+            let namespace = Some(namespaces.0[index].clone());
+            End { namespace, address: Ipv4Addr::new(198, 18, 0, last) }
         };
-        let ends = Ends { from: end("a", 1), to: end("b", 2) };
-        let mut bench = Self { ends, link: None };
+        let ends = Ends { from: end(0, 1), to: end(1, 2) };
+        let mut bench = Self { ends, link: None, _namespaces: namespaces };
         let port = |end: &End| {
             let address = end.address;
             let tun = || Port::tun("path0", 1400, Some(address)).map_err(std::io::Error::other);
@@ -129,18 +133,6 @@ impl Bench {
             (outcome.unwrap(), begin.elapsed())
         })
     }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for end in [&self.ends.from, &self.ends.to] {
-            let _ = Command::new("ip").args(["netns", "del", end.namespace.as_ref().unwrap()]).status();
-        }
-    }
-}
-
-fn ip(args: &[&str]) {
-    assert!(Command::new("ip").args(args).status().unwrap().success(), "ip {args:?}");
 }
 
 #[test]

@@ -1,16 +1,12 @@
 //! `loadgen path` as a user runs it. What needs namespaces needs root; it says so and passes without.
 
+#[allow(dead_code, reason = "each test program uses its part")]
+mod support;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-fn root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: namespaces need root");
-    }
-    root
-}
+use support::{Namespaces, ip, is_root};
 
 fn loadgen(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -20,30 +16,6 @@ fn loadgen(args: &[&str]) -> Command {
 
 fn report(path: &Path) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-fn ip(args: &[&str]) {
-    assert!(Command::new("ip").args(args).status().unwrap().success(), "ip {args:?}");
-}
-
-/// Namespaces of this test, removed on drop.
-struct Namespaces(Vec<String>);
-
-impl Namespaces {
-    fn create(roles: &[&str]) -> Self {
-        let names = roles.iter().map(|role| format!("swpatht-{role}-{}", std::process::id())).collect();
-        let namespaces = Self(names);
-        namespaces.0.iter().for_each(|name| ip(&["netns", "add", name]));
-        namespaces
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
 }
 
 /// The emulator, ended on drop.
@@ -58,7 +30,7 @@ impl Drop for Emulator {
 
 #[test]
 fn a_short_calibration_holds() {
-    if !root() {
+    if !is_root() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -84,10 +56,10 @@ fn a_short_calibration_holds() {
 
 #[test]
 fn a_veth_path_delays_pings_and_counts_them() {
-    if !root() {
+    if !is_root() {
         return;
     }
-    let namespaces = Namespaces::create(&["a", "mid", "b"]);
+    let namespaces = Namespaces::create("swpatht", &["a", "mid", "b"]);
     let [a, mid, b] = [0, 1, 2].map(|index| namespaces.0[index].as_str());
     for (end, inner, address) in [(a, "ma", "198.18.7.1/24"), (b, "mb", "198.18.7.2/24")] {
         ip(&["link", "add", "eth0", "netns", end, "type", "veth", "peer", "name", inner, "netns", mid]);

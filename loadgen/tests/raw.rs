@@ -3,6 +3,8 @@
 
 #[allow(dead_code, reason = "each test program uses its part")]
 mod script;
+#[allow(dead_code, reason = "each test program uses its part")]
+mod support;
 
 use codec::ike::{ExchangeType, KeGroup};
 use loadgen::engine::raw::RawFleet;
@@ -11,10 +13,11 @@ use script::Script;
 use script::tcp::{ESP, IKE, answer, plan, script};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use support::{Namespaces, is_root};
 
 /// How long the UE waits for an answer.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -87,15 +90,13 @@ fn attach_goes_on_when_the_gateway_closes_behind_the_request_for_another_group()
 
 /// A namespace with a gateway in it; both go with the value.
 struct Gateway {
-    namespace: String,
+    namespaces: Namespaces,
     process: Child,
 }
 
 impl Gateway {
     fn start(directory: &Path) -> Self {
-        let namespace = format!("raw-test-{}", std::process::id());
-        ip(&["netns", "add", &namespace]);
-        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        let namespaces = Namespaces::create("swraw", &["gw"]);
         std::fs::write(directory.join("secrets.toml"), "psk = \"secret\"\n").unwrap();
         let config = format!(
             "[gateway]\nidentity = \"gw.test\"\nworkers = 2\nrun_dir = \"{}\"\n\
@@ -106,16 +107,15 @@ impl Gateway {
             directory.display()
         );
         std::fs::write(directory.join("swugate.toml"), config).unwrap();
-        let process = Command::new("ip")
-            .args(["netns", "exec", &namespace])
-            .arg(binary("gateway", "swugate"))
+        let process = namespaces
+            .command(0, support::gateway())
             .args(["run", "-c"])
             .arg(directory.join("swugate.toml"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let gateway = Self { namespace, process };
+        let gateway = Self { namespaces, process };
         let deadline = Instant::now() + Duration::from_secs(15);
         while !directory.join("control.sock").exists() {
             assert!(Instant::now() < deadline, "the gateway does not start");
@@ -126,9 +126,8 @@ impl Gateway {
 
     /// Runs `loadgen attach` beside it.
     fn attach(&self, args: &[&str]) -> Output {
-        Command::new("ip")
-            .args(["netns", "exec", &self.namespace])
-            .arg(env!("CARGO_BIN_EXE_loadgen"))
+        self.namespaces
+            .command(0, env!("CARGO_BIN_EXE_loadgen"))
             .args(["attach", "--engine", "raw", "--source", "127.1.0.0/24"])
             .args(["--gateway-pid", &self.process.id().to_string()])
             .args(args)
@@ -142,32 +141,12 @@ impl Drop for Gateway {
         // `ip netns exec` has become the gateway.
         let _ = self.process.kill();
         let _ = self.process.wait();
-        ip(&["netns", "del", &self.namespace]);
     }
-}
-
-fn ip(args: &[&str]) {
-    assert!(Command::new("ip").args(args).status().unwrap().success(), "{args:?}");
-}
-
-/// Finds a program beside this test's; builds it when it is not there.
-fn binary(package: &str, name: &str) -> PathBuf {
-    let beside = PathBuf::from(env!("CARGO_BIN_EXE_loadgen")).with_file_name(name);
-    if !beside.exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "-p", package]);
-        if beside.parent().is_some_and(|directory| directory.ends_with("release")) {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
-    }
-    beside
 }
 
 #[test]
 fn hundreds_attach_hold_and_detach_at_the_real_gateway() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: namespaces need root");
+    if !is_root() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
