@@ -1,11 +1,10 @@
 //! IKE messages taken apart, changed and put together again, right or wrong.
 
 use codec::ike::payload::RawPayload;
-use codec::ike::{IkeHeader, Message, PayloadType};
+use codec::ike::{ExchangeType, HEADER_LEN, IkeHeader, Message, MessageId, NotifyType, PayloadType};
 
-/// Where Length lies in an IKE header, and how long the header is.
-const LENGTH_AT: usize = 24;
-const HEADER_LEN: usize = 28;
+/// Where Length, which ends an IKE header, lies in it.
+const LENGTH_AT: usize = HEADER_LEN - 4;
 /// Critical bit of a payload.
 const CRITICAL: u8 = 0x80;
 
@@ -26,6 +25,11 @@ impl Part {
     /// A payload whose Length is right.
     pub fn new(kind: PayloadType, body: impl Into<Vec<u8>>) -> Self {
         Self { kind, critical: false, body: body.into(), length: None }
+    }
+
+    /// A Notify payload without SPI.
+    pub fn notify(kind: NotifyType, data: &[u8]) -> Self {
+        Self::new(PayloadType::NOTIFY, [&[0, 0], &kind.0.to_be_bytes()[..], data].concat())
     }
 }
 
@@ -79,10 +83,24 @@ impl Draft {
         self
     }
 
+    /// Puts the cookie in front that the responder asked for (RFC 7296 §2.6).
+    pub fn with_cookie(self, cookie: &[u8]) -> Self {
+        self.with_first(Part::notify(NotifyType::COOKIE, cookie))
+    }
+
     /// Changes the header.
     pub fn header(mut self, change: impl FnOnce(&mut IkeHeader)) -> Self {
         change(&mut self.header);
         self
+    }
+
+    /// Makes it a request of an IKE SA that nobody has.
+    pub fn stray(self, exchange: ExchangeType) -> Self {
+        self.header(|header| {
+            header.spi_r.0 = [0x5a; 8];
+            header.exchange = exchange;
+            header.message_id = MessageId(1);
+        })
     }
 
     /// Puts it together.
@@ -104,10 +122,11 @@ impl Draft {
     }
 }
 
-/// Cuts a message after `len` octets and makes the header's Length fit.
-pub fn cut(message: &[u8], len: usize) -> Vec<u8> {
-    let mut cut = message[..len.clamp(HEADER_LEN, message.len())].to_vec();
-    let length = cut.len() as u32;
-    cut[LENGTH_AT..HEADER_LEN].copy_from_slice(&length.to_be_bytes());
-    cut
+/// Cuts a message after `len` octets, or fills it up with zeros, and makes the header's Length fit.
+pub fn resized(message: &[u8], len: usize) -> Vec<u8> {
+    let mut message = message.to_vec();
+    message.resize(len.max(HEADER_LEN), 0);
+    let length = message.len() as u32;
+    message[LENGTH_AT..HEADER_LEN].copy_from_slice(&length.to_be_bytes());
+    message
 }

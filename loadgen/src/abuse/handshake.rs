@@ -1,7 +1,7 @@
 //! A peer in the middle of its attach: it has keys and has not authenticated.
 
 use super::seen::{Kind, Seen};
-use super::stage::ANSWER_MAX;
+use super::stage::{ANSWER_MAX, notification, read};
 use super::wire::{Arrival, Wire};
 use crate::ue::{Event, Forgery, Initiator, Subscriber, UeConfig};
 use codec::OsRandom;
@@ -10,7 +10,10 @@ use codec::ike::payload::{AuthView, NotifyView, Proposal};
 use codec::ike::{AuthMethod, ExchangeType, IkeHeader, MessageBuilder, NotifyType, PayloadType, ProtocolId};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// AUTH data that proves nothing.
+pub const WRONG_PROOF: [u8; 32] = [0x5a; 32];
 
 /// A peer that has the keys of IKE_SA_INIT and has not authenticated.
 pub struct Handshake {
@@ -57,9 +60,7 @@ impl Handshake {
             wire.send_ike(&request);
             match wire.next(ANSWER_MAX) {
                 Arrival::Ike(mut message) => {
-                    let announced = NotifyType::IKEV2_FRAGMENTATION_SUPPORTED.0.to_be_bytes();
-                    // Protocol and SPI Size are 0 in front of the type.
-                    fragments = message.windows(4).any(|part| part == [&[0, 0], &announced[..]].concat());
+                    fragments = notification(&message, NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some();
                     initiator.handle_message(Instant::now(), &mut message, &mut OsRandom);
                 }
                 other => return Err(format!("{other:?} in IKE_SA_INIT")),
@@ -73,22 +74,31 @@ impl Handshake {
         self.initiator.forge(forgery, &mut OsRandom, fill).unwrap_or_default()
     }
 
+    /// An IKE_AUTH with its identity and the proof given, if any.
+    pub fn proof(&mut self, proof: Option<&[u8]>) -> Vec<u8> {
+        let (config, idi) = (self.config.clone(), self.who.idi.clone());
+        self.forge_auth(1, |builder| {
+            builder.id_i(&idi.view());
+            fill_auth(builder, &config, proof);
+        })
+    }
+
     /// The end of most cases: an IKE_AUTH with a wrong proof, whose refusal shows that the IKE SA is still there.
     pub fn refused(&mut self) -> Seen {
-        let config = self.config.clone();
-        let idi = self.who.idi.clone();
-        let message = self.forge_auth(1, |builder| {
-            builder.id_i(&idi.view());
-            fill_auth(builder, &config, Some(&[0x5a; 32]));
-        });
+        let message = self.proof(Some(&WRONG_PROOF));
         self.asks(&message)
     }
 
     /// Sends a message and notes what comes until an answer that is protected, or nothing more.
     pub fn asks(&mut self, message: &[u8]) -> Seen {
         self.wire.send_ike(message);
+        self.hears(ANSWER_MAX)
+    }
+
+    /// Notes what comes until an answer that is protected, or nothing more.
+    pub fn hears(&mut self, wait: Duration) -> Seen {
         let mut seen = Seen::default();
-        let answer = note_answer(&mut self.wire, &self.initiator, &mut seen);
+        let answer = note_answer(&mut self.wire, &self.initiator, wait, &mut seen);
         let eap = answer.into_iter().find(|(kind, _)| *kind == PayloadType::EAP);
         self.eap = eap.map(|(_, packet)| packet).unwrap_or_default();
         seen
@@ -108,16 +118,24 @@ pub fn fill_auth(builder: &mut MessageBuilder, config: &UeConfig, proof: Option<
 }
 
 /// Reads until an answer with keys, whose payloads it returns, the end, or silence.
-pub fn note_answer(wire: &mut Wire, initiator: &Initiator, seen: &mut Seen) -> Vec<(PayloadType, Vec<u8>)> {
-    let deadline = Instant::now() + ANSWER_MAX;
+pub fn note_answer(
+    wire: &mut Wire,
+    initiator: &Initiator,
+    wait: Duration,
+    seen: &mut Seen,
+) -> Vec<(PayloadType, Vec<u8>)> {
+    let deadline = Instant::now() + wait;
     loop {
-        match wire.next(deadline.saturating_duration_since(Instant::now())) {
+        match next_answer(wire, deadline.saturating_duration_since(Instant::now())) {
             Arrival::Ike(message) => match initiator.read(&message) {
                 Some(payloads) => {
                     seen.push(kind_of(&payloads));
                     return payloads;
                 }
-                None => seen.push(clear_kind(&message)),
+                None => match read(&message) {
+                    Some((_, kind @ Kind::Notify(_))) => seen.push(kind),
+                    _ => seen.push_noted(Kind::Odd, "an answer that is not authentic".into()),
+                },
             },
             Arrival::Esp(_) => continue,
             Arrival::Broken(text) => seen.push_noted(Kind::Odd, text),
@@ -148,13 +166,44 @@ fn kind_of(payloads: &[(PayloadType, Vec<u8>)]) -> Kind {
     }
 }
 
-/// What an answer in clear says.
-fn clear_kind(message: &[u8]) -> Kind {
-    let Ok(clear) = codec::ike::Message::decode(message) else { return Kind::Odd };
-    let payloads: Option<Vec<_>> =
-        clear.payloads().map(|raw| raw.ok().map(|raw| (raw.kind, raw.body.to_vec()))).collect();
-    match payloads.as_deref().map(kind_of) {
-        Some(kind @ Kind::Notify(_)) => kind,
-        _ => Kind::Odd,
+/// What arrives next but requests of the responder's own, such as whether the peer lives (RFC 7296 §2.4).
+pub fn next_answer(wire: &mut Wire, wait: Duration) -> Arrival {
+    let deadline = Instant::now() + wait;
+    loop {
+        match wire.next(deadline.saturating_duration_since(Instant::now())) {
+            Arrival::Ike(message) if is_request(&message) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Whether a message says that it is a request.
+fn is_request(message: &[u8]) -> bool {
+    IkeHeader::decode(message).is_ok_and(|header| !header.flags.is_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::ike_frame;
+    use super::*;
+    use codec::ike::{Flags, IkeSpi, MessageId};
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    #[test]
+    fn r7296_2_4_requests_of_the_responder_are_no_answers() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut wire = Wire::connect(listener.local_addr().unwrap()).unwrap();
+        let message = |response| {
+            let (spis, flags) = (IkeSpi([7; 8]), Flags::new(false, response));
+            let message = MessageBuilder::new(spis, spis, ExchangeType::INFORMATIONAL, flags, MessageId(0));
+            message.finish().unwrap()
+        };
+        let mut stream = listener.accept().unwrap().0;
+        let frames = [message(false), message(false), message(true)].map(|message| ike_frame(&message));
+        stream.write_all(&frames.concat()).unwrap();
+        let answer = next_answer(&mut wire, ANSWER_MAX);
+        assert!(matches!(&answer, Arrival::Ike(octets) if *octets == message(true)), "{answer:?}");
+        assert!(matches!(next_answer(&mut wire, Duration::from_millis(20)), Arrival::Silence));
     }
 }

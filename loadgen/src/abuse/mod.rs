@@ -5,7 +5,7 @@
 //! as ever: that is part of the verdict. `run` plays the cases, `cases` holds them by family, `stage`, `session` and
 //! `wire` are what they are made of.
 //!
-//! What it costs the responder is bounded: one connection at a time but for floods, whose size is
+//! What it costs the responder is bounded: a dozen connections at most but for floods, whose size is
 //! [`Bounds::flood`], and at most [`FLOOD_RATE_MAX`] new connections per second in those.
 
 mod cases;

@@ -90,6 +90,12 @@ impl Lab {
         Handshake::begin(self.plan.stage.gateway, &self.plan.config, self.next_ue())
     }
 
+    /// Adds to a session that lives whether its traffic passes.
+    pub fn with_traffic(&self, ue: &mut Ue, lives: Seen) -> Seen {
+        let stuck = lives.last() == Some(Kind::Kept) && !self.echoes(ue);
+        if stuck { lives.then_odd("no traffic through the tunnel") } else { lives }
+    }
+
     /// Whether traffic of a UE comes back from the far host; true without one.
     pub fn echoes(&self, ue: &mut Ue) -> bool {
         let (Some(far), Some(inner)) = (self.plan.far, ue.inner) else { return true };
@@ -122,9 +128,9 @@ impl<'a> Control<'a> {
         }
         let newcomer = self.lab.attach().and_then(|mut ue| {
             let lives = ue.lives();
-            let echoes = lives.last() == Some(Kind::Kept) && self.lab.echoes(&mut ue);
+            let lives = self.lab.with_traffic(&mut ue, lives);
             ue.detach();
-            if echoes { Ok(()) } else { Err(format!("a new session: {lives}, no traffic")) }
+            if lives.last() == Some(Kind::Kept) { Ok(()) } else { Err(format!("a new session: {lives}")) }
         });
         let bystander = match &mut self.bystander {
             Some(ue) => match ue.lives() {
@@ -200,7 +206,7 @@ fn play_one(lab: &Lab, control: &mut Control<'_>, case: &'static Case) -> Outcom
         Run::Session(run) => match lab.attach() {
             Ok(mut ue) => {
                 let seen = run(&mut ue, lab);
-                if seen.last() == Some(Kind::Kept) {
+                if matches!(seen.last(), Some(Kind::Kept | Kind::Inapplicable)) {
                     ue.detach();
                 }
                 seen

@@ -1,6 +1,8 @@
 //! What a peer can see on the wire, and what a case allows of it.
 
-use codec::ike::NotifyType;
+use super::stage::read;
+use super::wire::Arrival;
+use codec::ike::{IkeSpi, NotifyType};
 use std::fmt;
 use std::time::Duration;
 
@@ -27,8 +29,6 @@ pub enum Kind {
     Closed,
     /// The responder took no connection.
     Refused,
-    /// We left; what it meant shows in the control.
-    Left,
     /// The session goes on.
     Kept,
     /// The case does not apply to what was negotiated.
@@ -38,14 +38,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it is an answer that something else may follow.
-    fn is_interim(self) -> bool {
-        matches!(self, Self::Notify(_) | Self::Challenge)
-    }
-
     /// Whether it takes the responder to say something.
     fn is_answer(self) -> bool {
-        !matches!(self, Self::Silent | Self::Closed | Self::Refused | Self::Left | Self::Odd)
+        !matches!(self, Self::Silent | Self::Closed | Self::Refused | Self::Odd)
     }
 }
 
@@ -62,7 +57,6 @@ impl fmt::Display for Kind {
             Self::Silent => "no answer, connection open",
             Self::Closed => "connection closed",
             Self::Refused => "connection refused",
-            Self::Left => "nothing to see",
             Self::Kept => "session goes on",
             Self::Inapplicable => "does not apply",
             Self::Odd => "something else",
@@ -80,6 +74,30 @@ impl Seen {
     /// Begins with one thing.
     pub fn one(kind: Kind) -> Self {
         Self::default().then(kind)
+    }
+
+    /// What an arrival is; `innocent` is the SPI of the innocent request, if there was one.
+    pub fn of(arrival: Arrival, innocent: Option<IkeSpi>) -> Self {
+        match arrival {
+            Arrival::Ike(message) => match read(&message) {
+                Some((_, Kind::Odd)) => Self::odd("an answer that is neither a good one nor an error"),
+                Some((spi, kind)) if Some(spi) == innocent => match kind {
+                    Kind::Taken => Self::one(Kind::Served),
+                    Kind::Notify(kind) => Self::odd(format!("{kind} to an innocent IKE_SA_INIT")),
+                    other => Self::one(other),
+                },
+                Some((_, kind)) => Self::one(kind),
+                None => Self::odd("an answer that does not decode"),
+            },
+            Arrival::Esp(_) => Self::odd("ESP for nobody"),
+            Arrival::Broken(text) => Self::odd(text),
+            Arrival::Closed(after) => {
+                let mut seen = Self::default();
+                seen.push_closed(after);
+                seen
+            }
+            Arrival::Silence => Self::one(Kind::Silent),
+        }
     }
 
     /// Begins with something that no case expects.
@@ -116,6 +134,12 @@ impl Seen {
         self
     }
 
+    /// Adds that the rest of the case does not apply, and why.
+    pub fn then_inapplicable(mut self, why: &str) -> Self {
+        self.push_noted(Kind::Inapplicable, why.to_owned());
+        self
+    }
+
     /// Adds all of another one.
     pub fn then_all(mut self, other: Self) -> Self {
         for (kind, note) in other.steps {
@@ -131,11 +155,11 @@ impl Seen {
 
     /// Judges it by what the case expects; `control` is what went wrong with innocent peers, if anything.
     pub fn judge(&self, expected: &[Kind], control: Option<&str>) -> Verdict {
-        if self.last() == Some(Kind::Inapplicable) {
-            return Verdict::NotRun;
-        }
-        let strange = self.steps.iter().find(|(kind, _)| !expected.contains(kind));
+        let applies = self.last() != Some(Kind::Inapplicable);
+        let allowed = |kind: &Kind| *kind == Kind::Inapplicable || expected.contains(kind);
+        let strange = self.steps.iter().find(|(kind, _)| !allowed(kind));
         match (strange, control) {
+            (None, None) if !applies => Verdict::NotRun,
             (None, None) if !self.steps.is_empty() => Verdict::AsExpected,
             // Where the connection is to be closed, one that stays open differs.
             (Some((Kind::Silent, _)), None)
@@ -162,18 +186,10 @@ impl fmt::Display for Seen {
     }
 }
 
-/// Says what a case expects: the ends it may have, and what may be answered before.
+/// Says what a case expects, as it is judged: any of these, and nothing else.
 pub fn describe(expected: &[Kind]) -> String {
-    let list = |interim: bool| {
-        let texts: Vec<String> =
-            expected.iter().filter(|kind| kind.is_interim() == interim).map(ToString::to_string).collect();
-        texts.join(" or ")
-    };
-    match (list(true), list(false)) {
-        (interim, ends) if ends.is_empty() => interim,
-        (interim, ends) if interim.is_empty() => ends,
-        (interim, ends) => format!("{ends}, maybe {interim}"),
-    }
+    let texts: Vec<String> = expected.iter().map(ToString::to_string).collect();
+    format!("nothing but {}", texts.join(", "))
 }
 
 /// What a case comes to.
@@ -229,9 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_apply_is_not_run_unless_something_is_wrong() {
+        let expected = [SYNTAX, Kind::Kept];
+        let inapplicable = Seen::one(Kind::Inapplicable);
+        assert_eq!(inapplicable.judge(&expected, None), Verdict::NotRun);
+        assert_eq!(inapplicable.judge(&expected, Some("closed")), Verdict::Differs);
+        let unseen = |seen: Seen| seen.then_inapplicable("").judge(&expected, None);
+        assert_eq!(unseen(Seen::one(Kind::Kept)), Verdict::NotRun);
+        assert_eq!(unseen(Seen::one(Kind::Closed).then(Kind::Kept)), Verdict::Differs);
+    }
+
+    #[test]
     fn texts() {
-        assert_eq!(describe(&[SYNTAX, Kind::Closed]), "connection closed, maybe INVALID_SYNTAX");
-        assert_eq!(describe(&[SYNTAX]), "INVALID_SYNTAX");
+        assert_eq!(describe(&[SYNTAX, Kind::Closed]), "nothing but INVALID_SYNTAX, connection closed");
+        assert_eq!(describe(&[SYNTAX]), "nothing but INVALID_SYNTAX");
         let mut seen = Seen::one(SYNTAX);
         seen.push_closed(Duration::from_millis(1_500));
         assert_eq!(seen.to_string(), "INVALID_SYNTAX, then connection closed after 1.5 s");

@@ -1,9 +1,10 @@
 //! Where cases on a bare stream play: the responder, and innocent requests to compare with.
 
-use super::draft::{Draft, Part};
+use super::draft::Draft;
 use super::seen::{Kind, Seen};
 use super::wire::{Arrival, Wire, ike_frame};
 use crate::ue::{Initiator, Subscriber, UeConfig};
+use codec::crypto::IkeProposal;
 use codec::ike::payload::Payload;
 use codec::ike::{IkeHeader, IkeSpi, Message, NotifyType, PayloadType};
 use codec::{OsRandom, Random};
@@ -33,6 +34,8 @@ pub struct Stage {
     pub bounds: Bounds,
     /// An IKE_SA_INIT that the responder is expected to serve.
     template: Vec<u8>,
+    /// What it offers.
+    pub ike: Vec<IkeProposal>,
 }
 
 impl Stage {
@@ -43,7 +46,7 @@ impl Stage {
         let nowhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         initiator.handle_connected(Instant::now(), nowhere, nowhere, &mut OsRandom);
         let template = initiator.poll_transmit()?.to_vec();
-        Some(Self { gateway, bounds, template })
+        Some(Self { gateway, bounds, template, ike: config.ike.clone() })
     }
 
     /// An IKE_SA_INIT with SPI and nonce of its own.
@@ -94,18 +97,41 @@ impl Stage {
         }
     }
 
-    /// Sends a message, then an innocent request on the same connection.
-    pub fn message_then_served(&self, message: &[u8]) -> Seen {
-        self.then_served(&ike_frame(message))
+    /// Sends IKE_SA_INIT requests at once, then an innocent one on the same connection.
+    pub fn drafts_then_served(&self, drafts: &[Draft]) -> Seen {
+        let Ok(mut wire) = Wire::prefixed(self.gateway) else { return Seen::one(Kind::Refused) };
+        wire.send(&drafts.iter().flat_map(|draft| ike_frame(&draft.octets())).collect::<Vec<_>>());
+        self.served_behind(&mut wire, drafts)
     }
 
-    /// Sends a message and takes the first answer.
-    pub fn asks(&self, message: &[u8]) -> Seen {
+    /// Sends an IKE_SA_INIT request, then an innocent one on the same connection.
+    pub fn draft_then_served(&self, draft: Draft) -> Seen {
+        self.drafts_then_served(&[draft])
+    }
+
+    /// Sends an IKE_SA_INIT request on a connection of its own and takes the answer.
+    pub fn asks(&self, draft: &Draft) -> Seen {
         let Ok(mut wire) = Wire::prefixed(self.gateway) else { return Seen::one(Kind::Refused) };
-        wire.send_ike(message);
-        let mut seen = Seen::default();
-        self.take(&mut seen, wire.next(self.answer_max()), IkeSpi::ZERO);
-        seen
+        Seen::of(self.ask_on(&mut wire, draft, self.answer_max()).1, None)
+    }
+
+    /// Sends an IKE_SA_INIT request; returns it as it was answered in the end, and the answer.
+    pub fn ask_on(&self, wire: &mut Wire, draft: &Draft, wait: Duration) -> (Draft, Arrival) {
+        wire.send_ike(&draft.octets());
+        self.answer_to(wire, draft, wait)
+    }
+
+    /// Takes the answer to an IKE_SA_INIT request that was sent. A cookie that is asked for is returned, once.
+    pub fn answer_to(&self, wire: &mut Wire, draft: &Draft, wait: Duration) -> (Draft, Arrival) {
+        let arrival = wire.next(wait);
+        match cookie(&arrival, draft.header.spi_i) {
+            Some(cookie) => {
+                let draft = draft.clone().with_cookie(&cookie);
+                wire.send_ike(&draft.octets());
+                (draft, wire.next(wait))
+            }
+            None => (draft.clone(), arrival),
+        }
     }
 
     /// Notes everything until the connection closes or patience ends.
@@ -115,7 +141,7 @@ impl Stage {
         loop {
             let arrival = wire.next(deadline.saturating_duration_since(Instant::now()));
             let over = matches!(arrival, Arrival::Closed(_) | Arrival::Silence | Arrival::Broken(_));
-            self.take(&mut seen, arrival, IkeSpi::ZERO);
+            seen = seen.then_all(Seen::of(arrival, None));
             if over {
                 return seen;
             }
@@ -123,38 +149,36 @@ impl Stage {
     }
 
     /// Asks for an innocent IKE SA on a connection and notes all that comes until its answer.
+    ///
+    /// A responder under attack may ask for a cookie, once, and serve a few that do without the puzzle (RFC 8019
+    /// §7.1.5).
     pub fn served_on(&self, wire: &mut Wire) -> Seen {
+        self.served_behind(wire, &[])
+    }
+
+    /// The same behind IKE_SA_INIT requests that were sent, each of which may have to return a cookie first.
+    fn served_behind(&self, wire: &mut Wire, sent: &[Draft]) -> Seen {
         let init = self.init();
+        let spi = init.header.spi_i;
         wire.send_ike(&init.octets());
+        let mut waiting: Vec<&Draft> = sent.iter().chain([&init]).collect();
         let mut seen = Seen::default();
-        let deadline = Instant::now() + self.answer_max();
+        let mut deadline = Instant::now() + self.answer_max();
         loop {
             let arrival = wire.next(deadline.saturating_duration_since(Instant::now()));
-            self.take(&mut seen, arrival, init.header.spi_i);
+            let asked = waiting
+                .iter()
+                .enumerate()
+                .find_map(|(at, draft)| cookie(&arrival, draft.header.spi_i).map(|cookie| (at, cookie)));
+            if let Some((at, cookie)) = asked {
+                wire.send_ike(&waiting.remove(at).clone().with_cookie(&cookie).octets());
+                deadline = Instant::now() + self.answer_max();
+                continue;
+            }
+            seen = seen.then_all(Seen::of(arrival, Some(spi)));
             if !matches!(seen.last(), Some(Kind::Notify(_))) {
                 return seen;
             }
-        }
-    }
-
-    /// Notes an arrival; `innocent` is the SPI of the innocent request, if there was one.
-    pub fn take(&self, seen: &mut Seen, arrival: Arrival, innocent: IkeSpi) {
-        match arrival {
-            Arrival::Ike(message) => match read(&message) {
-                Some((spi, kind)) if spi == innocent => match kind {
-                    Kind::Taken => seen.push(Kind::Served),
-                    Kind::Notify(kind) => {
-                        seen.push_noted(Kind::Odd, format!("{kind} to an innocent IKE_SA_INIT"));
-                    }
-                    other => seen.push(other),
-                },
-                Some((_, kind)) => seen.push(kind),
-                None => seen.push_noted(Kind::Odd, "an answer that does not decode".into()),
-            },
-            Arrival::Esp(_) => seen.push_noted(Kind::Odd, "ESP for nobody".into()),
-            Arrival::Broken(text) => seen.push_noted(Kind::Odd, text),
-            Arrival::Closed(after) => seen.push_closed(after),
-            Arrival::Silence => seen.push(Kind::Silent),
         }
     }
 
@@ -163,27 +187,14 @@ impl Stage {
     /// # Errors
     /// What was seen instead of a response.
     pub fn innocent(&self) -> Result<(), String> {
-        let mut wire = Wire::connect(self.gateway).map_err(|error| error.to_string())?;
-        let init = self.init();
-        wire.send(&[b"IKETCP", ike_frame(&init.octets()).as_slice()].concat());
-        let answer = wire.next(self.answer_max());
-        // A responder under attack may ask for a cookie, and serve a few that do without the puzzle (RFC 8019 §7).
-        let answer = match cookie(&answer) {
-            Some(cookie) => {
-                let body = [&[0, 0, 0x40, 0x06], cookie.as_slice()].concat();
-                wire.send_ike(&init.clone().with_first(Part::new(PayloadType::NOTIFY, body)).octets());
-                wire.next(self.answer_max())
-            }
-            None => answer,
-        };
-        let mut seen = Seen::default();
-        self.take(&mut seen, answer, init.header.spi_i);
-        if seen.last() == Some(Kind::Served) { Ok(()) } else { Err(seen.to_string()) }
+        let mut wire = Wire::prefixed(self.gateway).map_err(|error| error.to_string())?;
+        let seen = self.served_on(&mut wire);
+        if seen == Seen::one(Kind::Served) { Ok(()) } else { Err(seen.to_string()) }
     }
 }
 
 /// Whose response a message in clear is, and of what kind.
-fn read(message: &[u8]) -> Option<(IkeSpi, Kind)> {
+pub(super) fn read(message: &[u8]) -> Option<(IkeSpi, Kind)> {
     let header = IkeHeader::decode(message).ok()?;
     if header.length as usize != message.len() || !header.flags.is_response() {
         return None;
@@ -200,11 +211,19 @@ fn read(message: &[u8]) -> Option<(IkeSpi, Kind)> {
     Some((header.spi_i, kind))
 }
 
-/// The cookie that an answer asks for.
-fn cookie(answer: &Arrival) -> Option<Vec<u8>> {
+/// The cookie that an answer to the request with this SPI asks for.
+fn cookie(answer: &Arrival, spi: IkeSpi) -> Option<Vec<u8>> {
     let Arrival::Ike(message) = answer else { return None };
+    if read(message)? != (spi, Kind::Challenge) {
+        return None;
+    }
+    notification(message, NotifyType::COOKIE)
+}
+
+/// The data of a notification of this kind in a message in clear.
+pub(super) fn notification(message: &[u8], kind: NotifyType) -> Option<Vec<u8>> {
     Message::decode(message).ok()?.payloads().find_map(|raw| match raw.ok()?.decode().ok()? {
-        Payload::Notify(notify) if notify.kind == NotifyType::COOKIE => Some(notify.data.to_vec()),
+        Payload::Notify(notify) if notify.kind == kind => Some(notify.data.to_vec()),
         _ => None,
     })
 }

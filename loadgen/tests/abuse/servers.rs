@@ -1,14 +1,18 @@
 //! Servers that are no responders: each wrong in its own way.
 
-use codec::crypto::IkeProposal;
-use codec::ike::payload::Proposal;
+use codec::OsRandom;
+use codec::crypto::{IkeKeys, IkeProposal, SaNonces, Secret, open_sk};
+use codec::ike::payload::{KeView, Proposal};
 use codec::ike::{
-    ExchangeType, Flags, IkeHeader, IkeSpi, MessageBuilder, MessageId, PayloadType, ProtocolId,
+    ExchangeType, Flags, IkeHeader, IkeSpi, KeGroup, Message, MessageBuilder, MessageId, NotifyType,
+    PayloadType, ProtocolId,
 };
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+/// What `loadgen` offers by itself.
+const SUITE: &str = "aes128gcm16-prfsha256-x25519";
 /// Longer than any case here waits.
 const DEAF: Duration = Duration::from_secs(8);
 
@@ -29,21 +33,28 @@ pub enum Serve {
     Mute,
     /// Serves one connection until it is over, then the next.
     OneByOne,
+    /// Is content with a shared secret of zeros.
+    Zeros,
+    /// Is right: it serves whoever brings the cookie that it asks for.
+    Cookies,
 }
 
 /// Starts one; returns its address. It ends with the test.
 pub fn server(serve: Serve) -> String {
+    listen(move |stream| {
+        if serve == Serve::OneByOne {
+            one(serve, stream);
+        } else {
+            std::thread::spawn(move || one(serve, stream));
+        }
+    })
+}
+
+/// Hands connections on, one after the other; returns where they come.
+pub fn listen(mut take: impl FnMut(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            if serve == Serve::OneByOne {
-                one(serve, stream);
-            } else {
-                std::thread::spawn(move || one(serve, stream));
-            }
-        }
-    });
+    std::thread::spawn(move || listener.incoming().flatten().for_each(&mut take));
     address
 }
 
@@ -55,6 +66,12 @@ fn one(serve: Serve, mut stream: TcpStream) {
             std::thread::sleep(DEAF);
         }
         Serve::OneByOne => anything(&mut stream),
+        Serve::Zeros => {
+            zeros(&mut stream);
+        }
+        Serve::Cookies => {
+            cookies(&mut stream);
+        }
         Serve::Perfection => perfection(&mut stream),
         Serve::Mute => {
             perfection(&mut stream);
@@ -135,6 +152,72 @@ fn perfect(octets: &[u8]) -> Option<Vec<u8>> {
     good.then(|| message.to_vec())
 }
 
+/// Serves IKE_SA_INIT, and answers what is sealed under a shared secret of zeros; `None` at the end.
+fn zeros(stream: &mut TcpStream) -> Option<()> {
+    stream.read_exact(&mut [0; 6]).ok()?;
+    let (suite, _) = SUITE.parse::<IkeProposal>().ok()?.first_suite()?;
+    let init = next_message(stream)?;
+    let header = IkeHeader::decode(&init).ok()?;
+    let payloads = Message::decode(&init).ok()?.payloads().filter_map(Result::ok);
+    let nonce_i =
+        payloads.filter(|raw| raw.kind == PayloadType::NONCE).map(|raw| raw.body.to_vec()).next()?;
+    let (spi_r, nonce_r) = (IkeSpi([9; 8]), [7; 32]);
+    let flags = Flags::new(false, true);
+    let begin = |exchange, id| MessageBuilder::new(header.spi_i, spi_r, exchange, flags, MessageId(id));
+    let mut answer = begin(ExchangeType::IKE_SA_INIT, 0);
+    let transforms = SUITE.parse::<IkeProposal>().ok()?.transforms();
+    answer.sa(&[Proposal { number: 1, protocol: ProtocolId::IKE, spi: &[], transforms: &transforms }]);
+    answer.ke(&KeView { group: KeGroup::CURVE25519, data: &[9; 32] }).nonce(&nonce_r);
+    stream.write_all(&framed(&answer.finish().ok()?)).ok()?;
+    let nonces = SaNonces { initiator: &nonce_i, responder: &nonce_r };
+    let keys = IkeKeys::derive(&suite, nonces, &Secret::new(vec![0; 32]), header.spi_i, spi_r);
+    loop {
+        let mut message = next_message(stream)?;
+        if open_sk(&mut message, &keys.initiator_key(&suite)).is_ok() {
+            let answer =
+                begin(ExchangeType::IKE_AUTH, 1).seal(&mut keys.responder_key(&suite), &mut OsRandom);
+            stream.write_all(&framed(&answer.ok()?)).ok()?;
+        }
+    }
+}
+
+/// Asks for a cookie where there is none, and answers a repeated request as before; `None` at the end.
+fn cookies(stream: &mut TcpStream) -> Option<()> {
+    const COOKIE: &[u8] = b"crumbs";
+    stream.read_exact(&mut [0; 6]).ok()?;
+    let mut last = (Vec::new(), Vec::new());
+    loop {
+        let message = next_message(stream)?;
+        if last.0 != message {
+            let answer = match message.windows(COOKIE.len()).any(|part| part == COOKIE) {
+                true => response(&message),
+                false => challenge(&message, COOKIE),
+            };
+            last = (message, answer);
+        }
+        stream.write_all(&framed(&last.1)).ok()?;
+    }
+}
+
+fn challenge(request: &[u8], cookie: &[u8]) -> Vec<u8> {
+    let mut spi_i = IkeSpi::ZERO;
+    spi_i.0.copy_from_slice(&request[..8]);
+    let flags = Flags::new(false, true);
+    let mut builder =
+        MessageBuilder::new(spi_i, IkeSpi::ZERO, ExchangeType::IKE_SA_INIT, flags, MessageId(0));
+    builder.notify(NotifyType::COOKIE, cookie);
+    builder.finish().unwrap()
+}
+
+/// The next whole IKE message of a stream, without its marker.
+pub fn next_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut body = vec![0; usize::from(u16::from_be_bytes(length)).checked_sub(2)?];
+    stream.read_exact(&mut body).ok()?;
+    body.get(4..).map(<[u8]>::to_vec)
+}
+
 fn response(request: &[u8]) -> Vec<u8> {
     let mut spi_i = IkeSpi::ZERO;
     spi_i.0.copy_from_slice(&request[..8]);
@@ -146,13 +229,13 @@ fn response(request: &[u8]) -> Vec<u8> {
     spi_r.0[4..].copy_from_slice(&count.to_be_bytes());
     let flags = Flags::new(false, true);
     let mut builder = MessageBuilder::new(spi_i, spi_r, ExchangeType::IKE_SA_INIT, flags, MessageId(0));
-    let proposal: IkeProposal = "aes128gcm16-prfsha256-x25519".parse().unwrap();
+    let proposal: IkeProposal = SUITE.parse().unwrap();
     let transforms = proposal.transforms();
     builder.sa(&[Proposal { number: 1, protocol: ProtocolId::IKE, spi: &[], transforms: &transforms }]);
     builder.finish().unwrap()
 }
 
-fn framed(message: &[u8]) -> Vec<u8> {
+pub fn framed(message: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     codec::stream::frame_ike(message, &mut frame).unwrap();
     frame

@@ -5,15 +5,13 @@
 use super::{AUTH_FAILED, CLOSED, CRITICAL, Case, INVALID_SPI, SYNTAX, UNKNOWN_PAYLOAD};
 use crate::abuse::Kind;
 use crate::abuse::Run::Keys;
-use crate::abuse::handshake::{Handshake, fill_auth};
+use crate::abuse::handshake::{Handshake, WRONG_PROOF, fill_auth};
 use crate::abuse::seen::Seen;
+use crate::abuse::stage::QUIET;
 use crate::abuse::wire::Wire;
 use crate::ue::{Forgery, Identity};
 use codec::OsRandom;
 use codec::ike::{ExchangeType, MessageBuilder, PayloadType};
-
-/// Body of the unknown payload.
-const UNKNOWN_BODY: [u8; 4] = [1, 2, 3, 4];
 
 pub const CASES: &[Case] = &[
     Case {
@@ -61,7 +59,7 @@ pub const CASES: &[Case] = &[
         expected: &[AUTH_FAILED, SYNTAX],
         run: Keys(|handshake| {
             let config = handshake.config.clone();
-            let message = handshake.forge_auth(1, |builder| fill_auth(builder, &config, Some(&[0x5a; 32])));
+            let message = handshake.forge_auth(1, |builder| fill_auth(builder, &config, Some(&WRONG_PROOF)));
             handshake.asks(&message)
         }),
     },
@@ -84,13 +82,8 @@ pub const CASES: &[Case] = &[
             let (config, idi) = (handshake.config.clone(), handshake.who.idi.clone());
             let message = handshake.forge_auth(1, |builder| {
                 builder.id_i(&idi.view());
-                fill_auth(builder, &config, Some(&[0x5a; 32]));
-                builder.payload(UNKNOWN_PAYLOAD, |out| {
-                    // The flags are the second octet of the header that was just written.
-                    let flags = out.len() - 3;
-                    out[flags] |= 0x80;
-                    out.extend_from_slice(&UNKNOWN_BODY);
-                });
+                fill_auth(builder, &config, Some(&WRONG_PROOF));
+                unknown_critical(builder);
             });
             handshake.asks(&message)
         }),
@@ -107,7 +100,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "auth-bad-icv",
-        source: "RFC 7296 §2.21; RFC 8019 §7 (keys are kept); RFC 9329 §6.1 SHOULD close",
+        source: "RFC 7296 §2.21; RFC 8019 §4.6 (keys are kept); RFC 9329 §6.1 SHOULD close",
         sent: "an honest IKE_AUTH with a flipped ICV, then a wrong proof",
         expected: &[AUTH_FAILED, CLOSED],
         run: Keys(|handshake| {
@@ -128,7 +121,7 @@ pub const CASES: &[Case] = &[
             let Ok(Ok(mut other)) = peer else { return Seen::one(Kind::Refused) };
             other.send_ike(&message);
             other.send_ike(&message);
-            std::thread::sleep(crate::abuse::stage::QUIET);
+            std::thread::sleep(QUIET);
             handshake.refused()
         }),
     },
@@ -227,13 +220,9 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// An IKE_AUTH with identity and the proof given.
+/// Sends an IKE_AUTH with identity and the proof given.
 fn forged(handshake: &mut Handshake, proof: Option<&[u8]>) -> Seen {
-    let (config, idi) = (handshake.config.clone(), handshake.who.idi.clone());
-    let message = handshake.forge_auth(1, |builder| {
-        builder.id_i(&idi.view());
-        fill_auth(builder, &config, proof);
-    });
+    let message = handshake.proof(proof);
     handshake.asks(&message)
 }
 
@@ -253,29 +242,30 @@ fn in_its_place(
     then_refused(handshake, &message.unwrap_or_default())
 }
 
+/// The first must be refused; the others are all sent, whatever comes: an IKE SA that is gone stays so.
 fn repeated(handshake: &mut Handshake) -> Seen {
-    let (config, idi) = (handshake.config.clone(), handshake.who.idi.clone());
-    let message = handshake.forge_auth(1, |builder| {
-        builder.id_i(&idi.view());
-        fill_auth(builder, &config, Some(&[0x5a; 32]));
-    });
+    let message = handshake.proof(Some(&WRONG_PROOF));
     let mut seen = handshake.asks(&message);
-    for _ in 0..9 {
-        if seen.last() != Some(AUTH_FAILED) {
-            break;
-        }
-        handshake.wire.send_ike(&message);
+    if seen.last() != Some(AUTH_FAILED) {
+        return seen.then_odd("no refusal to repeat");
     }
-    seen = seen.then_all(handshake.asks(&message));
+    for _ in 1..10 {
+        handshake.wire.send_ike(&message);
+        seen = seen.then_all(handshake.hears(QUIET));
+    }
     seen
 }
 
-/// Begins EAP with the identity there is, and answers the first request; without EAP the case does not apply.
+/// Begins EAP with the identity there is, and answers the first request; where EAP is refused the case does not apply.
 fn after_eap_request(handshake: &mut Handshake, answer: impl FnOnce(&[u8]) -> Vec<u8>) -> Seen {
     let seen = forged(handshake, None);
-    // Code, Identifier, Length and Type.
-    if seen.last() != Some(Kind::EapAsked) || handshake.eap.len() < 5 {
-        return Seen::one(Kind::Inapplicable);
+    match seen.last() {
+        // Code, Identifier, Length and Type.
+        Some(Kind::EapAsked) if handshake.eap.len() >= 5 => {}
+        _ if seen == Seen::one(AUTH_FAILED) => {
+            return Seen::default().then_inapplicable("without EAP for this identity");
+        }
+        _ => return seen.then_odd("neither a request of EAP nor a refusal"),
     }
     let packet = answer(&handshake.eap);
     let message = handshake.forge_auth(2, |builder| {
@@ -288,6 +278,16 @@ fn after_eap_request(handshake: &mut Handshake, answer: impl FnOnce(&[u8]) -> Ve
 /// A Notify that claims an SPI longer than itself.
 pub fn broken_notify(builder: &mut MessageBuilder) {
     builder.payload(PayloadType::NOTIFY, |out| out.extend_from_slice(&[3, 200, 0x40, 4]));
+}
+
+/// An unknown payload marked critical.
+pub fn unknown_critical(builder: &mut MessageBuilder) {
+    builder.payload(UNKNOWN_PAYLOAD, |out| {
+        // The flags are the second octet of the header that was just written.
+        let flags = out.len() - 3;
+        out[flags] |= 0x80;
+        out.extend_from_slice(&[1, 2, 3, 4]);
+    });
 }
 
 pub fn flip_last(octets: &mut [u8]) {

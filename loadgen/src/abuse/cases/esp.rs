@@ -4,19 +4,20 @@ use super::auth::flip_last;
 use super::{CLOSED, Case, SERVED};
 use crate::abuse::Kind;
 use crate::abuse::Run::{Session, Stream};
-use crate::abuse::packet::{IP_LEN, echo_request, is_reply, seal_header};
+use crate::abuse::packet::{echo_request, is_reply};
 use crate::abuse::run::Lab;
 use crate::abuse::seen::Seen;
 use crate::abuse::session::Ue;
-use crate::abuse::wire::frame;
+use crate::abuse::stage::QUIET;
+use crate::abuse::wire::{Arrival, Wire, frame};
 use std::net::Ipv4Addr;
 
-const KEPT: Kind = Kind::Kept;
+pub const KEPT: Kind = Kind::Kept;
 /// Numbers of echo requests that are to be answered, and of those that are not.
 const GOOD: u32 = 1;
-const BAD: u32 = 2;
+pub const BAD: u32 = 2;
 /// Somebody in the far network, when no host there is known: nothing comes back anyway.
-const ANYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const ANYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 pub const CASES: &[Case] = &[
     Case {
@@ -56,7 +57,7 @@ pub const CASES: &[Case] = &[
         run: Session(|ue, lab| {
             let frame = ue.seal(&echo(ue, lab, GOOD));
             ue.wire.send(&frame.repeat(3));
-            only_once(ue, lab)
+            looked_at(lab, only_once(ue, lab))
         }),
     },
     Case {
@@ -69,13 +70,13 @@ pub const CASES: &[Case] = &[
     Case {
         name: "esp-far-ahead",
         source: "RFC 4303 §3.4.3 (the window moves on authentic packets only)",
-        sent: "a packet whose sequence number was raised by 1,000; then the session on another connection",
+        sent: "a packet whose sequence number was raised by 1,024; then the session on another connection",
         expected: &[CLOSED, KEPT],
         run: Session(|ue, lab| {
             let mut frame = ue.seal(&echo(ue, lab, BAD));
             frame[8] = frame[8].wrapping_add(4);
             ue.wire.send(&frame);
-            closed_then_goes_on(ue, lab)
+            looked_at(lab, closed_then_goes_on(ue, lab))
         }),
     },
     Case {
@@ -98,55 +99,6 @@ pub const CASES: &[Case] = &[
         run: Session(lengths),
     },
     Case {
-        name: "esp-wrong-source",
-        source: "RFC 4301 §5.2 MUST match the selectors",
-        sent: "inner packets from addresses that are not the UE's",
-        expected: &[KEPT],
-        run: Session(|ue, lab| {
-            for source in [[203, 0, 113, 7], [127, 0, 0, 1], [255, 255, 255, 255], [0; 4]] {
-                let packet = echo_request(source.into(), lab.far().unwrap_or(ANYBODY), BAD, 0);
-                send(ue, &packet);
-            }
-            unanswered(ue, lab)
-        }),
-    },
-    Case {
-        name: "esp-inner-lengths",
-        source: "RFC 791 §3.1; RFC 4303 §2.7",
-        sent: "inner packets with lying header and total lengths, and none at all",
-        expected: &[KEPT],
-        run: Session(inner_lengths),
-    },
-    Case {
-        name: "esp-inner-versions",
-        source: "RFC 4303 §2.6",
-        sent: "IPv6 headers of one octet, cut headers, and an IPv6 packet without an address for it",
-        expected: &[KEPT],
-        run: Session(|ue, lab| {
-            let mut v6 = vec![0; 48];
-            v6[0] = 0x60;
-            v6[5] = 8;
-            for packet in [&[0x60][..], &[0x45], &[0x45; 19], &[0x60; 39], &v6] {
-                send(ue, packet);
-            }
-            unanswered(ue, lab)
-        }),
-    },
-    Case {
-        name: "esp-inner-fragments",
-        source: "RFC 791 §3.2; RFC 5722",
-        sent: "inner IPv4 fragments that overlap, that end behind 65,535 and that never end",
-        expected: &[KEPT],
-        run: Session(inner_fragments),
-    },
-    Case {
-        name: "esp-nested",
-        source: "RFC 4303 §3.1 (isolation)",
-        sent: "IP in IP in ESP, and packets for the gateway's loopback and for multicast",
-        expected: &[KEPT],
-        run: Session(nested),
-    },
-    Case {
         name: "esp-octet-by-octet",
         source: "RFC 9329 §3 (a stream)",
         sent: "a packet in segments of one octet",
@@ -167,17 +119,18 @@ pub const CASES: &[Case] = &[
             let packet = echo(&other, lab, BAD);
             let frame = other.seal(&packet);
             ue.wire.send(&frame);
-            if ue.count(|packet| is_reply(packet, BAD)) > 0 {
-                return Seen::odd("answered on the wrong connection");
+            let bad = |packet: &[u8]| is_reply(packet, BAD);
+            if ue.count(bad) + other.count(bad) > 0 {
+                return Seen::odd("answered, though it came on the wrong connection");
             }
             let seen = goes_on(ue, lab).then_all(goes_on(&mut other, lab));
             other.detach();
-            seen
+            looked_at(lab, seen)
         }),
     },
     Case {
         name: "esp-slow-reader",
-        source: "RFC 9329 §9.1 (bounded queues); D10",
+        source: "D10",
         sent: "3,000 echo requests of 1,200 octets by a UE that does not read, a newcomer beside it",
         expected: &[KEPT],
         run: Session(slow_reader),
@@ -185,31 +138,25 @@ pub const CASES: &[Case] = &[
 ];
 
 /// An echo request of the UE's own.
-fn echo(ue: &Ue, lab: &Lab, number: u32) -> Vec<u8> {
+pub fn echo(ue: &Ue, lab: &Lab, number: u32) -> Vec<u8> {
     let inner = ue.inner.unwrap_or(Ipv4Addr::UNSPECIFIED);
     echo_request(inner, lab.far().unwrap_or(ANYBODY), number, 0)
 }
 
-fn send(ue: &mut Ue, packet: &[u8]) {
+pub fn send(ue: &mut Ue, packet: &[u8]) {
     let frame = ue.seal(packet);
     ue.wire.send(&frame);
 }
 
 /// IKE and traffic of the session work, where it is.
-fn goes_on(ue: &mut Ue, lab: &Lab) -> Seen {
+pub fn goes_on(ue: &mut Ue, lab: &Lab) -> Seen {
     let seen = ue.lives();
-    if seen.last() == Some(KEPT) && !lab.echoes(ue) {
-        return seen.then_odd("no traffic through the tunnel");
-    }
-    seen
+    lab.with_traffic(ue, seen)
 }
 
 fn closed_then_goes_on(ue: &mut Ue, lab: &Lab) -> Seen {
     let seen = ue.closes_and_lives(lab.stage().bounds.patience);
-    if seen.last() == Some(KEPT) && !lab.echoes(ue) {
-        return seen.then_odd("no traffic through the tunnel");
-    }
-    seen
+    lab.with_traffic(ue, seen)
 }
 
 /// What was sent several times was answered once, as far as that can be seen.
@@ -222,30 +169,40 @@ fn only_once(ue: &mut Ue, lab: &Lab) -> Seen {
 }
 
 /// What must not get through has no answer.
-fn unanswered(ue: &mut Ue, lab: &Lab) -> Seen {
+pub fn unanswered(ue: &mut Ue, lab: &Lab) -> Seen {
     if ue.count(|packet| is_reply(packet, BAD)) > 0 {
         return Seen::odd("answered through the tunnel");
     }
     goes_on(ue, lab)
 }
 
+/// Without a host that would answer, nobody sees whether what must not get through did, or what must did not.
+pub fn looked_at(lab: &Lab, seen: Seen) -> Seen {
+    let blind = lab.far().is_none() && seen.last() == Some(KEPT);
+    if blind { seen.then_inapplicable("without --far") } else { seen }
+}
+
 fn replayed_beside(ue: &mut Ue, lab: &Lab) -> Seen {
     let frame = ue.seal(&echo(ue, lab, GOOD));
     ue.wire.send(&frame);
     ue.count(|_| false);
-    let Ok(mut second) = crate::abuse::wire::Wire::prefixed(lab.stage().gateway) else {
+    let Ok(mut second) = Wire::prefixed(lab.stage().gateway) else {
         return Seen::one(Kind::Refused);
     };
     second.send(&frame);
-    std::thread::sleep(crate::abuse::stage::QUIET);
-    // An answer on the second connection would be missed here.
-    goes_on(ue, lab)
+    let beside = matches!(second.next(QUIET), Arrival::Silence | Arrival::Closed(_));
+    if !beside || ue.count(|packet| is_reply(packet, GOOD)) > 0 {
+        return Seen::odd("a replayed packet was answered");
+    }
+    // The second connection stays open: a session that went there would not come back by itself.
+    let seen = goes_on(ue, lab);
+    looked_at(lab, seen)
 }
 
 fn lengths(ue: &mut Ue, lab: &Lab) -> Seen {
     let spi = ue.outbound.spi().0.to_be_bytes();
     for len in 0..=40 {
-        let Ok(mut wire) = crate::abuse::wire::Wire::prefixed(lab.stage().gateway) else {
+        let Ok(mut wire) = Wire::prefixed(lab.stage().gateway) else {
             return Seen::one(Kind::Refused);
         };
         wire.send(&frame(&[&spi[..], &vec![0x5a; len]].concat()));
@@ -255,56 +212,10 @@ fn lengths(ue: &mut Ue, lab: &Lab) -> Seen {
     goes_on(ue, lab)
 }
 
-fn inner_lengths(ue: &mut Ue, lab: &Lab) -> Seen {
-    let changes: [fn(&mut Vec<u8>); 6] = [
-        |packet| packet[2..4].copy_from_slice(&u16::MAX.to_be_bytes()),
-        |packet| packet[2..4].copy_from_slice(&[0, 0]),
-        |packet| packet[2..4].copy_from_slice(&19u16.to_be_bytes()),
-        |packet| packet[0] = 0x40,
-        |packet| packet[0] = 0x4f,
-        |packet| packet.truncate(10),
-    ];
-    for change in changes {
-        let mut packet = echo(ue, lab, BAD);
-        change(&mut packet);
-        if packet.len() >= IP_LEN {
-            seal_header(&mut packet);
-        }
-        send(ue, &packet);
-    }
-    unanswered(ue, lab)
-}
-
-fn inner_fragments(ue: &mut Ue, lab: &Lab) -> Seen {
-    // More fragments flag and offset in units of 8 octets.
-    for flags_and_offset in [0x2000u16, 0x2000, 0x0001, 0x2001, 0x1fff, 0x3fff, 0x2002, 0x0003] {
-        let mut packet =
-            echo_request(ue.inner.unwrap_or(Ipv4Addr::UNSPECIFIED), lab.far().unwrap_or(ANYBODY), BAD, 32);
-        packet[4..6].copy_from_slice(&[0x12, 0x34]);
-        packet[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
-        seal_header(&mut packet);
-        send(ue, &packet);
-    }
-    goes_on(ue, lab)
-}
-
-fn nested(ue: &mut Ue, lab: &Lab) -> Seen {
-    let inner = ue.inner.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    for to in [[127, 0, 0, 1], [224, 0, 0, 1], [255, 255, 255, 255], inner.octets()] {
-        send(ue, &echo_request(inner, to.into(), BAD, 0));
-    }
-    // Protocol 4: the inner packet has a source that is not the UE's.
-    let within = echo_request(Ipv4Addr::new(203, 0, 113, 7), lab.far().unwrap_or(ANYBODY), BAD, 0);
-    let mut packet = echo_request(inner, lab.far().unwrap_or(ANYBODY), BAD, within.len() - 8);
-    packet[9] = 4;
-    packet[IP_LEN..].copy_from_slice(&within);
-    seal_header(&mut packet);
-    send(ue, &packet);
-    unanswered(ue, lab)
-}
-
 fn slow_reader(ue: &mut Ue, lab: &Lab) -> Seen {
-    let (Some(far), Some(inner)) = (lab.far(), ue.inner) else { return Seen::one(Kind::Inapplicable) };
+    let (Some(far), Some(inner)) = (lab.far(), ue.inner) else {
+        return Seen::default().then_inapplicable("without --far");
+    };
     let packet = echo_request(inner, far, BAD, 1_172);
     for _ in 0..3_000 {
         let frame = ue.seal(&packet);

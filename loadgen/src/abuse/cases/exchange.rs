@@ -1,6 +1,6 @@
 //! What the requests of an attached UE contain (RFC 7296 §1.3, §1.4, §2.21.3).
 
-use super::auth::broken_notify;
+use super::auth::{broken_notify, unknown_critical};
 use super::{CRITICAL, Case, NO_PROPOSAL, SERVED, SYNTAX, UNKNOWN_EXCHANGE, UNKNOWN_PAYLOAD};
 use crate::abuse::Kind;
 use crate::abuse::Run::Session;
@@ -41,13 +41,7 @@ pub const CASES: &[Case] = &[
         sent: "INFORMATIONAL with an unknown payload marked critical",
         expected: &[CRITICAL, KEPT],
         run: Session(|ue, _| {
-            let seen = ue.asks(ExchangeType::INFORMATIONAL, |builder| {
-                builder.payload(UNKNOWN_PAYLOAD, |out| {
-                    let flags = out.len() - 3;
-                    out[flags] |= 0x80;
-                    out.push(0);
-                });
-            });
+            let seen = ue.asks(ExchangeType::INFORMATIONAL, unknown_critical);
             seen.then_all(ue.lives())
         }),
     },

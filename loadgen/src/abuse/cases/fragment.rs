@@ -15,12 +15,12 @@ use codec::ike::{ExchangeType, PayloadType};
 pub const CASES: &[Case] = &[
     Case {
         name: "fragment-of-init",
-        source: "RFC 7383 §2.3 (protected messages only)",
+        source: "RFC 7383 §2.2 (protected messages only)",
         sent: "IKE_SA_INIT with an Encrypted Fragment, then an innocent one",
         expected: &[SYNTAX, SERVED],
         run: Stream(|stage| {
             let part = Part::new(PayloadType::ENCRYPTED_FRAGMENT, [0, 1, 0, 2, 0x5a, 0x5a, 0x5a, 0x5a]);
-            stage.message_then_served(&Draft { parts: vec![part], ..stage.init() }.octets())
+            stage.draft_then_served(Draft { parts: vec![part], ..stage.init() })
         }),
     },
     Case {
@@ -30,7 +30,11 @@ pub const CASES: &[Case] = &[
         expected: &[AUTH_FAILED, SYNTAX, Kind::EapAsked],
         run: Keys(|handshake| {
             let message = fragment(handshake, (1, 1));
-            if handshake.fragments { handshake.asks(&message) } else { Seen::one(Kind::Inapplicable) }
+            if handshake.fragments {
+                handshake.asks(&message)
+            } else {
+                Seen::default().then_inapplicable("fragments are not announced")
+            }
         }),
     },
     Case {
@@ -89,7 +93,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "fragment-thousands",
-        source: "RFC 7383 §5 (bounded)",
+        source: "RFC 7383 §5 (bounded); RFC 8019 §4.8",
         sent: "500 fragments of 65535 with 1,000 octets each, then a wrong proof",
         expected: &[AUTH_FAILED, CLOSED],
         run: Keys(|handshake| {

@@ -2,9 +2,11 @@
 
 use super::{CLOSED, Case, INVALID_SPI, SERVED, SYNTAX};
 use crate::abuse::Run::{Stream, Wait};
+use crate::abuse::draft::resized;
 use crate::abuse::seen::{Kind, Seen};
 use crate::abuse::stage::Stage;
 use crate::abuse::wire::{Arrival, Wire, frame, ike_frame};
+use codec::ike::ExchangeType;
 use std::time::{Duration, Instant};
 
 /// An ESP packet of an SA that nobody has.
@@ -65,7 +67,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "framing-short-ike",
-        source: "RFC 9329 §3.1; D5",
+        source: "RFC 9329 §6.1; D5",
         sent: "the marker and 1, 14 and 27 octets of an IKE header, then IKE_SA_INIT",
         expected: &[SERVED, CLOSED],
         run: Stream(|stage| {
@@ -121,21 +123,21 @@ pub const CASES: &[Case] = &[
     Case {
         name: "framing-cut-fin",
         source: "RFC 9329 §6.1 MUST discard",
-        sent: "half of IKE_SA_INIT, then FIN",
+        sent: "60 octets of IKE_SA_INIT, then FIN",
         expected: &[CLOSED],
         run: Stream(cut_fin),
     },
     Case {
         name: "framing-cut-rst",
         source: "RFC 9329 §6.1 MUST discard",
-        sent: "half of IKE_SA_INIT, then RST; the other half on the next connection, then IKE_SA_INIT",
+        sent: "10 octets of IKE_SA_INIT, then RST; the rest on the next connection, then IKE_SA_INIT",
         expected: &[SERVED, CLOSED],
         run: Stream(cut_rst),
     },
     Case {
         name: "framing-cut-silence",
         source: "RFC 9329 §10; D2",
-        sent: "half of IKE_SA_INIT, then nothing",
+        sent: "60 octets of IKE_SA_INIT, then nothing",
         expected: &[CLOSED],
         run: Wait(|stage| stage.closes(&stage.init_frame()[..60])),
     },
@@ -163,15 +165,8 @@ pub const CASES: &[Case] = &[
 ];
 
 fn longest_ike(stage: &Stage) -> Seen {
-    let message = stage.init().header(|header| {
-        header.spi_r.0 = [0x5a; 8];
-        header.exchange = codec::ike::ExchangeType::INFORMATIONAL;
-    });
-    let mut octets = message.octets();
-    octets.resize(65_529, 0);
-    let length = octets.len() as u32;
-    octets[24..28].copy_from_slice(&length.to_be_bytes());
-    stage.message_then_served(&octets)
+    let message = stage.init().stray(ExchangeType::INFORMATIONAL).octets();
+    stage.then_served(&ike_frame(&resized(&message, 65_529)))
 }
 
 fn octet_by_octet(stage: &Stage) -> Seen {
@@ -179,9 +174,7 @@ fn octet_by_octet(stage: &Stage) -> Seen {
     let init = stage.init();
     let stream = [b"IKETCP", ike_frame(&init.octets()).as_slice()].concat();
     wire.send_octets(&stream, Duration::from_millis(1));
-    let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(stage.answer_max()), init.header.spi_i);
-    seen
+    Seen::of(stage.answer_to(&mut wire, &init, stage.answer_max()).1, Some(init.header.spi_i))
 }
 
 fn cut_everywhere(stage: &Stage) -> Seen {
@@ -193,8 +186,8 @@ fn cut_everywhere(stage: &Stage) -> Seen {
         wire.send(&octets[..at]);
         std::thread::sleep(Duration::from_millis(5));
         wire.send(&octets[at..]);
-        let mut seen = Seen::default();
-        stage.take(&mut seen, wire.next(stage.answer_max()), init.header.spi_i);
+        let (_, arrival) = stage.answer_to(&mut wire, &init, stage.answer_max());
+        let seen = Seen::of(arrival, Some(init.header.spi_i));
         if seen.last() != Some(Kind::Served) {
             return seen;
         }
@@ -223,12 +216,8 @@ fn cut_rst(stage: &Stage) -> Seen {
     // In front of the rest stands a Length that makes it a frame.
     second.send(&frame(&octets[10..]));
     match second.next(Duration::from_millis(300)) {
-        Arrival::Ike(_) => Seen::odd("halves of two connections were joined"),
-        Arrival::Closed(after) => {
-            let mut seen = Seen::default();
-            seen.push_closed(after);
-            seen
-        }
+        Arrival::Ike(_) => Seen::odd("pieces of two connections were joined"),
+        closed @ Arrival::Closed(_) => Seen::of(closed, None),
         _ => stage.served_on(&mut second),
     }
 }
@@ -244,11 +233,7 @@ fn drip(stage: &Stage, octets: &[u8], piece: usize) -> Seen {
         wire.send(part);
         match wire.next(Duration::from_secs(1)) {
             Arrival::Silence => {}
-            other => {
-                let mut seen = Seen::default();
-                stage.take(&mut seen, other, codec::ike::IkeSpi::ZERO);
-                return seen;
-            }
+            other => return Seen::of(other, None),
         }
     }
     Seen::one(Kind::Silent)

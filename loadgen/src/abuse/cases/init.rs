@@ -7,7 +7,10 @@ use crate::abuse::draft::{Draft, Part};
 use crate::abuse::seen::Seen;
 use crate::abuse::stage::{QUIET, Stage};
 use crate::abuse::wire::{Arrival, Wire};
-use codec::ike::{ExchangeType, IkeHeader, IkeSpi, MessageId, PayloadType};
+use codec::OsRandom;
+use codec::crypto::{IkeKeys, SaNonces, Secret, select_ike};
+use codec::ike::payload::{KeView, Payload};
+use codec::ike::{ExchangeType, Flags, IkeHeader, IkeSpi, Message, MessageBuilder, MessageId, PayloadType};
 use std::time::Duration;
 
 pub const CASES: &[Case] = &[
@@ -16,43 +19,44 @@ pub const CASES: &[Case] = &[
         source: "RFC 7296 §2.7, §1.2",
         sent: "IKE_SA_INIT that offers DES with MD5 only, then an innocent one",
         expected: &[NO_PROPOSAL, SERVED],
-        run: Stream(|stage| refused_then_served(stage, &des_only(stage))),
+        run: Stream(|stage| refused_then_served(stage, &des_only(stage), Duration::ZERO)),
     },
     Case {
         name: "init-esp-proposal",
         source: "RFC 7296 §3.3.1",
         sent: "IKE_SA_INIT whose proposals are for ESP, then an innocent one",
         expected: &[NO_PROPOSAL, SYNTAX, SERVED],
-        run: Stream(|stage| {
-            let bad = stage.init().alter(PayloadType::SA, |part| part.body[5] = 3);
-            stage.message_then_served(&bad.octets())
-        }),
+        run: Stream(|stage| stage.draft_then_served(stage.init().alter(PayloadType::SA, for_esp))),
     },
     Case {
         name: "init-ke-group",
         source: "RFC 7296 §1.2; RFC 9329 §6.4 SHOULD NOT close",
         sent: "IKE_SA_INIT with KE of a group nobody has; after 1 s an innocent one on the same connection",
         expected: &[INVALID_KE, SERVED],
-        run: Stream(ke_group),
+        run: Stream(|stage| {
+            let bad =
+                stage.init().alter(PayloadType::KE, |part| part.body[..2].copy_from_slice(&[0x27, 0x0f]));
+            refused_then_served(stage, &bad, Duration::from_secs(1))
+        }),
     },
     Case {
         name: "init-ke-zeros",
         source: "RFC 6989 §2.1, RFC 8031; RFC 7748 §6.1",
-        sent: "IKE_SA_INIT with a public value of zeros; if it is answered, an IKE_AUTH that needs the shared secret",
+        sent: "IKE_SA_INIT with a public value of zeros; if it is answered, an IKE_AUTH under keys of a shared secret of zeros",
         expected: &[Kind::Taken, SYNTAX, INVALID_SPI, CLOSED, Kind::Silent],
         run: Stream(|stage| bad_ke(stage, |part| part.body[4..].fill(0))),
     },
     Case {
         name: "init-ke-ones",
-        source: "RFC 6989 §2.1 to §2.3",
-        sent: "IKE_SA_INIT with a public value of ones (no point of a curve, above p - 1); if it is answered, an IKE_AUTH that needs the shared secret",
+        source: "RFC 6989 §2.1 to §2.3; RFC 7748 §5 (X25519 takes any)",
+        sent: "IKE_SA_INIT with a public value of ones (above p, no point of a NIST curve); if it is answered, garbage as its IKE_AUTH",
         expected: &[Kind::Taken, SYNTAX, INVALID_SPI, CLOSED, Kind::Silent],
         run: Stream(|stage| bad_ke(stage, |part| part.body[4..].fill(0xff))),
     },
     Case {
         name: "init-ke-short",
         source: "RFC 7296 §3.4",
-        sent: "IKE_SA_INIT with a public value of one octet; if it is answered, an IKE_AUTH that needs the shared secret",
+        sent: "IKE_SA_INIT with a public value of one octet; if it is answered, garbage as its IKE_AUTH",
         expected: &[Kind::Taken, SYNTAX, INVALID_SPI, CLOSED, Kind::Silent],
         run: Stream(|stage| bad_ke(stage, |part| part.body.truncate(5))),
     },
@@ -63,7 +67,7 @@ pub const CASES: &[Case] = &[
         expected: &[SYNTAX, INVALID_KE, SERVED],
         run: Stream(|stage| {
             let bad = stage.init().alter(PayloadType::KE, |part| part.body.clear());
-            stage.message_then_served(&bad.octets())
+            stage.draft_then_served(bad)
         }),
     },
     Case {
@@ -96,11 +100,11 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "init-nonce-longest",
-        source: "RFC 7296 §3.9 MUST accept",
+        source: "RFC 7296 §3.9 (256 are allowed)",
         sent: "IKE_SA_INIT with a nonce of 256 octets",
         expected: &[Kind::Taken],
         run: Stream(|stage| {
-            stage.asks(&stage.init().alter(PayloadType::NONCE, |part| part.body.resize(256, 7)).octets())
+            stage.asks(&stage.init().alter(PayloadType::NONCE, |part| part.body.resize(256, 7)))
         }),
     },
     Case {
@@ -108,10 +112,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 7296 §2.6 (as if there were none)",
         sent: "IKE_SA_INIT with a cookie that nobody gave",
         expected: &[Kind::Taken, Kind::Challenge],
-        run: Stream(|stage| {
-            let cookie = [&[0, 0, 0x40, 0x06][..], &[0x5a; 32]].concat();
-            stage.asks(&stage.init().with_first(Part::new(PayloadType::NOTIFY, cookie)).octets())
-        }),
+        run: Stream(|stage| stage.asks(&stage.init().with_cookie(&[0x5a; 32]))),
     },
     Case {
         name: "init-puzzle-unasked",
@@ -120,7 +121,7 @@ pub const CASES: &[Case] = &[
         expected: &[Kind::Taken, Kind::Challenge],
         run: Stream(|stage| {
             let solution = Part::new(PayloadType::PUZZLE_SOLUTION, [0x5a; 64]);
-            stage.asks(&stage.init().with(solution).octets())
+            stage.asks(&stage.init().with(solution))
         }),
     },
     Case {
@@ -139,92 +140,111 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// Sends what must be refused, then an innocent request on the same connection.
-pub fn refused_then_served(stage: &Stage, message: &[u8]) -> Seen {
+/// Sends what must be refused, then, `pause` after the refusal, an innocent request on the same connection.
+pub fn refused_then_served(stage: &Stage, draft: &Draft, pause: Duration) -> Seen {
     let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
-    wire.send_ike(message);
-    let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(stage.answer_max()), IkeSpi::ZERO);
-    match seen.last() {
-        Some(Kind::Notify(_)) => seen.then_all(stage.served_on(&mut wire)),
-        _ => seen,
+    let seen = Seen::of(stage.ask_on(&mut wire, draft, stage.answer_max()).1, None);
+    if !matches!(seen.last(), Some(Kind::Notify(_))) {
+        return seen;
     }
+    std::thread::sleep(pause);
+    seen.then_all(stage.served_on(&mut wire))
 }
 
 /// One proposal: ENCR_DES (2), PRF_HMAC_MD5 (1), AUTH_HMAC_MD5_96 (1), group 1, which RFC 8247 forbids.
-fn des_only(stage: &Stage) -> Vec<u8> {
+fn des_only(stage: &Stage) -> Draft {
     let mut body = vec![0, 0, 0, 40, 1, 1, 0, 4];
     for (at, (kind, id)) in [(1, 2), (2, 1), (3, 1), (4, 1)].into_iter().enumerate() {
         body.extend([if at == 3 { 0 } else { 3 }, 0, 0, 8, kind, 0, 0, id]);
     }
-    stage.init().alter(PayloadType::SA, |part| part.body = body).octets()
+    stage.init().alter(PayloadType::SA, |part| part.body = body)
 }
 
-fn ke_group(stage: &Stage) -> Seen {
-    let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
-    let bad = stage.init().alter(PayloadType::KE, |part| part.body[..2].copy_from_slice(&[0x27, 0x0f]));
-    wire.send_ike(&bad.octets());
-    let mut seen = Seen::default();
-    stage.take(&mut seen, wire.next(stage.answer_max()), IkeSpi::ZERO);
-    if !matches!(seen.last(), Some(Kind::Notify(_))) {
-        return seen;
-    }
-    std::thread::sleep(Duration::from_secs(1));
-    seen.then_all(stage.served_on(&mut wire))
-}
-
-/// A responder may put the key exchange off until IKE_AUTH; whatever that says, it is not authentic.
+/// A responder may put the key exchange off until IKE_AUTH. What is then sent must not turn out to be authentic: where
+/// the shared secret would be zeros it is what a responder that accepts them takes, and answers.
 fn bad_ke(stage: &Stage, change: fn(&mut Part)) -> Seen {
     let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
     let bad = stage.init().alter(PayloadType::KE, change);
-    wire.send_ike(&bad.octets());
-    let arrival = wire.next(stage.answer_max());
-    let spi_r = match &arrival {
-        Arrival::Ike(answer) => IkeHeader::decode(answer).map(|header| header.spi_r).unwrap_or(IkeSpi::ZERO),
-        _ => IkeSpi::ZERO,
-    };
-    let mut seen = Seen::default();
-    stage.take(&mut seen, arrival, IkeSpi::ZERO);
-    if seen.last() == Some(Kind::Taken) {
-        let auth = Draft { parts: vec![Part::new(PayloadType::ENCRYPTED, [0x5a; 120])], ..bad };
-        let auth = auth.header(|header| {
-            header.spi_r = spi_r;
-            header.exchange = ExchangeType::IKE_AUTH;
-            header.message_id = MessageId(1);
-        });
-        wire.send_ike(&auth.octets());
-        stage.take(&mut seen, wire.next(QUIET), IkeSpi::ZERO);
+    let (bad, arrival) = stage.ask_on(&mut wire, &bad, stage.answer_max());
+    let answer = if let Arrival::Ike(answer) = &arrival { answer.clone() } else { Vec::new() };
+    let seen = Seen::of(arrival, None);
+    if seen.last() != Some(Kind::Taken) {
+        return seen;
     }
-    seen
+    let auth = auth_of_zeros(stage, &bad, &answer).unwrap_or_else(|| garbage_auth(&bad, &answer));
+    wire.send_ike(&auth);
+    let after = Seen::of(wire.next(QUIET), None);
+    match after.last() {
+        Some(Kind::Taken) => seen.then_odd("an IKE_AUTH answered as if it were IKE_SA_INIT"),
+        _ => seen.then_all(after),
+    }
+}
+
+/// An empty IKE_AUTH under the keys of a shared secret of zeros, if the public value is of zeros and the answer leads
+/// to keys.
+fn auth_of_zeros(stage: &Stage, init: &Draft, answer: &[u8]) -> Option<Vec<u8>> {
+    let body = |kind| init.parts.iter().find(|part| part.kind == kind).map(|part| part.body.as_slice());
+    let (ke, nonce_i) = (KeView::decode(body(PayloadType::KE)?).ok()?, body(PayloadType::NONCE)?);
+    if ke.data.is_empty() || ke.data.iter().any(|octet| *octet != 0) {
+        return None;
+    }
+    let header = IkeHeader::decode(answer).ok()?;
+    let (mut chosen, mut nonce_r) = (None, None);
+    for raw in Message::decode(answer).ok()?.payloads() {
+        match raw.ok()?.decode().ok()? {
+            Payload::Sa(view) => chosen = Some(view),
+            Payload::Nonce(view) => nonce_r = Some(view.data),
+            _ => {}
+        }
+    }
+    let suite = select_ike(&stage.ike, &chosen?, ke.group)?.suite;
+    let nonces = SaNonces { initiator: nonce_i, responder: nonce_r? };
+    // Of curves and of the groups of RFC 3526, the secret is as long as the public value.
+    let shared = Secret::new(vec![0; ke.data.len()]);
+    let keys = IkeKeys::derive(&suite, nonces, &shared, header.spi_i, header.spi_r);
+    let flags = Flags::new(true, false);
+    let (exchange, id) = (ExchangeType::IKE_AUTH, MessageId(1));
+    let builder = MessageBuilder::new(header.spi_i, header.spi_r, exchange, flags, id);
+    builder.seal(&mut keys.initiator_key(&suite), &mut OsRandom).ok()
+}
+
+/// What claims to be the IKE_AUTH that follows.
+fn garbage_auth(init: &Draft, answer: &[u8]) -> Vec<u8> {
+    let spi_r = IkeHeader::decode(answer).map_or(IkeSpi::ZERO, |header| header.spi_r);
+    let parts = vec![Part::new(PayloadType::ENCRYPTED, [0x5a; 120])];
+    let auth = Draft { parts, ..init.clone() }.stray(ExchangeType::IKE_AUTH);
+    auth.header(|header| header.spi_r = spi_r).octets()
+}
+
+/// Makes every proposal one for ESP (Protocol ID 3); behind each lies the next at its Proposal Length.
+fn for_esp(part: &mut Part) {
+    let mut at = 0;
+    while at + 8 <= part.body.len() {
+        part.body[at + 5] = 3;
+        at += usize::from(u16::from_be_bytes([part.body[at + 2], part.body[at + 3]])).max(8);
+    }
 }
 
 fn nonce(stage: &Stage, len: usize) -> Seen {
     let bad = stage.init().alter(PayloadType::NONCE, |part| part.body.resize(len, 7));
-    stage.message_then_served(&bad.octets())
+    stage.draft_then_served(bad)
 }
 
 fn repeated(stage: &Stage) -> Seen {
     let Ok(mut wire) = Wire::prefixed(stage.gateway) else { return Seen::one(Kind::Refused) };
     let init = stage.init();
-    let mut first = None;
-    for _ in 0..3 {
+    // Where a cookie is asked for, the request is the one that has it.
+    let (init, answer) = stage.ask_on(&mut wire, &init, stage.answer_max());
+    let Arrival::Ike(first) = answer else { return Seen::of(answer, Some(init.header.spi_i)) };
+    for _ in 0..2 {
         wire.send_ike(&init.octets());
-        match (wire.next(stage.answer_max()), &first) {
-            (Arrival::Ike(answer), None) => first = Some(answer),
-            (Arrival::Ike(answer), Some(first)) if answer != *first => {
-                return Seen::odd("another response to the same request");
-            }
-            (Arrival::Ike(_), Some(_)) => {}
-            (other, _) => {
-                let mut seen = Seen::default();
-                stage.take(&mut seen, other, init.header.spi_i);
-                return seen;
-            }
+        match wire.next(stage.answer_max()) {
+            Arrival::Ike(answer) if answer == first => {}
+            Arrival::Ike(_) => return Seen::odd("another response to the same request"),
+            other => return Seen::of(other, Some(init.header.spi_i)),
         }
     }
-    let mut seen = Seen::default();
-    stage.take(&mut seen, Arrival::Ike(first.unwrap_or_default()), init.header.spi_i);
-    seen
+    Seen::of(Arrival::Ike(first), Some(init.header.spi_i))
 }
 
 fn second_sa(stage: &Stage) -> Seen {
@@ -233,9 +253,7 @@ fn second_sa(stage: &Stage) -> Seen {
     if seen.last() != Some(Kind::Served) {
         return seen;
     }
-    let mut second = Seen::default();
-    wire.send_ike(&stage.init().octets());
-    stage.take(&mut second, wire.next(QUIET), IkeSpi::ZERO);
+    let second = Seen::of(stage.ask_on(&mut wire, &stage.init(), QUIET).1, None);
     match second.last() {
         Some(Kind::Taken) => seen.then_odd("a second IKE SA on the connection"),
         _ => seen.then_all(second),

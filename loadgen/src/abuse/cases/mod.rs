@@ -8,6 +8,7 @@ mod fragment;
 mod framing;
 mod header;
 mod init;
+mod inner;
 mod payload;
 mod prefix;
 mod session;
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&[Case]] = &[
     session::CASES,
     exchange::CASES,
     esp::CASES,
+    inner::CASES,
     flood::CASES,
 ];
 

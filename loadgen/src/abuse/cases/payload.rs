@@ -4,10 +4,11 @@ use super::init::refused_then_served;
 use super::{CRITICAL, Case, NO_PROPOSAL, SERVED, SYNTAX, UNKNOWN_PAYLOAD, UNKNOWN_STATUS};
 use crate::abuse::Kind;
 use crate::abuse::Run::Stream;
-use crate::abuse::draft::{Draft, Part, cut};
+use crate::abuse::draft::{Draft, Part, resized};
 use crate::abuse::stage::Stage;
 use crate::abuse::wire::ike_frame;
 use codec::ike::PayloadType;
+use std::time::Duration;
 
 pub const CASES: &[Case] = &[
     Case {
@@ -17,7 +18,7 @@ pub const CASES: &[Case] = &[
         expected: &[CRITICAL, SERVED],
         run: Stream(|stage| {
             let part = Part { critical: true, ..Part::new(UNKNOWN_PAYLOAD, [1, 2, 3]) };
-            refused_then_served(stage, &stage.init().with(part).octets())
+            refused_then_served(stage, &stage.init().with(part), Duration::ZERO)
         }),
     },
     Case {
@@ -27,7 +28,7 @@ pub const CASES: &[Case] = &[
         expected: &[CRITICAL, SERVED],
         run: Stream(|stage| {
             let part = Part { critical: true, ..Part::new(UNKNOWN_PAYLOAD, [1, 2, 3]) };
-            refused_then_served(stage, &stage.init().with_first(part).octets())
+            refused_then_served(stage, &stage.init().with_first(part), Duration::ZERO)
         }),
     },
     Case {
@@ -37,7 +38,7 @@ pub const CASES: &[Case] = &[
         expected: &[Kind::Taken],
         run: Stream(|stage| {
             let part = || Part::new(UNKNOWN_PAYLOAD, [1, 2, 3]);
-            stage.asks(&stage.init().with_first(part()).with(part()).octets())
+            stage.asks(&stage.init().with_first(part()).with(part()))
         }),
     },
     Case {
@@ -47,7 +48,7 @@ pub const CASES: &[Case] = &[
         expected: &[SYNTAX, SERVED],
         run: Stream(|stage| {
             let kinds = [PayloadType::SA, PayloadType::KE, PayloadType::NONCE];
-            stage.then_served(&kinds.map(|kind| ike_frame(&stage.init().without(kind).octets())).concat())
+            stage.drafts_then_served(&kinds.map(|kind| stage.init().without(kind)))
         }),
     },
     Case {
@@ -55,7 +56,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 7296 §1.2",
         sent: "IKE_SA_INIT with SA, KE or nonce twice, then an innocent one",
         expected: &[SYNTAX, SERVED],
-        run: Stream(|stage| stage.then_served(&doubled(stage))),
+        run: Stream(|stage| stage.drafts_then_served(&doubled(stage))),
     },
     Case {
         name: "payload-truncated",
@@ -66,7 +67,7 @@ pub const CASES: &[Case] = &[
             let octets = stage.init().octets();
             // Inside the first payloads: what is cut further behind may be whole.
             let places = (0..6).map(|at| 29 + at * 7);
-            stage.then_served(&places.flat_map(|at| ike_frame(&cut(&octets, at))).collect::<Vec<_>>())
+            stage.then_served(&places.flat_map(|at| ike_frame(&resized(&octets, at))).collect::<Vec<_>>())
         }),
     },
     Case {
@@ -75,11 +76,8 @@ pub const CASES: &[Case] = &[
         sent: "IKE_SA_INIT with payload lengths 0, 3 and 65535, then an innocent one",
         expected: &[SYNTAX, SERVED],
         run: Stream(|stage| {
-            let lie = |length| {
-                let bad = stage.init().alter(PayloadType::SA, |part| part.length = Some(length));
-                ike_frame(&bad.octets())
-            };
-            stage.then_served(&[0, 3, u16::MAX].map(lie).concat())
+            let lie = |length| stage.init().alter(PayloadType::SA, |part| part.length = Some(length));
+            stage.drafts_then_served(&[0, 3, u16::MAX].map(lie))
         }),
     },
     Case {
@@ -87,7 +85,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 7296 §3.3",
         sent: "IKE_SA_INIT with lying proposal length, SPI size, transform count and length, then an innocent one",
         expected: &[SYNTAX, NO_PROPOSAL, SERVED],
-        run: Stream(|stage| stage.then_served(&nested(stage))),
+        run: Stream(|stage| stage.drafts_then_served(&nested(stage))),
     },
     Case {
         name: "payload-notify-spi-size",
@@ -96,7 +94,7 @@ pub const CASES: &[Case] = &[
         expected: &[SYNTAX, SERVED],
         run: Stream(|stage| {
             let part = Part::new(PayloadType::NOTIFY, [3, 200, 0x40, 4, 1, 2]);
-            stage.message_then_served(&stage.init().with(part).octets())
+            stage.draft_then_served(stage.init().with(part))
         }),
     },
     Case {
@@ -120,7 +118,7 @@ pub const CASES: &[Case] = &[
         expected: &[Kind::Taken, SYNTAX, Kind::Silent],
         run: Stream(|stage| {
             let vendor = Part::new(PayloadType::VENDOR_ID, vec![0x5a; 60_000]);
-            stage.asks(&stage.init().with(vendor).octets())
+            stage.asks(&stage.init().with(vendor))
         }),
     },
     Case {
@@ -130,36 +128,31 @@ pub const CASES: &[Case] = &[
         expected: &[SYNTAX, SERVED],
         run: Stream(|stage| {
             let bad = Draft { parts: vec![Part::new(PayloadType::ENCRYPTED, [0x5a; 80])], ..stage.init() };
-            stage.message_then_served(&bad.octets())
+            stage.draft_then_served(bad)
         }),
     },
 ];
 
-fn doubled(stage: &Stage) -> Vec<u8> {
-    let frames = [PayloadType::SA, PayloadType::KE, PayloadType::NONCE].map(|kind| {
+fn doubled(stage: &Stage) -> [Draft; 3] {
+    [PayloadType::SA, PayloadType::KE, PayloadType::NONCE].map(|kind| {
         let init = stage.init();
         let part = init.parts.iter().find(|part| part.kind == kind).cloned();
-        ike_frame(&part.into_iter().fold(init, Draft::with).octets())
-    });
-    frames.concat()
+        part.into_iter().fold(init, Draft::with)
+    })
 }
 
 /// Proposal Length (2..4), SPI Size (6), transform count (7) and the first transform's Length (10..12).
-fn nested(stage: &Stage) -> Vec<u8> {
+fn nested(stage: &Stage) -> [Draft; 6] {
     let lies: [(usize, &[u8]); 6] =
         [(2, &[0, 0]), (2, &[0xff, 0xff]), (6, &[255]), (7, &[255]), (10, &[0, 0]), (10, &[0xff, 0xff])];
-    let frames = lies.map(|(at, lie)| {
-        let bad = stage.init().alter(PayloadType::SA, |part| {
+    lies.map(|(at, lie)| {
+        stage.init().alter(PayloadType::SA, |part| {
             part.body[at..at + lie.len()].copy_from_slice(lie);
-        });
-        ike_frame(&bad.octets())
-    });
-    frames.concat()
+        })
+    })
 }
 
-fn notified(stage: &Stage, count: usize, len: usize) -> Vec<u8> {
-    let [high, low] = UNKNOWN_STATUS.0.to_be_bytes();
-    let body = [&[0, 0, high, low][..], &vec![0x5a; len]].concat();
-    let part = Part::new(PayloadType::NOTIFY, body);
-    (0..count).fold(stage.init(), |draft, _| draft.with(part.clone())).octets()
+fn notified(stage: &Stage, count: usize, len: usize) -> Draft {
+    let part = Part::notify(UNKNOWN_STATUS, &vec![0x5a; len]);
+    (0..count).fold(stage.init(), |draft, _| draft.with(part.clone()))
 }
