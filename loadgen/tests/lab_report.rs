@@ -25,7 +25,11 @@ fn check(page: &str, terminal: &str) {
     };
     let (shown, data) = page.split_once("<script type=\"application/json\"").unwrap();
     assert!(!words(shown) && !words(terminal));
-    assert!(!shown.contains("<script") && !shown.contains("http://localhost") && !shown.contains(" src="));
+    assert!(!shown.contains("<script") && !shown.contains(" src="));
+    // No address but the name of the form of drawings.
+    assert!(
+        shown.match_indices("http").all(|(at, _)| shown[at..].starts_with("http://www.w3.org/2000/svg\""))
+    );
     assert_eq!(data.matches("</script>").count(), 2);
     for svg in shown.split("<svg ").skip(1) {
         let head = svg.split('>').next().unwrap();
@@ -59,6 +63,20 @@ fn a_whole_study_has_every_plot_as_drawing_and_picture() {
 }
 
 #[test]
+fn what_paths_do_besides_is_shown_where_they_do_it() {
+    let uneven = ["Jitter,\u{a0}ms", "Reordered,\u{a0}%", "Duplicated,\u{a0}%", "Corrupted,\u{a0}%"];
+    let columns = |page: &str| {
+        let has = |title: &&&str| page.contains(&format!("<th scope=\"col\" class=\"number\">{title}</th>"));
+        uneven.iter().filter(has).count()
+    };
+    assert_eq!(columns(&write(&sample::results()).0), 4);
+    assert_eq!(columns(&write(&some(|cell| cell.group != "uneven")).0), 0);
+    // What all points have in common is said once.
+    let (page, _) = write(&some(|cell| cell.point.jitter_ms > 0.0));
+    assert!(page.contains("loss 1\u{a0}%, independent losses, jitter 5\u{a0}ms, rate 20\u{a0}Mbit/s"));
+}
+
+#[test]
 fn a_study_of_nothing_says_so() {
     let (page, written) = write(&some(|_| false));
     assert_eq!(written, ["report.html"]);
@@ -83,7 +101,8 @@ fn parts_of_a_study_are_reports_too() {
         write(&some(|cell| cell.point.workload == workload));
     }
     write(&some(|cell| cell.point.loss_pct == 1.0));
-    write(&some(|cell| cell.point.rtt_ms == 60.0 && cell.point.loss_pct == 1.0));
+    let (page, _) = write(&some(|cell| cell.point.rtt_ms == 60.0 && cell.point.loss_pct == 1.0));
+    assert!(page.contains("no two points with a call differ in loss alone"));
     let one = some(|cell| cell.id == "bulk-002");
     assert_eq!(one.cells.len(), 1);
     let (page, _) = write(&one);

@@ -32,20 +32,10 @@ pub fn results() -> Results {
 pub fn point(transport: &str, workload: &str, rtt_ms: f64, loss_pct: f64) -> Point {
     Point {
         transport: transport.to_owned(),
-        outer_cc: "cubic".to_owned(),
-        inner_cc: "cubic".to_owned(),
         workload: workload.to_owned(),
-        direction: "down".to_owned(),
         rtt_ms,
         loss_pct,
-        loss_burst: None,
-        rate_mbit: 20.0,
-        queue_ms: 100.0,
-        discipline: "droptail".to_owned(),
-        flow_queue: true,
-        nodelay: true,
-        unsent_octets: None,
-        offload: true,
+        ..Point::default()
     }
 }
 
@@ -74,6 +64,13 @@ fn cells() -> Vec<Cell> {
     for workload in ["web", "sip", "imix"] {
         for transport in ["udp", "tcp"] {
             add("short", point(transport, workload, 60.0, 1.0));
+        }
+    }
+    for transport in ["udp", "tcp"] {
+        for workload in ["bulk", "bulk+voice"] {
+            let even = point(transport, workload, 60.0, 1.0);
+            add("uneven", Point { jitter_ms: 5.0, ..even.clone() });
+            add("uneven", Point { reorder_pct: 1.0, duplicate_pct: 0.5, corrupt_pct: 0.1, ..even });
         }
     }
     cells[7].runs[1] =
@@ -193,7 +190,7 @@ fn summary(p50: f64, p99: f64) -> Summary {
 
 fn timeline(point: &Point, seed: u64, stall_ms: f64, call: bool) -> Vec<Tick> {
     let (mut outer, mut inner, mut again, mut inside) = (0, 0, 0, 0);
-    (0..=200)
+    (1..=200)
         .map(|step: u64| {
             let at_s = step as f64 / 10.0;
             let still = at_s % 5.0 < stall_ms / 1_000.0 && step > 30;

@@ -12,7 +12,11 @@
 //! loss_pct = [0, 0.1, 1, 3]
 //! ```
 //!
-//! Each dimension takes one value or a list. A point that two groups have is measured once.
+//! Each dimension takes one value or a list. A point that two groups have is measured once. What the path does has the
+//! names of the options of `loadgen path`, but for the delay (`rtt_ms` is that of both directions) and bursts
+//! (`loss_burst` is their mean length): `loss_pct`, `jitter_ms` or `normal_jitter_ms`, `reorder_pct`, `duplicate_pct`,
+//! `corrupt_pct`, `rate_mbit`. Each is that of each direction; all but the rate are 0 where neither the group nor the
+//! defaults name them. [`Point`] has all dimensions and what they are then.
 
 use super::point::{check, id, simplify, within};
 use super::results::Point;
@@ -67,6 +71,11 @@ pub struct Dimensions {
     loss_pct: Option<Values<f64>>,
     /// Mean length of a burst, in packets; 1 is independent losses.
     loss_burst: Option<Values<f64>>,
+    jitter_ms: Option<Values<f64>>,
+    normal_jitter_ms: Option<Values<f64>>,
+    reorder_pct: Option<Values<f64>>,
+    duplicate_pct: Option<Values<f64>>,
+    corrupt_pct: Option<Values<f64>>,
     rate_mbit: Option<Values<f64>>,
     queue_ms: Option<Values<f64>>,
     discipline: Option<Values<String>>,
@@ -79,7 +88,10 @@ pub struct Dimensions {
 
 /// One value or several.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "one value of the key's kind (a number, text, or true and false) or a list of them"
+)]
 enum Values<T> {
     One(T),
     Several(Vec<T>),
@@ -143,7 +155,6 @@ impl Matrix {
             let name = group.name.as_deref().ok_or("each [[group]] needs a name")?;
             let explain = |error| format!("group {name}: {error}");
             for point in group.product(&self.defaults).map_err(explain)? {
-                check(&point).map_err(explain)?;
                 if known.insert(id(&point)) {
                     points.push((name.to_owned(), point));
                 }
@@ -161,23 +172,7 @@ impl Matrix {
 
 impl Dimensions {
     fn product(&self, defaults: &Self) -> Result<Vec<Point>, String> {
-        let mut points = vec![Point {
-            transport: "tcp".into(),
-            outer_cc: "cubic".into(),
-            inner_cc: "cubic".into(),
-            workload: "bulk".into(),
-            direction: "down".into(),
-            rtt_ms: 60.0,
-            loss_pct: 0.0,
-            loss_burst: None,
-            rate_mbit: 20.0,
-            queue_ms: 100.0,
-            discipline: "droptail".into(),
-            flow_queue: true,
-            nodelay: true,
-            unsent_octets: None,
-            offload: true,
-        }];
+        let mut points = vec![Point::default()];
         macro_rules! multiply {
             ($($field:ident $(=> $convert:expr)?),+ $(,)?) => {
                 $(if let Some(values) = self.$field.as_ref().or(defaults.$field.as_ref()) {
@@ -192,11 +187,15 @@ impl Dimensions {
         multiply!(
             transport, outer_cc, inner_cc, workload, direction, rate_mbit, queue_ms, discipline, rtt_ms,
             loss_burst => |burst: f64| (burst > 1.0).then_some(burst),
-            loss_pct, flow_queue, nodelay,
+            loss_pct, jitter_ms, normal_jitter_ms, reorder_pct, duplicate_pct, corrupt_pct, flow_queue, nodelay,
             unsent_octets => |octets: u32| (octets > 0).then_some(octets),
             offload,
         );
-        points.iter_mut().for_each(simplify);
+        for point in &mut points {
+            // Before that: what says nothing about a point may be wrong all the same.
+            check(point)?;
+            simplify(point);
+        }
         Ok(points)
     }
 }
@@ -237,6 +236,15 @@ mod tests {
     }
 
     #[test]
+    fn the_others_are_matrices_of_as_many_points_as_they_say() {
+        let count = |text: &str| Matrix::parse(text, "m.toml").unwrap().points().unwrap().len();
+        let full = include_str!("../../../deploy/lab/full.toml");
+        assert_eq!(count(full), 2_051);
+        assert!(full.contains("2,051 points"));
+        assert_eq!(count(include_str!("../../../deploy/lab/smoke.toml")), 10);
+    }
+
+    #[test]
     fn groups_multiply_and_share_points() {
         let matrix = parse(
             r#"
@@ -273,8 +281,48 @@ mod tests {
     }
 
     #[test]
+    fn what_a_path_does_besides_multiplies_too_and_is_nothing_when_not_named() {
+        let matrix = parse(
+            "seconds = 5\n[defaults]\nduplicate_pct = 1\n[[group]]\nname = \"a\"\njitter_ms = [0, 5]\n\
+             reorder_pct = [0, 0.5, 2]\n[[group]]\nname = \"b\"\nnormal_jitter_ms = 4\ncorrupt_pct = 0.25\n\
+             duplicate_pct = 0",
+        );
+        let points = matrix.unwrap().points().unwrap();
+        assert_eq!(points.len(), 2 * 3 + 1);
+        let (of_a, b) = (&points[..6], &points[6].1);
+        assert!(of_a.iter().all(|(_, point)| (point.duplicate_pct, point.corrupt_pct) == (1.0, 0.0)));
+        let mut pairs: Vec<_> = of_a.iter().map(|(_, point)| (point.jitter_ms, point.reorder_pct)).collect();
+        pairs.sort_by(|one, two| one.partial_cmp(two).unwrap());
+        assert_eq!(pairs, [(0.0, 0.0), (0.0, 0.5), (0.0, 2.0), (5.0, 0.0), (5.0, 0.5), (5.0, 2.0)]);
+        let wanted = Point { normal_jitter_ms: 4.0, corrupt_pct: 0.25, ..Point::default() };
+        assert_eq!(*b, wanted);
+    }
+
+    #[test]
+    fn a_path_without_delay_has_nothing_to_overtake() {
+        let count = |more: &str| {
+            let text =
+                format!("seconds = 5\n[[group]]\nname = \"a\"\nrtt_ms = 0\nreorder_pct = [0, 1]\n{more}");
+            parse(&text).unwrap().points().unwrap().len()
+        };
+        assert_eq!([count(""), count("jitter_ms = 2"), count("normal_jitter_ms = 2")], [1, 2, 2]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (lines, said) in [
+            ("jitter_ms = -1", "jitter_ms = -1: 0 to 10000 are allowed"),
+            ("normal_jitter_ms = 1e5", "normal_jitter_ms = 100000: 0 to 10000 are allowed"),
+            (
+                "jitter_ms = 2\nnormal_jitter_ms = 3",
+                "normal_jitter_ms = 3: 0 alone is allowed with jitter_ms = 2",
+            ),
+            ("reorder_pct = [0, 101]", "reorder_pct = 101: 0 to 100 are allowed"),
+            ("rtt_ms = 0\nreorder_pct = 101", "reorder_pct = 101: 0 to 100 are allowed"),
+            ("duplicate_pct = nan", "duplicate_pct = NaN: 0 to 100 are allowed"),
+            ("corrupt_pct = 51", "corrupt_pct = 51: 0 to 50 are allowed"),
+            ("corrupt_pct = \"much\"", "corrupt_pct = \"much\""),
+            ("corrupt_pct = \"much\"", "one value of the key's kind"),
             ("transport = \"sctp\"", "tcp, tls"),
             ("loss_pct = [0, 80]", "0 to 50"),
             ("rtt = 5", "unknown field `rtt`"),

@@ -2,7 +2,7 @@
 
 use super::results::Point;
 use super::work::Workload;
-use crate::path::{Discipline, Limit, Loss, Spec};
+use crate::path::{Discipline, Jitter, Limit, Loss, Spec};
 use std::time::Duration;
 
 /// Transports of a point.
@@ -24,6 +24,10 @@ pub(super) fn simplify(point: &mut Point) {
     if point.loss_pct == 0.0 {
         point.loss_burst = None;
     }
+    // Without delay there is nothing to skip.
+    if point.rtt_ms == 0.0 && point.jitter_ms == 0.0 && point.normal_jitter_ms == 0.0 {
+        point.reorder_pct = 0.0;
+    }
 }
 
 /// Says what is wrong with a point and what is allowed.
@@ -33,6 +37,18 @@ pub(super) fn check(point: &Point) -> Result<(), String> {
     one_of("discipline", &point.discipline, &["droptail", "codel"])?;
     within("rtt_ms", point.rtt_ms, 0.0, 10_000.0)?;
     within("loss_pct", point.loss_pct, 0.0, 50.0)?;
+    within("jitter_ms", point.jitter_ms, 0.0, 10_000.0)?;
+    within("normal_jitter_ms", point.normal_jitter_ms, 0.0, 10_000.0)?;
+    if point.jitter_ms > 0.0 && point.normal_jitter_ms > 0.0 {
+        return Err(format!(
+            "normal_jitter_ms = {}: 0 alone is allowed with jitter_ms = {}, since a delay varies in one way",
+            point.normal_jitter_ms, point.jitter_ms
+        ));
+    }
+    within("reorder_pct", point.reorder_pct, 0.0, 100.0)?;
+    within("duplicate_pct", point.duplicate_pct, 0.0, 100.0)?;
+    // A packet with a flipped bit is lost to its receiver: as much as may be lost on the wire.
+    within("corrupt_pct", point.corrupt_pct, 0.0, 50.0)?;
     within("rate_mbit", point.rate_mbit, 0.1, 1_000.0)?;
     within("queue_ms", point.queue_ms, 1.0, 10_000.0)?;
     within("loss_burst", point.loss_burst.unwrap_or(1.0), 1.0, 1_000.0)?;
@@ -73,6 +89,9 @@ pub fn id(point: &Point) -> String {
     if let Some(burst) = point.loss_burst {
         add(false, format!("burst{burst}"));
     }
+    for (kind, amount) in uneven(point) {
+        add(amount == 0.0, format!("{kind}{amount}"));
+    }
     add(false, format!("{}mbit", point.rate_mbit));
     add(false, format!("queue{}", point.queue_ms));
     add(point.discipline == "droptail", point.discipline.clone());
@@ -85,12 +104,27 @@ pub fn id(point: &Point) -> String {
     parts.join("_")
 }
 
+/// Returns what a path does to packets besides delay, loss and queueing, each with its name in that of a point.
+fn uneven(point: &Point) -> [(&'static str, f64); 5] {
+    [
+        ("jitter", point.jitter_ms),
+        ("normal-jitter", point.normal_jitter_ms),
+        ("reorder", point.reorder_pct),
+        ("duplicate", point.duplicate_pct),
+        ("corrupt", point.corrupt_pct),
+    ]
+}
+
 /// Returns the seed of a repetition: that of the path, whatever runs over it, so that all transports meet the same fates.
 pub fn seed(matrix_seed: u64, point: &Point, repetition: u32) -> u64 {
-    let path = format!(
+    let mut path = format!(
         "{} {} {:?} {} {} {}",
         point.rtt_ms, point.loss_pct, point.loss_burst, point.rate_mbit, point.queue_ms, point.discipline
     );
+    // What is not there adds nothing, so that measurements of before it was a dimension are found again.
+    for (kind, amount) in uneven(point).into_iter().filter(|(_, amount)| *amount > 0.0) {
+        path.push_str(&format!(" {kind} {amount}"));
+    }
     let mut hash = crc32fast::Hasher::new();
     hash.update(path.as_bytes());
     hash.update(&matrix_seed.to_be_bytes());
@@ -102,8 +136,16 @@ pub fn seed(matrix_seed: u64, point: &Point, repetition: u32) -> u64 {
 pub fn spec(point: &Point, seed: u64) -> Spec {
     let loss = point.loss_pct / 100.0;
     let rate_bps = point.rate_mbit * 1e6;
+    let milliseconds = |ms: f64| Duration::from_secs_f64(ms / 1e3);
     Spec {
-        delay: Duration::from_secs_f64(point.rtt_ms / 2e3),
+        delay: milliseconds(point.rtt_ms / 2.0),
+        jitter: match point.normal_jitter_ms {
+            0.0 => Jitter::Uniform(milliseconds(point.jitter_ms)),
+            deviation => Jitter::Normal(milliseconds(deviation)),
+        },
+        reorder: point.reorder_pct / 100.0,
+        duplicate: point.duplicate_pct / 100.0,
+        corrupt: point.corrupt_pct / 100.0,
         loss: match point.loss_burst {
             None => Loss::Random(loss),
             // All is lost inside of a burst: its mean length is 1/r, and p/(p+r) of the packets are inside.
@@ -135,6 +177,49 @@ mod tests {
         assert_ne!(seed(1, &point, 1), before);
         point.loss_pct += 0.5;
         assert_ne!(seed(1, &point, 0), before);
+    }
+
+    #[test]
+    fn what_a_path_has_besides_is_in_its_name_its_seed_and_the_emulator() {
+        let even = Point::default();
+        assert_eq!(id(&even), "tcp_bulk_down_rtt60_loss0_20mbit_queue100");
+        // As it was before there was more than loss.
+        assert_eq!(seed(1, &even, 0), 1_233_444_689);
+        let nothing = Spec::default();
+        assert_eq!(
+            spec(&even, 1),
+            Spec {
+                jitter: nothing.jitter,
+                reorder: nothing.reorder,
+                duplicate: nothing.duplicate,
+                corrupt: nothing.corrupt,
+                ..spec(&even, 1)
+            }
+        );
+        let ms = Duration::from_millis;
+        type Change = fn(&mut Point);
+        let cases: [(Change, &str, Spec); 5] = [
+            (
+                |point| point.jitter_ms = 5.0,
+                "jitter5",
+                Spec { jitter: Jitter::Uniform(ms(5)), ..spec(&even, 1) },
+            ),
+            (
+                |point| point.normal_jitter_ms = 3.0,
+                "normal-jitter3",
+                Spec { jitter: Jitter::Normal(ms(3)), ..spec(&even, 1) },
+            ),
+            (|point| point.reorder_pct = 2.0, "reorder2", Spec { reorder: 0.02, ..spec(&even, 1) }),
+            (|point| point.duplicate_pct = 1.0, "duplicate1", Spec { duplicate: 0.01, ..spec(&even, 1) }),
+            (|point| point.corrupt_pct = 0.5, "corrupt0.5", Spec { corrupt: 0.005, ..spec(&even, 1) }),
+        ];
+        for (change, name, wanted) in cases {
+            let mut uneven = even.clone();
+            change(&mut uneven);
+            assert_eq!(id(&uneven), format!("tcp_bulk_down_rtt60_loss0_{name}_20mbit_queue100"));
+            assert_ne!(seed(1, &uneven, 0), seed(1, &even, 0), "{name}");
+            assert_eq!(spec(&uneven, 1), wanted, "{name}");
+        }
     }
 
     #[test]

@@ -95,6 +95,22 @@ pub struct Point {
     pub loss_pct: f64,
     /// Mean length of a burst of losses, in packets; null when losses are independent.
     pub loss_burst: Option<f64>,
+    /// Half of what the delay of each direction varies by, evenly; 0: it does not. This and the next four are not in
+    /// results of before they were dimensions, whose paths had nothing of them.
+    #[serde(default)]
+    pub jitter_ms: f64,
+    /// Standard deviation of the delay of each direction, which then varies normally instead.
+    #[serde(default)]
+    pub normal_jitter_ms: f64,
+    /// Packets of each direction that skip the delay and overtake others, in per cent.
+    #[serde(default)]
+    pub reorder_pct: f64,
+    /// Packets of each direction that come twice.
+    #[serde(default)]
+    pub duplicate_pct: f64,
+    /// Packets of each direction with one bit flipped.
+    #[serde(default)]
+    pub corrupt_pct: f64,
     /// Rate of each direction.
     pub rate_mbit: f64,
     /// Length of the bottleneck's queue, in milliseconds of its rate.
@@ -109,6 +125,33 @@ pub struct Point {
     pub unsent_octets: Option<u32>,
     /// Whether the inner devices take and give super-packets.
     pub offload: bool,
+}
+
+impl Default for Point {
+    fn default() -> Self {
+        Self {
+            transport: "tcp".to_owned(),
+            outer_cc: "cubic".to_owned(),
+            inner_cc: "cubic".to_owned(),
+            workload: "bulk".to_owned(),
+            direction: "down".to_owned(),
+            rtt_ms: 60.0,
+            loss_pct: 0.0,
+            loss_burst: None,
+            jitter_ms: 0.0,
+            normal_jitter_ms: 0.0,
+            reorder_pct: 0.0,
+            duplicate_pct: 0.0,
+            corrupt_pct: 0.0,
+            rate_mbit: 20.0,
+            queue_ms: 100.0,
+            discipline: "droptail".to_owned(),
+            flow_queue: true,
+            nodelay: true,
+            unsent_octets: None,
+            offload: true,
+        }
+    }
 }
 
 /// One point with its repetitions.
@@ -198,9 +241,9 @@ pub struct Voice {
     pub jitter_ms: f64,
     /// Delay of the receiver's jitter buffer, which decides what is late.
     pub playout_ms: f64,
-    /// Transmission rating R (ITU-T G.107).
+    /// Transmission rating R of the wideband E-model (ITU-T G.107.1), for both codecs; 0 when no frame was heard.
     pub r: f64,
-    /// Mean opinion score by R, 1 to 4.5.
+    /// Mean opinion score by R / 1.29 on the curve of ITU-T G.107, 1 to 4.5.
     pub mos: f64,
     /// One-way delay, cumulative: milliseconds and share of the frames sent that came within them; at most 200 points.
     pub cdf: Vec<(f64, f64)>,
@@ -241,7 +284,7 @@ pub struct Outer {
     pub reconnects: u64,
 }
 
-/// A distribution.
+/// A distribution; all 0 while `count` is 0.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// Values.
@@ -317,6 +360,15 @@ pub struct Tick {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_point_of_before_the_path_had_jitter_is_one_without() {
+        let mut old = serde_json::to_value(Point::default()).unwrap();
+        for key in ["jitter_ms", "normal_jitter_ms", "reorder_pct", "duplicate_pct", "corrupt_pct"] {
+            assert_eq!(old.as_object_mut().unwrap().remove(key), Some(0.0.into()), "{key}");
+        }
+        assert_eq!(serde_json::from_value::<Point>(old).unwrap(), Point::default());
+    }
 
     #[test]
     fn a_summary_is_exact_and_of_nothing_is_zero() {

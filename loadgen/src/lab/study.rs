@@ -185,6 +185,11 @@ impl Study<'_> {
             loss_pct: 0.0,
             rtt_ms: 60.0,
             direction: "down".into(),
+            jitter_ms: 0.0,
+            normal_jitter_ms: 0.0,
+            reorder_pct: 0.0,
+            duplicate_pct: 0.0,
+            corrupt_pct: 0.0,
             ..first
         };
         let point = Point { transport: "tcp".into(), outer_cc: "cubic".into(), flow_queue: true, ..point };
@@ -199,7 +204,8 @@ impl Study<'_> {
             tasks.into_iter().map(|task| task.join().unwrap_or_default()).collect()
         });
         let runs = runs.ok_or_else(|| Failure::Check("stopped; the same command goes on".into()))?;
-        match runs.iter().find_map(|run| run.failed.clone()) {
+        let silence = |run: &Run| is_silent(run).then(|| "no frame of the call came".to_owned());
+        match runs.iter().find_map(|run| run.failed.clone().or_else(|| silence(run))) {
             Some(why) => Err(Failure::Check(format!("the first measurement failed: {why}"))),
             None => Ok(runs),
         }
@@ -298,6 +304,11 @@ fn compare(call: &Run, download: &Run, beside: &[Run]) -> Vec<InterferenceRow> {
     ]
 }
 
+/// Whether there was a call and no frame of it came: it has neither delay nor score.
+fn is_silent(run: &Run) -> bool {
+    run.voice.as_ref().is_some_and(|voice| voice.received == 0)
+}
+
 fn in_short(run: &Run) -> String {
     if let Some(why) = &run.failed {
         return format!("failed: {why}");
@@ -306,7 +317,9 @@ fn in_short(run: &Run) -> String {
     if let Some(bulk) = &run.bulk {
         parts.push(format!("{:.2} Mbit/s", bulk.goodput_mbit));
     }
-    if let Some(voice) = &run.voice {
+    if is_silent(run) {
+        parts.push("voice: no frame came".into());
+    } else if let Some(voice) = &run.voice {
         parts.push(format!("voice p99 {:.0} ms, MOS {:.1}", voice.delay_ms.p99, voice.mos));
     }
     if let Some(web) = &run.web {
@@ -319,4 +332,20 @@ fn in_short(run: &Run) -> String {
         parts.push(format!("IMIX lost {:.1} %", imix.lost_pct));
     }
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::results::Voice;
+
+    #[test]
+    fn a_call_of_which_no_frame_came_has_no_delay_and_no_score() {
+        let call = |received| Run {
+            voice: Some(Voice { sent: 100, received, mos: 1.0, ..Voice::default() }),
+            ..Run::default()
+        };
+        assert_eq!(in_short(&call(0)), "voice: no frame came");
+        assert_eq!(in_short(&call(1)), "voice p99 0 ms, MOS 1.0");
+    }
 }

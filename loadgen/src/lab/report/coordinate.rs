@@ -13,6 +13,16 @@ pub enum Coordinate {
     Loss,
     /// Length of a burst of losses.
     Burst,
+    /// How much the delay varies, evenly.
+    Jitter,
+    /// How much the delay varies, normally.
+    NormalJitter,
+    /// Packets that overtake others.
+    Reorder,
+    /// Packets that come twice.
+    Duplicate,
+    /// Packets with a bit flipped.
+    Corrupt,
     /// Rate of the path.
     Rate,
     /// Length of the bottleneck's queue.
@@ -70,10 +80,15 @@ impl Value<'_> {
 
 impl Coordinate {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Rtt,
         Self::Loss,
         Self::Burst,
+        Self::Jitter,
+        Self::NormalJitter,
+        Self::Reorder,
+        Self::Duplicate,
+        Self::Corrupt,
         Self::Rate,
         Self::Queue,
         Self::Discipline,
@@ -88,6 +103,10 @@ impl Coordinate {
         Self::Offload,
     ];
 
+    /// What a path may do to packets besides delay, loss and queueing, and usually does not.
+    pub const UNEVEN: [Self; 5] =
+        [Self::Jitter, Self::NormalJitter, Self::Reorder, Self::Duplicate, Self::Corrupt];
+
     /// Returns the name and the unit, as of a column.
     pub fn title(self) -> &'static str {
         self.names().0
@@ -99,6 +118,11 @@ impl Coordinate {
             Self::Rtt => ("RTT, ms", "RTT", " ms"),
             Self::Loss => ("Loss, %", "loss", " %"),
             Self::Burst => ("Loss burst, packets", "loss in bursts of", " packets"),
+            Self::Jitter => ("Jitter, ms", "jitter", " ms"),
+            Self::NormalJitter => ("Normal jitter, ms", "normal jitter", " ms"),
+            Self::Reorder => ("Reordered, %", "reordering", " %"),
+            Self::Duplicate => ("Duplicated, %", "duplication", " %"),
+            Self::Corrupt => ("Corrupted, %", "corruption", " %"),
             Self::Rate => ("Rate, Mbit/s", "rate", " Mbit/s"),
             Self::Queue => ("Queue, ms", "queue", " ms"),
             Self::Discipline => ("Queue discipline", "", ""),
@@ -121,6 +145,11 @@ impl Coordinate {
             Self::Rtt => Value::Number(point.rtt_ms),
             Self::Loss => Value::Number(point.loss_pct),
             Self::Burst => point.loss_burst.map_or_else(|| Value::Word("independent"), Value::Number),
+            Self::Jitter => Value::Number(point.jitter_ms),
+            Self::NormalJitter => Value::Number(point.normal_jitter_ms),
+            Self::Reorder => Value::Number(point.reorder_pct),
+            Self::Duplicate => Value::Number(point.duplicate_pct),
+            Self::Corrupt => Value::Number(point.corrupt_pct),
             Self::Rate => Value::Number(point.rate_mbit),
             Self::Queue => Value::Number(point.queue_ms),
             Self::Discipline => Value::Word(&point.discipline),
@@ -136,6 +165,11 @@ impl Coordinate {
                 .map_or_else(|| Value::Word("automatic"), |octets| Value::Number(octets.into())),
             Self::Offload => switch(point.offload),
         }
+    }
+
+    /// Tells whether the point is where one is unless it is said otherwise.
+    fn is_usual(self, point: &Point) -> bool {
+        Self::UNEVEN.contains(&self) && self.value(point) == Value::Number(0.0)
     }
 
     /// Names where the point is, such as `RTT 60 ms`.
@@ -207,25 +241,64 @@ pub fn varying(points: &[&Point]) -> Vec<Coordinate> {
         .collect()
 }
 
-/// Names what all the points have in common, but for some coordinates.
+/// Names what all the points have in common, but for some coordinates and what paths usually do not do.
 pub fn common(points: &[&Point], except: &[Coordinate]) -> String {
     let phrases: Vec<String> = Coordinate::ALL
         .into_iter()
         .filter(|coordinate| !except.contains(coordinate))
         .filter(|coordinate| values(points.iter().copied(), *coordinate).len() == 1)
         .filter_map(|coordinate| {
-            points.iter().find(|point| coordinate.matters(point)).map(|point| coordinate.phrase(point))
+            let point = points.iter().find(|point| coordinate.matters(point))?;
+            (!coordinate.is_usual(point)).then(|| coordinate.phrase(point))
         })
         .collect();
     phrases.join(", ")
 }
 
-/// Names a point by some coordinates.
+/// Names a point by some coordinates, without what paths usually do not do.
 pub fn name(point: &Point, by: &[Coordinate]) -> String {
     let phrases: Vec<String> = by
         .iter()
-        .filter(|coordinate| coordinate.matters(point))
+        .filter(|coordinate| coordinate.matters(point) && !coordinate.is_usual(point))
         .map(|coordinate| coordinate.phrase(point))
         .collect();
     phrases.join(", ")
+}
+
+/// Names a path by round trip and loss, and by what else it does to packets.
+pub fn path(point: &Point) -> String {
+    name(point, &[&[Coordinate::Rtt, Coordinate::Loss], &Coordinate::UNEVEN[..]].concat())
+}
+
+/// Tells whether a path does nothing to packets besides delay, loss and queueing.
+pub fn is_even(point: &Point) -> bool {
+    Coordinate::UNEVEN.iter().all(|coordinate| coordinate.is_usual(point))
+}
+
+/// Puts a name behind what it belongs to, if there is one.
+pub fn bracketed(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" ({name})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::point;
+    use super::*;
+
+    #[test]
+    fn what_a_path_does_besides_is_named_where_it_does_it() {
+        let even = point("tcp", "bulk", 60.0, 1.0);
+        let uneven = Point { jitter_ms: 5.0, corrupt_pct: 0.5, ..even.clone() };
+        assert_eq!(path(&even), "RTT 60 ms, loss 1 %");
+        assert_eq!(path(&uneven), "RTT 60 ms, loss 1 %, jitter 5 ms, corruption 0.5 %");
+        assert!(common(&[&even], &[]).contains("independent losses, rate 20"));
+        assert!(
+            common(&[&uneven], &[]).contains("independent losses, jitter 5 ms, corruption 0.5 %, rate 20")
+        );
+        let by = varying(&[&even, &uneven]);
+        assert_eq!(by, [Coordinate::Jitter, Coordinate::Corrupt]);
+        assert_eq!([&even, &uneven].map(|point| name(point, &by)), ["", "jitter 5 ms, corruption 0.5 %"]);
+        assert_eq!([&even, &uneven].map(is_even), [true, false]);
+        assert!(!alike(&even, &uneven, &[]) && alike(&even, &uneven, &by));
+    }
 }

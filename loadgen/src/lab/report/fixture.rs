@@ -6,20 +6,10 @@ use crate::lab::results::{Bulk, Cell, Point, Results, Run, Summary, VERSION, Voi
 pub fn point(transport: &str, workload: &str, rtt_ms: f64, loss_pct: f64) -> Point {
     Point {
         transport: transport.to_owned(),
-        outer_cc: "cubic".to_owned(),
-        inner_cc: "cubic".to_owned(),
         workload: workload.to_owned(),
-        direction: "down".to_owned(),
         rtt_ms,
         loss_pct,
-        loss_burst: None,
-        rate_mbit: 20.0,
-        queue_ms: 100.0,
-        discipline: "droptail".to_owned(),
-        flow_queue: true,
-        nodelay: true,
-        unsent_octets: None,
-        offload: true,
+        ..Point::default()
     }
 }
 

@@ -126,7 +126,7 @@ fn verdict(cell: &str) -> Option<&'static str> {
     match cell {
         "met" | "within" => Some("good"),
         "outside" => Some("bad"),
-        cell if cell.starts_with("not met") => Some("bad"),
+        cell if cell.starts_with("not met") || cell.starts_with("no frame came") => Some("bad"),
         _ => None,
     }
 }

@@ -14,18 +14,21 @@ const TITLE: &str = "TCP-in-TCP laboratory: what a tunnel over TCP costs";
 /// How figures come about and what they do not say.
 const METHOD: [&str; 7] = [
     "Every path is emulated: delay, loss, rate and queue are those of the table's coordinates in both directions. RTT \
-     is that of the empty path; loss is the mean of each direction. The calibration tells how well the emulator does \
-     what it is told.",
+     is that of the empty path; loss is the mean of each direction. Jitter, reordering, duplication and corruption are \
+     those of each direction too, and nothing where they are not named; jitter does not change the order of packets. \
+     The calibration tells how well the emulator does what it is told.",
     "Goodput counts the payload octets that the inner receivers were given, without warm-up.",
     "The delay of a voice frame is from the sender's system call to the receiver's kernel. Frames are missed when they \
-     are lost or come too late for the jitter buffer. R and MOS come from the E-model (ITU-T G.107), not from listeners.",
+     are lost or come too late for the jitter buffer. R comes from the wideband E-model (ITU-T G.107.1), \
+     MOS from R / 1.29 by the curve of ITU-T G.107, none from listeners. For EVS the values of AMR-WB at 23.85 kbit/s stand \
+     in.",
     "All figures are medians over the repetitions, with the least and the greatest in brackets. So few repetitions give \
      no confidence interval; the ends show the spread and nothing more.",
     "Points are compared only when all coordinates are equal that make a difference to both: a tunnel over UDP has no \
      outer congestion control, a path without loss has no bursts, and no tunnel has no gateway.",
     "The emulated losses are random and do not follow a real radio. One machine plays all parts, so the load of one \
      can disturb another; the interference table shows how much.",
-    "Nothing is interpolated. What a table shows as a dash was not measured.",
+    "Nothing is interpolated. A dash stands for what was not measured or has no meaning there.",
 ];
 
 /// Writes the page.
@@ -102,9 +105,15 @@ fn section(html: &mut Html, conclusion: &Conclusion, figures: &[Figure]) {
     for sentence in &conclusion.sentences {
         html.attributed("p", &[("class", "answer")], sentence);
     }
-    let plotted = matches!(conclusion.id, "cost" | "limit") && !conclusion.table.rows.is_empty();
-    if plotted && !figures.iter().any(|figure| of(&figure)) {
-        html.element("p", "There is no plot: no two measured points differ in loss or RTT alone.");
+    let bare = !conclusion.table.rows.is_empty() && !figures.iter().any(|figure| of(&figure));
+    match conclusion.id {
+        "cost" if bare => {
+            html.element("p", "There is no plot: no two points with a goodput differ in loss or RTT alone.");
+        }
+        "limit" if bare => {
+            html.element("p", "There is no plot: no two points with a call differ in loss alone.");
+        }
+        _ => (),
     }
     for figure in figures.iter().filter(of) {
         html.open("figure", &[("id", &figure.name)]);
@@ -226,8 +235,8 @@ fn data(html: &mut Html, results: &Results, conclusions: &[Conclusion]) {
     html.element(
         "p",
         &format!(
-            "This file holds the figures as JSON, but for timelines and distributions, in the elements results and \
-             conclusions (form {}); results.json has all. The plots are in plots/ as SVG and PNG.",
+            "This file holds the figures as JSON, but for timelines and distributions, in the elements \
+             results-data and conclusions-data (form {}); results.json has all. The plots are in plots/ as SVG and PNG.",
             setting(f64::from(results.version))
         ),
     );

@@ -2,7 +2,7 @@
 
 use super::coordinate::{Coordinate, alike, order};
 use super::stat::Spread;
-use crate::lab::results::{Point, Results, Run};
+use crate::lab::results::{Point, Results, Run, Voice};
 
 /// A point with all that was measured there, whichever groups of the matrix have it.
 #[derive(Clone, Debug)]
@@ -31,9 +31,21 @@ impl<'a> Place<'a> {
         self.spread(goodput)
     }
 
-    /// Returns the mean opinion score of the call.
+    /// Returns the mean opinion score of the call; none when no frame came in any repetition.
     pub fn mos(&self) -> Option<Spread> {
-        self.spread(mos)
+        self.spread(mos).filter(|_| !self.is_silent())
+    }
+
+    /// Tells whether there were calls and no frame came in any of them.
+    pub fn is_silent(&self) -> bool {
+        let (silent, all) = self.silences();
+        all > 0 && silent == all
+    }
+
+    /// Returns in how many calls no frame came, of how many.
+    pub fn silences(&self) -> (usize, usize) {
+        let calls: Vec<&Voice> = self.good().filter_map(|run| run.voice.as_ref()).collect();
+        (calls.iter().filter(|call| call.delay_ms.count == 0).count(), calls.len())
     }
 
     /// Returns what the listener missed.
@@ -71,7 +83,7 @@ pub fn goodput(run: &Run) -> Option<f64> {
     Some(run.bulk.as_ref()?.goodput_mbit)
 }
 
-/// Mean opinion score of a run.
+/// Mean opinion score of a run; the least when no frame came.
 pub fn mos(run: &Run) -> Option<f64> {
     Some(run.voice.as_ref()?.mos)
 }
@@ -104,16 +116,19 @@ pub fn places(results: &Results) -> Vec<Place<'_>> {
     places
 }
 
-/// Finds what a place is compared with: another transport, all else that matters to it being equal.
-pub fn counterpart<'a, 'b>(
-    places: &'b [Place<'a>],
-    of: &Point,
-    transport: &str,
-    has: impl Fn(&Place<'a>) -> bool,
-) -> Option<&'b Place<'a>> {
-    places.iter().find(|place| {
-        place.point.transport == transport && alike(place.point, of, &[Coordinate::Transport]) && has(place)
-    })
+/// Returns the goodput that a place is compared with: that of another transport, all else that matters to both being
+/// equal.
+pub fn goodput_of(places: &[Place<'_>], place: &Place<'_>, transport: &str) -> Option<Spread> {
+    let beside = |other: &&Place<'_>| {
+        other.point.transport == transport && alike(other.point, place.point, &[Coordinate::Transport])
+    };
+    let other = (place.point.transport != transport).then(|| places.iter().filter(beside));
+    other?.find_map(Place::goodput)
+}
+
+/// Returns the goodput of a place over that of another transport; over UDP, this is the meltdown factor.
+pub fn factor(places: &[Place<'_>], place: &Place<'_>, transport: &str) -> Option<Spread> {
+    place.goodput()?.over(&goodput_of(places, place, transport)?)
 }
 
 /// Gathers places into series: those that are alike but for some coordinates.

@@ -1,9 +1,7 @@
 //! Figures of repetitions, and how numbers are written.
 
-use serde::Serialize;
-
 /// The middle of a figure over its repetitions, and its ends.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// Median.
     pub median: f64,
@@ -29,15 +27,12 @@ impl Spread {
         Some(Self { median, min, max, count: values.len() })
     }
 
-    /// Returns this over `other`. The ends are the furthest that any two repetitions are apart.
+    /// Returns this over `other`; none when the median is no number. The ends are the furthest that any two repetitions
+    /// are apart: the greatest is not finite when `other` was nothing once, and [`Spread::ends`] leaves it out.
     pub fn over(&self, other: &Self) -> Option<Self> {
-        let ratio = |above: f64, below: f64| Some(above / below).filter(|ratio| ratio.is_finite());
-        Some(Self {
-            median: ratio(self.median, other.median)?,
-            min: ratio(self.min, other.max)?,
-            max: ratio(self.max, other.min)?,
-            count: self.count.min(other.count),
-        })
+        let median = Some(self.median / other.median).filter(|ratio| ratio.is_finite())?;
+        let count = self.count.min(other.count);
+        Some(Self { median, min: self.min / other.max, max: self.max / other.min, count })
     }
 
     /// Returns this with `less` taken from each value.
@@ -49,7 +44,15 @@ impl Spread {
     pub fn show(&self) -> String {
         match self.count {
             1 => number(self.median),
-            _ => format!("{} ({}–{})", number(self.median), number(self.min), number(self.max)),
+            _ => format!("{} ({})", number(self.median), self.ends()),
+        }
+    }
+
+    /// Writes the ends; the least alone when there is no greatest.
+    pub fn ends(&self) -> String {
+        match self.max.is_finite() {
+            true => format!("{}–{}", number(self.min), number(self.max)),
+            false => format!("≥ {}", number(self.min)),
         }
     }
 }
@@ -62,7 +65,7 @@ pub fn show(spread: Option<Spread>) -> String {
     spread.map_or_else(|| NOTHING.to_owned(), |spread| spread.show())
 }
 
-/// Writes a measured number with about three digits that count.
+/// Writes a measured number with about three digits that count; a dash for what is not finite.
 pub fn number(value: f64) -> String {
     let digits = match value.abs() {
         size if !size.is_finite() => return NOTHING.to_owned(),
@@ -115,13 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn ratio_takes_the_furthest_ends_and_never_divides_by_nothing() {
+    fn ratio_takes_the_furthest_ends_and_has_a_median_that_is_a_number() {
         let some = Spread::of([1.0, 2.0, 4.0]).unwrap();
         let other = Spread::of([4.0, 8.0, 10.0]).unwrap();
         let ratio = some.over(&other).unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max), (0.25, 0.1, 1.0));
         assert_eq!(some.over(&Spread::of([0.0]).unwrap()), None);
         assert_eq!(Spread::of([0.0]).unwrap().over(&Spread::of([0.0]).unwrap()), None);
+        // A single repetition without anything leaves the others.
+        let once = some.over(&Spread::of([0.0, 4.0, 8.0]).unwrap()).unwrap();
+        assert_eq!((once.median, once.min, once.max), (0.5, 0.125, f64::INFINITY));
+        assert_eq!(once.show(), "0.50 (≥ 0.12)");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! How much goodput a tunnel costs.
 
-use super::super::coordinate::{Coordinate, common, name, over_tcp, varying};
-use super::super::place::{Place, counterpart};
+use super::super::coordinate::{Coordinate, name, over_tcp, varying};
+use super::super::place::{Place, factor, goodput_of};
 use super::super::stat::{Spread, counted, listed, number, show};
 use super::super::table::Table;
-use super::{Conclusion, label, several_ccs};
+use super::{Conclusion, caption, label, several_ccs};
 use crate::lab::results::Point;
+
+const SHOWN: &str = "Goodput of bulk TCP inside the tunnel: median over the repetitions (least–greatest).";
 
 /// One place with what it is compared with.
 struct Row<'a> {
@@ -13,17 +15,9 @@ struct Row<'a> {
     label: String,
     goodput: Spread,
     udp: Option<Spread>,
+    against_udp: Option<Spread>,
     plain: Option<Spread>,
-}
-
-impl Row<'_> {
-    fn against_udp(&self) -> Option<Spread> {
-        self.goodput.over(&self.udp?)
-    }
-
-    fn against_plain(&self) -> Option<Spread> {
-        self.goodput.over(&self.plain?)
-    }
+    against_plain: Option<Spread>,
 }
 
 /// Answers how much goodput each transport costs on each path.
@@ -32,9 +26,9 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
     let points: Vec<&Point> = rows.iter().map(|row| row.place.point).collect();
     let columns =
         ["Goodput, Mbit/s", "UDP, Mbit/s", "Meltdown factor", "No tunnel, Mbit/s", "Factor to no tunnel"];
-    let (mut table, coordinates) = Table::of_points(caption(&points), &points, &columns);
+    let (mut table, coordinates) = Table::of_points(caption(SHOWN, &points, &[]), &points, &columns);
     for row in &rows {
-        let figures = [Some(row.goodput), row.udp, row.against_udp(), row.plain, row.against_plain()];
+        let figures = [Some(row.goodput), row.udp, row.against_udp, row.plain, row.against_plain];
         table.row_of(row.place.point, &coordinates, figures.map(show).to_vec());
     }
     Conclusion {
@@ -46,20 +40,8 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
     }
 }
 
-fn caption(points: &[&Point]) -> String {
-    let common = common(points, &[]);
-    let common = if common.is_empty() { common } else { format!(" In all rows: {common}.") };
-    format!("Goodput of bulk TCP inside the tunnel: median over the repetitions (least–greatest).{common}")
-}
-
 fn rows<'a>(places: &[Place<'a>]) -> Vec<Row<'a>> {
     let several = several_ccs(places);
-    let of = |place: &Place<'_>, transport: &str| {
-        let has = |other: &Place<'_>| other.goodput().is_some();
-        (place.point.transport != transport)
-            .then(|| counterpart(places, place.point, transport, has)?.goodput())
-            .flatten()
-    };
     places
         .iter()
         .filter(|place| place.point.transport != "plain")
@@ -67,8 +49,10 @@ fn rows<'a>(places: &[Place<'a>]) -> Vec<Row<'a>> {
             Some(Row {
                 goodput: place.goodput()?,
                 label: label(place, several),
-                udp: of(place, "udp"),
-                plain: of(place, "plain"),
+                udp: goodput_of(places, place, "udp"),
+                against_udp: factor(places, place, "udp"),
+                plain: goodput_of(places, place, "plain"),
+                against_plain: factor(places, place, "plain"),
                 place: place.clone(),
             })
         })
@@ -106,14 +90,14 @@ fn sentences(rows: &[Row<'_>]) -> Vec<String> {
 /// Says between which factors a transport is, and where it is worst.
 fn of_transport(label: &str, rows: &[&Row<'_>]) -> String {
     let mut compared: Vec<(&Row<'_>, Spread)> =
-        rows.iter().filter_map(|row| Some((*row, row.against_udp()?))).collect();
+        rows.iter().filter_map(|row| Some((*row, row.against_udp?))).collect();
     compared.sort_by(|one, two| one.1.median.total_cmp(&two.1.median));
     let (Some((worst, factor)), Some((_, best))) = (compared.first(), compared.last()) else {
         return format!("A tunnel over {label} was not measured beside one over UDP on the same path.");
     };
     let ends = match factor.count {
         1 => "from one repetition".to_owned(),
-        count => format!("{}–{} over {count} repetitions", number(factor.min), number(factor.max)),
+        count => format!("{} over {count} repetitions", factor.ends()),
     };
     let points: Vec<&Point> = compared.iter().map(|(row, _)| row.place.point).collect();
     let by: Vec<Coordinate> = varying(&points)
@@ -138,11 +122,12 @@ fn notes(rows: &[Row<'_>]) -> Vec<String> {
     let mut notes = vec![
         "The meltdown factor is the goodput over this transport divided by that over UDP on the same path, all \
          other coordinates being equal that make a difference to both. 1 means that nothing is lost; its ends \
-         are the furthest that any two repetitions are apart."
+         are the furthest that any two repetitions are apart; there is only a least (≥) where UDP carried nothing \
+         in a repetition."
             .to_owned(),
     ];
     for label in labels(rows) {
-        let factors = |row: &Row<'_>| row.against_plain().map(|factor| factor.median);
+        let factors = |row: &Row<'_>| row.against_plain.map(|factor| factor.median);
         let of = rows.iter().filter(|row| row.label == label);
         match Spread::of(of.filter_map(factors)) {
             Some(all) => notes.push(format!(
@@ -154,7 +139,7 @@ fn notes(rows: &[Row<'_>]) -> Vec<String> {
             None => notes.push(format!("{label} was not measured beside no tunnel on the same path.")),
         }
     }
-    let tunnels = |row: &&Row<'_>| over_tcp(&row.place.point.transport) && row.against_udp().is_none();
+    let tunnels = |row: &&Row<'_>| over_tcp(&row.place.point.transport) && row.against_udp.is_none();
     let alone: Vec<String> = labels(rows)
         .into_iter()
         .filter_map(|label| {
@@ -193,6 +178,18 @@ mod tests {
             ["60", "tcp", "2.00 (1.00–3.00)", "9.00 (8.00–10.0)", "0.22 (0.10–0.38)", "12.0", "0.17"]
         );
         assert!(conclusion.sentences[0].contains("2.00 against 9.00 Mbit/s"), "{:?}", conclusion.sentences);
+    }
+
+    #[test]
+    fn a_repetition_over_udp_that_carried_nothing_leaves_no_greatest_factor() {
+        let results = study(vec![
+            bulk(point("tcp", "bulk", 60.0, 1.0), &[1.0, 2.0, 3.0]),
+            bulk(point("udp", "bulk", 60.0, 1.0), &[0.0, 4.0, 8.0]),
+        ]);
+        let conclusion = conclude(&places(&results));
+        assert_eq!(conclusion.table.rows[0][3], "0.50 (≥ 0.12)");
+        assert!(conclusion.sentences[0].ends_with("factor of 0.50 (≥ 0.12 over 3 repetitions)."));
+        assert!(!format!("{conclusion:?}").contains("inf"), "{conclusion:?}");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Web pages, SIP registrations and mixed traffic.
 
-use super::super::coordinate::{common, name};
+use super::super::coordinate::{bracketed, name};
 use super::super::place::Place;
 use super::super::stat::{Spread, number, show};
 use super::super::table::Table;
-use super::Conclusion;
+use super::{Conclusion, caption};
 use crate::lab::results::{Exchanges, Point, Run, Summary};
+
+const SHOWN: &str = "Other traffic inside the tunnel: median over the repetitions (least–greatest).";
 
 /// What one kind of traffic had in a run: median and p99 of its time, and what was lost of it in per cent.
 type Kind = fn(&Run) -> Option<(Summary, f64)>;
@@ -32,12 +34,8 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
         .filter(|(place, _, kind)| place.good().any(|run| kind(run).is_some()))
         .collect();
     let points: Vec<&Point> = rows.iter().map(|(place, ..)| place.point).collect();
-    let common = common(&points, &[]);
-    let common = if common.is_empty() { common } else { format!(" In all rows: {common}.") };
-    let caption =
-        format!("Other traffic inside the tunnel: median over the repetitions (least–greatest).{common}");
     let columns = ["Figure", "p50, ms", "p99, ms", "Failed or lost, %"];
-    let (mut table, coordinates) = Table::of_points(caption, &points, &columns);
+    let (mut table, coordinates) = Table::of_points(caption(SHOWN, &points, &[]), &points, &columns);
     let mut worst: Vec<(&str, Spread, String)> = Vec::new();
     for (place, figure, kind) in &rows {
         let time = |of: fn(&Summary) -> f64| {
@@ -55,7 +53,9 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
         true => vec!["Web, SIP and mixed traffic were not measured.".to_owned()],
         false => worst
             .iter()
-            .map(|(figure, p99, place)| format!("{figure}: p99 at most {} ms ({place}).", number(p99.median)))
+            .map(|(figure, p99, place)| {
+                format!("{figure}: greatest median of p99 {} ms{}.", number(p99.median), bracketed(place))
+            })
             .collect(),
     };
     Conclusion {

@@ -1,12 +1,14 @@
 //! Up to which loss a tunnel is good enough for a call.
 
-use super::super::coordinate::{Coordinate, common, name, varying};
-use super::super::place::{Place, series};
+use super::super::coordinate::{Coordinate, bracketed, name, varying};
+use super::super::place::{Place, mos, series};
 use super::super::stat::{NOTHING, counted, number};
 use super::super::table::Table;
-use super::{Conclusion, label, several_ccs};
+use super::{Conclusion, caption, label, several_ccs};
 use crate::lab::results::Point;
 use std::fmt::Write;
+
+const SHOWN: &str = "The edge of what a call can use, by measured points alone; nothing is interpolated.";
 
 /// A call of a lower score is unusable.
 pub const MOS_LIMIT: f64 = 3.1;
@@ -16,7 +18,8 @@ pub const MISSED_LIMIT_PCT: f64 = 5.0;
 
 /// Tells whether a call can be used; none where there was none.
 pub fn usable(place: &Place<'_>) -> Option<bool> {
-    Some(place.mos()?.median >= MOS_LIMIT && place.missed()?.median <= MISSED_LIMIT_PCT)
+    let missed = place.missed()?;
+    Some(place.spread(mos)?.median >= MOS_LIMIT && missed.median <= MISSED_LIMIT_PCT)
 }
 
 /// One series by rising loss: the last point before it turns unusable, and the first that is.
@@ -40,7 +43,7 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
         .map(|coordinate| coordinate.title())
         .chain(["Last usable", "First unusable", "Losses measured"])
         .collect();
-    let mut table = Table::new(caption(&points), &titles);
+    let mut table = Table::new(caption(SHOWN, &points, &[Coordinate::Loss]), &titles);
     for edge in &edges {
         let last = edge.last.as_ref().map_or_else(|| "none".to_owned(), at);
         let first = edge.first.as_ref().map_or_else(|| "none measured".to_owned(), at);
@@ -53,12 +56,6 @@ pub fn conclude(places: &[Place<'_>]) -> Conclusion {
         notes: notes(&edges, &by),
         table,
     }
-}
-
-fn caption(points: &[&Point]) -> String {
-    let common = common(points, &[Coordinate::Loss]);
-    let common = if common.is_empty() { common } else { format!(" In all rows: {common}.") };
-    format!("The edge of what a call can use, by measured points alone; nothing is interpolated.{common}")
 }
 
 fn edge(mut places: Vec<Place<'_>>) -> Option<Edge<'_>> {
@@ -79,6 +76,9 @@ fn at(place: &Place<'_>) -> String {
     let median = |spread: Option<super::super::stat::Spread>| {
         spread.map_or_else(|| NOTHING.to_owned(), |spread| number(spread.median))
     };
+    if place.is_silent() {
+        return format!("{} % (no frame came)", place.point.loss_pct);
+    }
     format!("{} % (MOS {}, missed {} %)", place.point.loss_pct, median(place.mos()), median(place.missed()))
 }
 
@@ -120,8 +120,7 @@ fn of_transport(label: &str, edges: &[&Edge<'_>], by: &[Coordinate]) -> String {
     );
     let worst = edges.iter().min_by(|one, two| loss(one).total_cmp(&loss(two)));
     if let Some((edge, first)) = worst.and_then(|edge| Some((edge, edge.first.as_ref()?))) {
-        let place = name(edge.place.point, by);
-        let place = if place.is_empty() { String::new() } else { format!(" ({place})") };
+        let place = bracketed(&name(edge.place.point, by));
         let last = edge.last.as_ref().map_or_else(
             || "at no lower loss usable".to_owned(),
             |last| format!("last usable at {} %", last.point.loss_pct),
@@ -140,10 +139,8 @@ fn notes(edges: &[Edge<'_>], by: &[Coordinate]) -> Vec<String> {
     )];
     for edge in edges {
         if let Some(again) = edge.again {
-            notes.push(format!(
-                "Not monotonic: {} is usable again at {again} % loss.",
-                name(edge.place.point, by)
-            ));
+            let place = bracketed(&name(edge.place.point, by));
+            notes.push(format!("Not monotonic: a call{place} is usable again at {again} % loss."));
         }
     }
     let short = edges.iter().filter(|edge| edge.steps == 1).count();
@@ -190,8 +187,18 @@ mod tests {
         assert_eq!(conclude_on(&[(0.0, 0.0, 4.0), (5.0, 0.0, 4.0)]).table.rows[0][1], "none measured");
         assert_eq!(conclude_on(&[(0.0, 0.0, 2.0), (1.0, 0.0, 2.0)]).table.rows[0][0], "none");
         let again = conclude_on(&[(0.0, 0.0, 4.0), (1.0, 0.0, 3.0), (2.0, 0.0, 4.0)]);
-        assert!(again.notes.iter().any(|note| note.contains("usable again at 2 % loss")));
+        assert!(again.notes.iter().any(|note| note.contains("a call is usable again at 2 % loss")));
         assert!(conclude(&[]).sentences[0].contains("not measured"));
+    }
+
+    #[test]
+    fn a_call_of_which_no_frame_came_is_unusable_and_has_no_score() {
+        let mut calls = cells(&[(0.0, 0.0, 4.0), (5.0, 100.0, 1.0)]);
+        for voice in calls[1].runs.iter_mut().filter_map(|run| run.voice.as_mut()) {
+            voice.delay_ms.count = 0;
+        }
+        let table = conclude(&places(&study(calls))).table;
+        assert_eq!(table.rows, [["0 % (MOS 4.00, missed 0 %)", "5 % (no frame came)", "2"]]);
     }
 
     #[test]

@@ -7,9 +7,10 @@ mod gaps;
 mod limit;
 mod voice;
 
+use super::coordinate::{Coordinate, common, values};
 use super::place::{Place, places};
 use super::table::Table;
-use crate::lab::results::Results;
+use crate::lab::results::{Point, Results};
 use serde::Serialize;
 
 pub use limit::MOS_LIMIT;
@@ -63,9 +64,8 @@ pub fn conclusions(results: &Results) -> Vec<Conclusion> {
 
 /// Names the transport of a place, with its congestion control when there are several.
 pub fn label(place: &Place<'_>, several: bool) -> String {
-    use super::coordinate::Coordinate::OuterCc;
     let point = place.point;
-    match several && OuterCc.matters(point) {
+    match several && Coordinate::OuterCc.matters(point) {
         true => format!("{} {}", point.transport, point.outer_cc),
         false => point.transport.clone(),
     }
@@ -73,6 +73,11 @@ pub fn label(place: &Place<'_>, several: bool) -> String {
 
 /// Tells whether there are several congestion controls of the outer TCP.
 pub fn several_ccs(places: &[Place<'_>]) -> bool {
-    use super::coordinate::{Coordinate::OuterCc, values};
-    values(places.iter().map(|place| place.point), OuterCc).len() > 1
+    values(places.iter().map(|place| place.point), Coordinate::OuterCc).len() > 1
+}
+
+/// Adds to a caption what all the points have in common, but for some coordinates.
+fn caption(shown: &str, points: &[&Point], except: &[Coordinate]) -> String {
+    let common = common(points, except);
+    if common.is_empty() { shown.to_owned() } else { format!("{shown} In all rows: {common}.") }
 }

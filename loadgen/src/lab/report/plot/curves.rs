@@ -2,7 +2,7 @@
 
 use super::super::conclusion::{MOS_LIMIT, label, several_ccs};
 use super::super::coordinate::{Coordinate, Value, common, values, varying};
-use super::super::place::{Place, series};
+use super::super::place::{Place, mos, series};
 use super::super::stat::{Spread, counted, number};
 use super::axis::Axis;
 use super::grid::{Curve, Grid, Key, Panel, draw};
@@ -48,7 +48,8 @@ pub fn score_by_loss(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
             unit: "MOS",
             x: Coordinate::Loss,
             panels: Coordinate::Rtt,
-            figure: |place| place.mos(),
+            // A call of which no frame came as well: what is left out would look as if it were not measured.
+            figure: |place| place.spread(mos),
             axis: |_| Axis::between("Mean opinion score (1–5)", 1.0, 5.0),
             limit: Some((MOS_LIMIT, "usable from a MOS of 3.1 on")),
         },
@@ -221,11 +222,14 @@ fn capital(text: &str) -> String {
 }
 
 fn how_to_read(family: &Family) -> String {
-    let unit = if family.unit == "MOS" { "quality" } else { "goodput" };
+    let (unit, silence) = match family.unit {
+        "MOS" => ("quality", " A call of which no frame came stands at 1."),
+        _ => ("goodput", ""),
+    };
     format!(
         "Each mark is the median {unit} of the repetitions at one measured point, each whisker goes from the \
          least to the greatest. The steps of the axis below are those measured, all as far apart; lines between \
-         marks guide the eye and are no measurements."
+         marks guide the eye and are no measurements.{silence}"
     )
 }
 

@@ -17,21 +17,26 @@ const MOST: usize = 6;
 /// Kinds of calls that are told apart on one path.
 const KIND: [Coordinate; 2] = [Coordinate::Workload, Coordinate::FlowQueue];
 
+/// What tells the paths of a figure apart.
+const PATH: [Coordinate; 2] = [Coordinate::Rtt, Coordinate::Loss];
+
 /// Draws the distributions of the transports over TCP that have calls beside bulk, those with most of them first.
 pub fn distributions(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
     let calls: Vec<Place<'_>> = places
         .iter()
-        .filter(|place| over_tcp(&place.point.transport) && place.good().any(|run| cdf(run).is_some()))
+        .filter(|place| over_tcp(&place.point.transport) && place.good().any(|run| run.voice.is_some()))
         .cloned()
         .collect();
-    let except = [&KIND[..], &[Coordinate::Rtt, Coordinate::Loss, Coordinate::InnerCc]].concat();
+    let except = [KIND, PATH].concat();
     let several = |places: &Vec<Place<'_>>| kinds(places).len() > 1;
-    let slices = series(&calls, &except);
+    let heard = |place: &Place<'_>| place.good().any(|run| cdf(run).is_some());
+    let slices: Vec<Vec<Place<'_>>> =
+        series(&calls, &except).into_iter().filter(|slice| slice.iter().any(heard)).collect();
     let told_apart: Vec<Vec<Place<'_>>> = slices.iter().filter(|slice| several(slice)).cloned().collect();
     let (slices, more) = largest(if told_apart.is_empty() { slices } else { told_apart }, 2);
     let mut figures = Vec::new();
     for (order, slice) in slices.iter().enumerate() {
-        let mut made = one(slice, order)?;
+        let mut made = one(slice, order, &except)?;
         if more > 0 && order + 1 == slices.len() {
             made.explanation.push(format!("{} more: see the table.", counted(more, "slice")));
         }
@@ -79,13 +84,11 @@ fn paths<'a>(slice: &[Place<'a>]) -> Vec<Vec<Place<'a>>> {
     paths
 }
 
-fn one(slice: &[Place<'_>], order: usize) -> Result<Figure, Failure> {
+fn one(slice: &[Place<'_>], order: usize, except: &[Coordinate]) -> Result<Figure, Failure> {
     let kinds = kinds(slice);
     let points: Vec<&Point> = slice.iter().map(|place| place.point).collect();
-    let except =
-        [&KIND[..], &[Coordinate::Rtt, Coordinate::Loss, Coordinate::InnerCc, Coordinate::Burst]].concat();
     let what = "One-way delay of calls, alone and beside bulk".to_owned();
-    let title = Title { what, common: common(&points, &except) };
+    let title = Title { what, common: common(&points, except) };
     let paths = paths(slice);
     let delays =
         paths.iter().flatten().flat_map(|place| place.good().filter_map(cdf).flatten().map(|(ms, _)| *ms));
@@ -118,7 +121,7 @@ fn one(slice: &[Place<'_>], order: usize) -> Result<Figure, Failure> {
 
 /// Returns the delay that 99 % of the frames of a call beside bulk should have at most.
 fn beside(point: &Point) -> Option<f64> {
-    target(point).map(|target| point.rtt_ms / 2.0 + target.below_ms)
+    target(point).map(|below_ms| point.rtt_ms / 2.0 + below_ms)
 }
 
 /// Returns the look of a kind of call: one that says what it is, unless several kinds would share it.
@@ -159,7 +162,7 @@ fn panel(path: &[Place<'_>], kinds: &[&Point], x: &Axis) -> Panel {
         .collect();
     let point = path[0].point;
     Panel {
-        title: place_name(point),
+        title: name(point, &PATH),
         x: x.clone(),
         y: Axis::between("Frames that came, %", 0.0, 100.0),
         curves,
@@ -168,10 +171,6 @@ fn panel(path: &[Place<'_>], kinds: &[&Point], x: &Axis) -> Panel {
         bands: Vec::new(),
         flat: false,
     }
-}
-
-fn place_name(point: &Point) -> String {
-    name(point, &[Coordinate::Rtt, Coordinate::Loss])
 }
 
 fn steps(cdf: &[(f64, f64)]) -> Vec<(f64, Spread)> {
@@ -186,15 +185,17 @@ fn in_words(path: &[Place<'_>], kinds: &[&Point]) -> String {
     let said: Vec<String> = kinds
         .iter()
         .map(|kind| {
-            let runs =
-                path.iter().filter(|place| same_kind(kind, place.point)).flat_map(|place| place.good());
-            let all: Vec<&[(f64, f64)]> = runs.filter_map(cdf).collect();
-            let within =
-                all.iter().map(|cdf| cdf.iter().find(|(_, share)| *share >= 0.99).map(|(ms, _)| *ms));
-            let within: Vec<Option<f64>> = within.collect();
+            let of: Vec<&Place<'_>> = path.iter().filter(|place| same_kind(kind, place.point)).collect();
+            let runs = of.iter().flat_map(|place| place.good());
+            // A repetition in which nothing came has no distribution, and counts all the same.
+            let within: Vec<Option<f64>> = runs
+                .filter_map(|run| run.voice.as_ref())
+                .map(|voice| voice.cdf.iter().find(|(_, share)| *share >= 0.99).map(|(ms, _)| *ms))
+                .collect();
             let kind = self::said(kind, kinds);
             match Spread::of(within.iter().copied().flatten()) {
-                _ if all.is_empty() => format!("{kind}: not measured"),
+                _ if within.is_empty() => format!("{kind}: not measured"),
+                None if of.iter().all(|place| place.is_silent()) => format!("{kind}: no frame came"),
                 None => format!("{kind}: less than 99 % of the frames came"),
                 Some(ms) if ms.count < within.len() => {
                     format!("{kind}: {} ms, but less than 99 % in some repetitions", number(ms.median))
@@ -205,7 +206,75 @@ fn in_words(path: &[Place<'_>], kinds: &[&Point]) -> String {
         .collect();
     format!(
         "{}, time within which 99 % of the frames sent came: {}.",
-        place_name(path[0].point),
+        name(path[0].point, &PATH),
         said.join("; ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixture::{call, point, study};
+    use super::super::super::place::places;
+    use super::*;
+    use crate::lab::results::Cell;
+
+    /// Returns calls with two frames each.
+    fn heard(point: Point) -> Cell {
+        let mut cell = call(point, &[(40.0, 0.0, 4.0); 2]);
+        for voice in cell.runs.iter_mut().filter_map(|run| run.voice.as_mut()) {
+            voice.cdf = vec![(30.0, 0.5), (40.0, 1.0)];
+        }
+        cell
+    }
+
+    #[test]
+    fn what_a_figure_does_not_show_side_by_side_is_in_its_title() {
+        let beside = point("tcp", "bulk+voice", 60.0, 1.0);
+        let others = [
+            Point { inner_cc: "bbr".to_owned(), ..beside.clone() },
+            Point { loss_burst: Some(4.0), ..beside.clone() },
+            Point { jitter_ms: 5.0, ..beside.clone() },
+        ];
+        let said = [["inner bbr", "inner cubic"], ["of 4", "independent"], ["jitter 5 ms", "losses, rate"]];
+        for (other, said) in others.into_iter().zip(said) {
+            let kinds = |point: Point| [point.clone(), Point { flow_queue: false, ..point }].map(heard);
+            let results = study([kinds(beside.clone()), kinds(other)].concat());
+            let mut titles: Vec<String> = distributions(&places(&results))
+                .unwrap()
+                .into_iter()
+                .map(|figure| figure.title.common)
+                .collect();
+            titles.sort_by_key(|title| !title.contains(said[0]));
+            assert_eq!(titles.len(), 2);
+            assert!(titles.iter().zip(said).all(|(title, said)| title.contains(said)), "{titles:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_of_which_no_frame_came_was_measured_all_the_same() {
+        let mut silent = heard(point("tcp", "voice", 60.0, 1.0));
+        for voice in silent.runs.iter_mut().filter_map(|run| run.voice.as_mut()) {
+            (voice.cdf, voice.delay_ms.count) = (Vec::new(), 0);
+        }
+        assert!(distributions(&places(&study(vec![silent.clone()]))).unwrap().is_empty());
+        let results = study(vec![silent, heard(point("tcp", "bulk+voice", 60.0, 1.0))]);
+        let figures = distributions(&places(&results)).unwrap();
+        assert!(
+            figures[0].explanation[1].ends_with("voice alone: no frame came."),
+            "{:?}",
+            figures[0].explanation
+        );
+    }
+
+    #[test]
+    fn a_repetition_in_which_nothing_came_is_said() {
+        let mut cell = heard(point("tcp", "voice", 60.0, 1.0));
+        if let Some(voice) = &mut cell.runs[1].voice {
+            voice.cdf.clear();
+        }
+        let results = study(vec![cell]);
+        let places = places(&results);
+        let words = in_words(&places, &kinds(&places));
+        assert!(words.ends_with("voice alone: 40.0 ms, but less than 99 % in some repetitions."), "{words}");
+    }
 }

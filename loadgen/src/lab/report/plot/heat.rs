@@ -2,7 +2,7 @@
 
 use super::super::conclusion::{label, several_ccs};
 use super::super::coordinate::{Coordinate, Value, common, values};
-use super::super::place::{Place, counterpart, series};
+use super::super::place::{Place, factor, series};
 use super::super::stat::{Spread, counted, number};
 use super::canvas::{Area, INK, PALE_INK, above, centred, px, sheet, text, wrong};
 use super::grid::{Head, fitting};
@@ -23,7 +23,7 @@ struct Map {
 pub fn meltdown(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
     let compared: Vec<Place<'_>> = places
         .iter()
-        .filter(|place| place.point.transport != "plain" && factor(places, place).is_some())
+        .filter(|place| place.point.transport != "plain" && factor(places, place, "udp").is_some())
         .cloned()
         .collect();
     let except = [Coordinate::Loss, Coordinate::Rtt, Coordinate::Transport, Coordinate::OuterCc];
@@ -45,8 +45,8 @@ pub fn meltdown(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
         Title { what: "Meltdown factor by loss and RTT".to_owned(), common: common(&points, &except) };
     let mut explanation = vec![
         "Each field is the goodput over the transport divided by that over UDP on the same path, by the medians \
-         of the repetitions: 1 is as good as UDP, 0.1 is a tenth of it. Dark fields are bad; a dash was not \
-         measured."
+         of the repetitions: 1 is as good as UDP, 0.1 is a tenth of it. Dark fields are bad; one with a \
+         dash has no factor."
             .to_owned(),
     ];
     explanation.extend(maps.iter().map(in_words));
@@ -59,14 +59,6 @@ pub fn meltdown(places: &[Place<'_>]) -> Result<Vec<Figure>, Failure> {
     Ok(vec![made])
 }
 
-fn factor(places: &[Place<'_>], place: &Place<'_>) -> Option<Spread> {
-    if place.point.transport == "udp" {
-        return None;
-    }
-    let udp = counterpart(places, place.point, "udp", |other| other.goodput().is_some())?;
-    place.goodput()?.over(&udp.goodput()?)
-}
-
 fn map(all: &[Place<'_>], title: &str, places: &[&Place<'_>]) -> Map {
     let axis = |coordinate: Coordinate| {
         let values = values(places.iter().map(|place| place.point), coordinate);
@@ -77,7 +69,7 @@ fn map(all: &[Place<'_>], title: &str, places: &[&Place<'_>]) -> Map {
     };
     let factors = places
         .iter()
-        .filter_map(|place| Some((place.point.loss_pct, place.point.rtt_ms, factor(all, place)?)))
+        .filter_map(|place| Some((place.point.loss_pct, place.point.rtt_ms, factor(all, place, "udp")?)))
         .collect();
     Map { title: title.to_owned(), losses: axis(Coordinate::Loss), rtts: axis(Coordinate::Rtt), factors }
 }
