@@ -68,6 +68,8 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert!(config.inner[0].offload && config.inner[0].queueing.flow_queue);
     let voice_late = config.inner[0].queueing.voice_late.expect("a bound");
     assert_eq!(voice_late.as_millis(), 200);
+    let path_queue = config.inner[0].queueing.path_queue.expect("a bound");
+    assert_eq!(path_queue.as_millis(), 5);
     assert_eq!(config.gateway.run_dir, Path::new("/run/swugate"));
     assert_eq!((config.gateway.workers, config.gateway.cores.len()), (None, 0));
     assert_eq!(config.limits, Limits::default());
@@ -705,6 +707,11 @@ fn mistakes_are_reported_where_they_stand() {
             "swugate.toml:6: unsent_octets = 16777217: a number from 4096 to 16777216 (octets)",
         ),
         (
+            "[[pool]]",
+            "[inner]\npath_queue_ms = 1001\n[[pool]]",
+            "swugate.toml:6: path_queue_ms = 1001: a number from 0 to 1000 (milliseconds; 0 for no bound)",
+        ),
+        (
             "tcp = [\"127.0.0.1:4500\"]",
             "tcp = [\"127.0.0.1:4500\"]\nnodelay = 1",
             "swugate.toml:5: nodelay = 1: true or false",
@@ -773,6 +780,15 @@ fn the_congestion_control_is_one_that_the_kernel_offers() {
         );
         assert_eq!(dir.mistakes(&with(value)), [expected]);
     }
+}
+
+#[test]
+fn the_queue_of_a_path_has_another_bound_or_none() {
+    let bound = |ms: u32| {
+        let text = LEAST.replace("[[pool]]", &format!("[inner]\npath_queue_ms = {ms}\n[[pool]]"));
+        ok(Dir::new().load(&text)).inner[0].queueing.path_queue.map(|bound| bound.as_millis())
+    };
+    assert_eq!((bound(0), bound(1), bound(1_000)), (None, Some(1), Some(1_000)));
 }
 
 #[test]

@@ -14,6 +14,12 @@ const VOICE_LATE: Duration = Duration::from_millis(200);
 /// of two would lose one.
 const VOICE_LATE_MS: [u64; 2] = [20, 10_000];
 
+/// About what is ahead of a call in our own blocks and in the socket; less would cost throughput.
+const PATH_QUEUE: Duration = Duration::from_millis(5);
+
+/// Milliseconds of queue that a call may meet in its path.
+const PATH_QUEUE_MS: RangeInclusive<u64> = 0..=1_000;
+
 /// Octets that may be unsent: from about three packets up to what a fast path of a long round trip holds.
 const UNSENT_OCTETS: RangeInclusive<u64> = 4096..=16 << 20;
 
@@ -24,6 +30,8 @@ pub struct Queueing {
     pub flow_queue: bool,
     /// How long voice may wait there before it is dropped; `None`: for ever.
     pub voice_late: Option<Duration>,
+    /// Queue that a connection with a call may keep in its path; `None`: what congestion control makes of it.
+    pub path_queue: Option<Duration>,
     /// Octets that may be encrypted, and as many again unsent in the socket; `None`: together what the connection sends
     /// in 10 ms. Without flow queues only those in the socket, 256 KiB for `None`.
     pub unsent: Option<NonZeroU32>,
@@ -31,7 +39,7 @@ pub struct Queueing {
 
 impl Default for Queueing {
     fn default() -> Self {
-        Self { flow_queue: true, voice_late: Some(VOICE_LATE), unsent: None }
+        Self { flow_queue: true, voice_late: Some(VOICE_LATE), path_queue: Some(PATH_QUEUE), unsent: None }
     }
 }
 
@@ -42,6 +50,10 @@ impl Queueing {
         Self {
             flow_queue: section.flag("flow_queue", default.flow_queue),
             voice_late: section.value("voice_late_ms").map_or(default.voice_late, |field| voice_late(&field)),
+            path_queue: section.value("path_queue_ms").map_or(default.path_queue, |field| {
+                let ms = field.number(PATH_QUEUE_MS, "milliseconds; 0 for no bound")?;
+                (ms > 0).then(|| Duration::from_millis(ms))
+            }),
             unsent: section
                 .value("unsent_octets")
                 .and_then(|field| field.number(UNSENT_OCTETS, "octets"))

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use super::check;
 
@@ -80,6 +81,57 @@ pub fn prepare_accepted(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<(Sock
     let local = address(raw, libc::getsockname)?;
     let remote = address(raw, libc::getpeername)?;
     Ok((local, remote))
+}
+
+/// What the kernel knows about the path of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct PathInfo {
+    /// Smoothed round trip.
+    pub round_trip: Duration,
+    /// The least one of the last minutes (`net.ipv4.tcp_min_rtt_wlen`).
+    pub least: Duration,
+    /// Segments that arrived, those behind a gap included; wraps.
+    pub arrived: u32,
+    /// Segments with data that were sent; wraps.
+    pub segments: u32,
+    /// Octets in these.
+    pub octets: u64,
+}
+
+/// Asks what the kernel knows about the path of a TCP connection.
+///
+/// # Errors
+/// When the connection is gone.
+pub fn path_info(fd: BorrowedFd<'_>) -> io::Result<PathInfo> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` octets to `info`, and all zeroes is a value of its type, so that what an older
+    // kernel leaves out is one as well.
+    let info = unsafe {
+        let into = info.as_mut_ptr().cast();
+        check(libc::getsockopt(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut len))?;
+        info.assume_init()
+    };
+    Ok(PathInfo {
+        round_trip: Duration::from_micros(info.tcpi_rtt.into()),
+        least: Duration::from_micros(info.tcpi_min_rtt.into()),
+        arrived: info.tcpi_delivered,
+        segments: info.tcpi_data_segs_out,
+        octets: info.tcpi_bytes_sent,
+    })
+}
+
+/// Has the kernel send at most so many octets per second on a connection; `None`: what congestion control allows.
+///
+/// # Errors
+/// When the connection is gone.
+pub fn limit_pace(fd: BorrowedFd<'_>, octets_per_second: Option<u64>) -> io::Result<()> {
+    let value = octets_per_second.unwrap_or(u64::MAX);
+    let len = size_of::<u64>() as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE);
+    // SAFETY: `value` has `len` octets and outlives the call.
+    unsafe { check(libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len))? };
+    Ok(())
 }
 
 /// Seconds without traffic before the kernel asks whether the peer is there, between its questions, and how

@@ -12,6 +12,7 @@ use super::counters::CloseCause;
 use super::flow_queue::UeId;
 use super::front::Guard;
 use super::pace::Pace;
+use super::path_queue::PathQueue;
 use super::udp::flows::Flows;
 use crate::io::block::Block;
 use crate::types::{ConnId, Path, SessionId, Transport, WorkerId};
@@ -61,7 +62,9 @@ pub(super) struct SendQueue {
     pub usual: usize,
     /// How much may be sealed at once.
     pub pace: Pace,
-    /// When a packet of a call last had to wait.
+    /// What is done about the queue of its path; only while there is a call.
+    pub path: Option<Box<PathQueue>>,
+    /// When a packet of a call last came.
     pub called: Option<Instant>,
     /// Inner packets that are not sealed yet, while there are any.
     pub waiting: Option<UeId>,

@@ -179,9 +179,6 @@ impl Worker {
             flow: flow_hash(&self.flow_hasher, &aim.inner),
             voice: flow_queue::is_voice(&aim.inner),
         };
-        if arrival.voice {
-            conn.queue.called = Some(self.now);
-        }
         let waiting = &mut conn.queue.waiting;
         self.flow_queues.push(waiting, aim.slot, arrival, self.now, &self.counters);
         // Without a send that would end, and with no block to start one, it has to ask for its turn.
@@ -200,6 +197,9 @@ impl Worker {
     fn seal_now(&mut self, aim: &mut Aim, packet: &mut [u8]) -> Result<(), DropReason> {
         let conn = self.conns.get_mut(aim.slot).filter(|conn| conn.can_send());
         let queue = &mut conn.ok_or(DropReason::NoConnection)?.queue;
+        if flow_queue::is_voice(&aim.inner) {
+            queue.called = Some(self.now);
+        }
         if queue.waiting.is_some() {
             return Ok(());
         }

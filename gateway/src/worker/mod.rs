@@ -20,6 +20,7 @@ mod opening;
 mod orders;
 mod outlet;
 mod pace;
+mod path_queue;
 pub mod sad;
 mod sealing;
 mod send;
@@ -57,6 +58,7 @@ use gather::Gather;
 use inbox::{ToControl, ToWorker};
 use opening::Opening;
 use outlet::Outlet;
+use path_queue::Watched;
 use sad::Sad;
 use sealing::Sealing;
 use udp::Udp;
@@ -275,6 +277,7 @@ struct Worker {
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
     queueing: Queueing,
+    watched: Watched,
     random: OsRandom,
     started: Instant,
     /// Read once per turn.
@@ -353,6 +356,7 @@ impl Worker {
             limits,
             counters: params.counters,
             queueing,
+            watched: Watched::default(),
             random: OsRandom,
             started: now,
             now,
@@ -431,6 +435,7 @@ impl Worker {
             Completion::Woken => self.on_woken(),
             Completion::Accepted { listener, socket } => self.on_accepted(listener, socket),
             Completion::AcceptStopped { listener } => self.accept_stopped.push(listener),
+            Completion::Watched { slot, socket } => self.on_watched(slot, socket),
             Completion::SocketTaken { slot, socket } => self.on_socket_taken(slot, socket),
             Completion::Stopped { slot } => self.on_stopped(slot),
             Completion::Nothing => {}

@@ -3,6 +3,9 @@
 //! What is encrypted cannot be overtaken. So a connection holds about what it sends in ten milliseconds:
 //! half of it in blocks, half in the socket (`TCP_NOTSENT_LOWAT`). The rest waits in the flow queue. The operator
 //! may fix both halves instead.
+//!
+//! Large blocks are cheaper. While the socket takes each of them at once nothing waits in it, however slow the
+//! connection is on the whole because many share the core; then it holds more than its rate says.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -17,15 +20,29 @@ const WINDOW: Duration = Duration::from_millis(50);
 /// After so long without a send nothing is known about the path any more; TCP starts anew as well.
 const FORGOTTEN: Duration = Duration::from_secs(1);
 
-/// Octets that may be ahead. Steps, so that the socket is told rarely.
-const CLASSES: [usize; 7] = [8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10];
+/// How long a connection that made a block wait counts as one that holds up its packets. A path that loses does so
+/// between bursts.
+const HELD_UP: Duration = Duration::from_secs(1);
 
-/// The half of each that may be in the socket; the least is two frames and a half.
+/// Steps above that of its rate for a connection that does not.
+const UNHINDERED: u8 = 2;
+
+/// Octets that may be ahead. Steps, so that the socket is told rarely. The first is for calls: it stands for a frame
+/// in the socket and one behind it.
+const CLASSES: [usize; 8] = [0, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10];
+
+/// The half of each that may be in the socket. With one octet it takes something only when all else is sent; the next
+/// is two frames and a half.
 static IN_SOCKET: [i32; CLASSES.len()] =
-    [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10];
+    [1, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10];
+
+/// The least step for a connection without a call: smaller blocks make many small segments.
+const LEAST: u8 = 1;
+
+const LAST: u8 = (CLASSES.len() - 1) as u8;
 
 /// Where a connection starts, before its rate is known.
-const FIRST: u8 = 3;
+const FIRST: u8 = 4;
 
 /// Octets in the socket of a connection whose rate is not known yet.
 pub(super) const IN_SOCKET_FIRST: i32 = 32 << 10;
@@ -38,6 +55,10 @@ pub(super) struct Pace {
     fixed: Option<NonZeroU32>,
     /// When the measurement began.
     since: Option<Instant>,
+    /// When the send in flight began.
+    begun: Option<Instant>,
+    /// When the socket last made a block wait longer than what is ahead may take.
+    held_up: Option<Instant>,
     octets: usize,
     /// Whether the connection has had nothing to send meanwhile.
     idle: bool,
@@ -45,14 +66,14 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { class: FIRST, fixed: None, since: None, octets: 0, idle: false }
+        Self { class: FIRST, fixed: None, since: None, begun: None, held_up: None, octets: 0, idle: false }
     }
 }
 
 impl Pace {
     /// The pace of what takes all it is given at once: a UDP socket, which tells when it is full.
     pub fn unmeasured() -> Self {
-        Self { class: (CLASSES.len() - 1) as u8, ..Self::default() }
+        Self { class: LAST, ..Self::default() }
     }
 
     /// The pace of a connection whose halves are `fixed` octets each, or follow its rate.
@@ -73,6 +94,11 @@ impl Pace {
         }
     }
 
+    /// Frames that may always be sealed beyond those the socket has taken, however slow the connection is.
+    pub fn sealed_frames(&self) -> usize {
+        if self.class == 0 && !self.is_fixed() { 1 } else { 2 }
+    }
+
     /// Octets that may be in the socket unsent, unless they are fixed.
     pub fn in_socket(&self) -> &'static i32 {
         &IN_SOCKET[usize::from(self.class)]
@@ -85,21 +111,28 @@ impl Pace {
 
     /// A send begins.
     pub fn begin(&mut self, now: Instant) {
+        self.begun = Some(now);
         if self.since.is_none() {
             self.measure_from(now);
         }
     }
 
     /// The socket took `octets`; `more` says that others wait already, so that the connection set the pace
-    /// and not the core. Returns whether [`Self::in_socket`] has changed.
-    pub fn sent(&mut self, octets: usize, more: bool, now: Instant) -> bool {
+    /// and not the core, `call` that no packet of a call is to wait for the sake of large blocks. Returns whether
+    /// [`Self::in_socket`] has changed.
+    pub fn sent(&mut self, octets: usize, more: bool, call: bool, now: Instant) -> bool {
         let Some(since) = self.since.filter(|_| !self.is_fixed()) else { return false };
         self.octets = self.octets.saturating_add(octets);
         let elapsed = now.saturating_duration_since(since);
         let before = self.class;
         self.idle |= !more;
+        if self.begun.is_some_and(|begun| now.saturating_duration_since(begun) > AHEAD) {
+            self.held_up = Some(now);
+        }
         if elapsed >= WINDOW {
-            self.choose(elapsed);
+            let held_up = self.held_up.is_some_and(|at| now.saturating_duration_since(at) < HELD_UP);
+            let above = if held_up || call { 0 } else { UNHINDERED };
+            self.choose(elapsed, above, if call { 0 } else { LEAST });
             self.measure_from(now);
             // With nothing to send from here on, the next window begins idle.
             self.idle = !more;
@@ -111,8 +144,9 @@ impl Pace {
         (self.since, self.octets, self.idle) = (Some(now), 0, false);
     }
 
-    /// Chooses the step by what was sent in `elapsed`.
-    fn choose(&mut self, elapsed: Duration) {
+    /// Chooses the step `above` that of what was sent in `elapsed`, or the least.
+    fn choose(&mut self, elapsed: Duration, above: u8, least: u8) {
+        let class_within = |octets| (class_within(octets).max(least) + above).min(LAST);
         // What the socket may have taken in without sending it shows nothing.
         let faster = class_within(ahead_at(self.octets.saturating_sub(*self.in_socket() as usize), elapsed));
         // A quarter below the present step counts as the same.
@@ -150,14 +184,14 @@ mod tests {
         for _ in 0..count {
             pace.begin(*now);
             *now += each;
-            told += usize::from(pace.sent(octets, true, *now));
+            told += usize::from(pace.sent(octets, true, false, *now));
         }
         told
     }
 
     #[test]
     fn the_halves_add_up() {
-        for (class, in_socket) in CLASSES.iter().zip(IN_SOCKET) {
+        for (class, in_socket) in CLASSES.iter().zip(IN_SOCKET).skip(LEAST.into()) {
             assert_eq!(in_socket as usize * 2, *class);
         }
         assert_eq!(*Pace::default().in_socket(), IN_SOCKET_FIRST);
@@ -183,13 +217,52 @@ mod tests {
     #[test]
     fn a_rate_at_the_edge_of_a_step_does_not_swing() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
-        run(&mut pace, &mut now, 15_000, MS, 300);
+        run(&mut pace, &mut now, 4_100, MS, 300);
         assert_eq!(pace.sealed_max(), 64 << 10);
         let mut told = 0;
-        for octets in [13_000, 13_200].into_iter().cycle().take(20) {
+        for octets in [3_250, 3_300].into_iter().cycle().take(20) {
             told += run(&mut pace, &mut now, octets, MS, 100);
         }
         assert_eq!(told, 0);
+    }
+
+    #[test]
+    fn a_call_has_no_more_than_a_frame_ahead_on_a_slow_connection() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let slow = |pace: &mut Pace, now: &mut Instant, call| {
+            for _ in 0..20 {
+                pace.begin(*now);
+                *now += 20 * MS;
+                pace.sent(4_096, true, call, *now);
+            }
+            (pace.sealed_max(), pace.sealed_frames(), *pace.in_socket())
+        };
+        assert_eq!(slow(&mut pace, &mut now, false), (4_096, 2, 4_096));
+        assert_eq!(slow(&mut pace, &mut now, true), (0, 1, 1));
+        assert_eq!(slow(&mut pace, &mut now, false), (4_096, 2, 4_096));
+        // A fast one has the ten milliseconds of its rate, and no larger blocks.
+        let mut pace = Pace::default();
+        for _ in 0..200 {
+            pace.begin(now);
+            now += 2 * MS;
+            pace.sent(16_000, true, true, now);
+        }
+        assert_eq!(pace.sealed_max(), 32 << 10);
+    }
+
+    #[test]
+    fn more_is_ahead_while_the_socket_takes_each_block_at_once() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        // 64 Mbit/s, ten milliseconds of which are 80,000 octets.
+        run(&mut pace, &mut now, 16_000, 2 * MS, 100);
+        assert_eq!(pace.sealed_max(), 128 << 10);
+        run(&mut pace, &mut now, 88_000, 11 * MS, 10);
+        assert_eq!(pace.sealed_max(), 32 << 10);
+        // For as long as it may be chance that none had to wait.
+        run(&mut pace, &mut now, 16_000, 2 * MS, 400);
+        assert_eq!(pace.sealed_max(), 32 << 10);
+        run(&mut pace, &mut now, 16_000, 2 * MS, 150);
+        assert_eq!(pace.sealed_max(), 128 << 10);
     }
 
     #[test]
@@ -211,7 +284,7 @@ mod tests {
         for _ in 0..200 {
             run(&mut pace, &mut now, 50_000, Duration::from_micros(50), 1);
             pace.begin(now);
-            pace.sent(50_000, false, now);
+            pace.sent(50_000, false, false, now);
             now += MS - Duration::from_micros(50);
         }
         assert_eq!(pace.sealed_max(), 256 << 10);
@@ -223,7 +296,7 @@ mod tests {
         pace.begin(now);
         now += WINDOW;
         // By the octets alone this would be the next step.
-        assert!(!pace.sent(640 << 10, false, now));
+        assert!(!pace.sent(640 << 10, false, false, now));
     }
 
     #[test]
@@ -231,11 +304,11 @@ mod tests {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         pace.begin(now);
         now += WINDOW;
-        assert!(!pace.sent(200, false, now));
+        assert!(!pace.sent(200, false, false, now));
         now += 10 * WINDOW;
         pace.begin(now);
         now += MS;
-        assert!(!pace.sent(32 << 10, true, now));
+        assert!(!pace.sent(32 << 10, true, false, now));
         assert_eq!(*pace.in_socket(), IN_SOCKET_FIRST);
     }
 
@@ -254,7 +327,7 @@ mod tests {
         for _ in 0..100 {
             pace.begin(now);
             now += 20 * MS;
-            assert!(!pace.sent(200, false, now));
+            assert!(!pace.sent(200, false, false, now));
         }
         assert_eq!(pace.sealed_max(), 32 << 10);
     }
@@ -264,10 +337,10 @@ mod tests {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         run(&mut pace, &mut now, 128 << 10, Duration::from_micros(105), 1_000);
         pace.begin(now);
-        pace.sent(200, false, now);
+        pace.sent(200, false, false, now);
         now += 2 * FORGOTTEN;
         pace.begin(now);
-        assert!(pace.sent(200, false, now));
+        assert!(pace.sent(200, false, false, now));
         assert_eq!(*pace.in_socket(), IN_SOCKET_FIRST);
     }
 }

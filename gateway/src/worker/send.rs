@@ -1,5 +1,6 @@
 //! What waits on a connection, and how it gets into the socket: sealing, sends, and whose turn it is.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use codec::stream;
 use super::Worker;
 use super::conn::{SendQueue, State};
 use super::counters::{CloseCause, DropReason};
+use super::flow_queue::Delay;
 use super::inbox::ToControl;
+use super::path_queue::PathQueue;
 use super::sad::Child;
 use super::sealing::Sealing;
 use super::udp::flows::is_flow;
@@ -36,9 +39,6 @@ const ROUND_OCTETS: usize = 1 << 20;
 /// octets then holds, at the price of a short segment at the end of each block.
 const IN_CALL: Duration = Duration::from_secs(1);
 
-/// Frames that a connection may always have sealed and unsent, however slow it is.
-const SEALED_FRAMES: usize = 2;
-
 /// Why a UE's turn ended.
 enum Served {
     /// Its connection takes no more for now, or nothing waits.
@@ -50,14 +50,18 @@ enum Served {
 impl SendQueue {
     /// Whether the next block is to be apart from those behind it.
     fn stays_apart(&self, now: Instant) -> bool {
-        let in_call = self.called.is_some_and(|at| now.saturating_duration_since(at) < IN_CALL);
-        in_call && self.pace.is_slow()
+        self.in_call(now) && self.pace.is_slow()
+    }
+
+    /// Whether there is a call.
+    fn in_call(&self, now: Instant) -> bool {
+        self.called.is_some_and(|at| now.saturating_duration_since(at) < IN_CALL)
     }
 
     /// Whether a frame of `frame_len` octets may be sealed now.
     pub(super) fn has_room(&self, frame_len: usize) -> bool {
         let sealed = self.in_flight + self.octets + frame_len;
-        sealed <= self.pace.sealed_max().max(SEALED_FRAMES * frame_len)
+        sealed <= self.pace.sealed_max().max(self.pace.sealed_frames() * frame_len)
     }
 
     /// Makes room in a block for a frame of `frame_len` octets, one of about `expected` that follow at once.
@@ -224,7 +228,9 @@ impl Worker {
                 self.flow_queues.activate(ue);
                 break if over { Served::Done(sealed) } else { Served::NoBlock };
             }
-            let Some(segment) = self.flow_queues.pop(&mut conn.queue.waiting, self.now, &self.counters)
+            let delay = conn.queue.path.as_ref().map_or_else(Delay::default, |path| path.delay());
+            let Some(segment) =
+                self.flow_queues.pop(&mut conn.queue.waiting, delay, self.now, &self.counters)
             else {
                 break Served::Done(sealed);
             };
@@ -262,6 +268,36 @@ impl Worker {
         }
     }
 
+    /// A connection that has or had a call sent a block.
+    fn watch_path(&mut self, slot: u32, more: bool) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let queue = &mut conn.queue;
+        if !queue.in_call(self.now) {
+            (queue.called, queue.path) = (None, None);
+            return;
+        }
+        if let Some(path) = &mut queue.path {
+            return path.sent(more, self.now);
+        }
+        // A connection that is never busy leaves no queue behind.
+        if more
+            && let Some(allowed) = self.queueing.path_queue
+            && let Some(watched) = self.watched.one_more()
+        {
+            let path = queue.path.insert(Box::new(PathQueue::new(allowed, watched, self.now)));
+            if let Some(socket) = self.ring.watch(slot) {
+                path.opened(socket);
+            }
+        }
+    }
+
+    /// The second descriptor of a connection's socket is there.
+    pub(super) fn on_watched(&mut self, slot: u32, socket: OwnedFd) {
+        if let Some(path) = self.conns.get_mut(slot).and_then(|conn| conn.queue.path.as_mut()) {
+            path.opened(socket);
+        }
+    }
+
     /// A block was sent, or its connection broke.
     pub(super) fn on_sent(&mut self, slot: u32, sent: SentBlock, ok: bool, block: Option<Block>) {
         let SentBlock { octets, frames } = sent;
@@ -279,7 +315,12 @@ impl Worker {
         if let Some(ue) = conn.queue.waiting {
             self.flow_queues.activate(ue);
         }
-        if ok && conn.queue.pace.sent(octets, more, self.now) && self.queueing.flow_queue {
+        if conn.queue.called.is_some() {
+            self.watch_path(slot, more);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let call = conn.queue.in_call(self.now);
+        if ok && conn.queue.pace.sent(octets, more, call, self.now) && self.queueing.flow_queue {
             self.ring.limit_unsent(slot, conn.queue.pace.in_socket());
         }
         if !ok && conn.is_open() {

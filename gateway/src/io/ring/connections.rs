@@ -283,6 +283,35 @@ impl Ring {
         }
     }
 
+    /// A second descriptor of the slot's socket, to ask and tell it what the ring cannot. It comes at once, or with
+    /// [`Completion::Watched`], or not at all: when the process has no more, or the connection is gone by then.
+    pub fn watch(&mut self, slot: u32) -> Option<OwnedFd> {
+        let (lane, index) = self.place(slot);
+        let entry = self.slots.get(slot as usize)?;
+        match &entry.socket {
+            Some(Socket::Plain(socket)) => socket.try_clone().ok(),
+            Some(Socket::Direct) => {
+                let token = Token::new(Kind::Watch, entry.generation, slot);
+                self.push_on(lane, opcode::FixedFdInstall::new(types::Fixed(index), 0).build(), token);
+                None
+            }
+            None => None,
+        }
+    }
+
+    pub(super) fn on_watch(&self, token: Token, result: i32) -> Completion {
+        let slot = token.index();
+        let Ok(socket) = own(result) else { return Completion::Nothing };
+        let entry = self.slots.get(slot as usize).filter(|entry| entry.socket.is_some());
+        match entry {
+            Some(entry) if Token::new(Kind::Watch, entry.generation, slot) == token => {
+                Completion::Watched { slot, socket }
+            }
+            // Another connection has the slot now; nobody kept this one from closing.
+            _ => Completion::Nothing,
+        }
+    }
+
     fn push_on_slot(&mut self, slot: u32, kind: Kind, build: impl FnOnce(Target) -> Entry) {
         let Some(entry) = self.slots.get(slot as usize) else { return };
         self.push_on_slot_as(slot, Token::new(kind, entry.generation, slot), build);

@@ -121,6 +121,13 @@ pub enum Completion {
     },
     /// The inbox has messages.
     Woken,
+    /// A second descriptor of a connection's socket, asked for with [`Ring::watch`].
+    Watched {
+        /// The connection's slot.
+        slot: u32,
+        /// The descriptor.
+        socket: OwnedFd,
+    },
     /// The plain descriptor of a connection asked for with [`Ring::take_socket`].
     SocketTaken {
         /// The connection's slot.
@@ -335,6 +342,7 @@ impl Ring {
                 Completion::Woken
             }
             Kind::Install => Completion::SocketTaken { slot: index, socket: own(result) },
+            Kind::Watch => self.on_watch(token, result),
             Kind::Stop => Completion::Stopped { slot: index },
             Kind::Ignored => Completion::Nothing,
         })

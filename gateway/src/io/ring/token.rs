@@ -1,7 +1,7 @@
 //! What a completion belongs to, packed into the 64 bits the kernel carries for us.
 
 /// What a completion belongs to: kind (8 bits), generation (24), index (32).
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token(pub u64);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Stop,
     Datagrams,
     Writable,
+    Watch,
     Ignored,
 }
 
@@ -26,7 +27,7 @@ impl Token {
     }
 
     pub fn kind(self) -> Kind {
-        const KINDS: [Kind; 11] = [
+        const KINDS: [Kind; 12] = [
             Kind::Accept,
             Kind::Receive,
             Kind::Send,
@@ -37,6 +38,7 @@ impl Token {
             Kind::Stop,
             Kind::Datagrams,
             Kind::Writable,
+            Kind::Watch,
             Kind::Ignored,
         ];
         KINDS.get((self.0 >> 56) as usize).copied().unwrap_or(Kind::Ignored)

@@ -29,6 +29,7 @@ use super::counters::{DropReason, WorkerCounters};
 use memory::{Entry, Memory, NONE, buffer_len};
 use ue::UeQueue;
 
+pub(super) use codel::Delay;
 pub(super) use memory::SUPER_LEN;
 
 /// Code points of voice: EF (RFC 3246) and VOICE-ADMIT (RFC 5865).
@@ -86,6 +87,8 @@ struct Ue {
 struct Terms {
     /// Octets a flow may send before it is the next one's turn.
     quantum: i32,
+    /// What is a standing queue.
+    delay: Delay,
     /// How long voice may wait.
     voice_late: Duration,
 }
@@ -118,7 +121,11 @@ impl FlowQueues {
             round: VecDeque::new(),
             by_size: Default::default(),
             ue_max: ue_max.max(SUPER_LEN),
-            terms: Terms { quantum: mtu.into(), voice_late: voice_late.unwrap_or(Duration::MAX) },
+            terms: Terms {
+                quantum: mtu.into(),
+                delay: Delay::default(),
+                voice_late: voice_late.unwrap_or(Duration::MAX),
+            },
         }
     }
 
@@ -155,11 +162,17 @@ impl FlowQueues {
         Entry { buffer: own, offset, segmenter, spi_in, since: now, next: NONE }
     }
 
-    /// The next packet of a UE, or `None` when nothing waits; then its queue is gone.
-    pub fn pop(&mut self, ue: &mut Option<UeId>, now: Instant, counters: &WorkerCounters) -> Option<Segment> {
+    /// The next packet of a UE, whose flows have a standing queue by `delay`, or `None` when nothing waits; then its queue is gone.
+    pub fn pop(
+        &mut self,
+        ue: &mut Option<UeId>,
+        delay: Delay,
+        now: Instant,
+        counters: &WorkerCounters,
+    ) -> Option<Segment> {
         let id = (*ue)?;
         let entry = self.ues.get_mut(id.0 as usize)?;
-        let departure = entry.queue.pop(&mut self.memory, self.terms, now, counters);
+        let departure = entry.queue.pop(&mut self.memory, Terms { delay, ..self.terms }, now, counters);
         if departure.as_ref().is_none_or(|departure| departure.last) {
             self.resize(id);
         }

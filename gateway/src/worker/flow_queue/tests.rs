@@ -76,7 +76,7 @@ impl Rig {
     }
 
     fn pop(&mut self, ue: usize) -> Option<Vec<u8>> {
-        let segment = self.queues.pop(&mut self.ues[ue], self.now, &self.counters)?;
+        let segment = self.queues.pop(&mut self.ues[ue], Delay::default(), self.now, &self.counters)?;
         assert_eq!(segment.spi_in, EspSpi(0x1000 + ue as u32));
         let octets = self.queues.bytes(&segment).to_vec();
         self.queues.release(segment);

@@ -230,7 +230,7 @@ impl UeQueue {
             let (segmenter, packet) = entry.packet_mut();
             let last = next == NONE && segmenter.remaining() <= 1;
             let late = sojourn > terms.voice_late && tier_of(id) == VOICE && !last;
-            let congested = !late && flow.codel.is_congested(sojourn, last, now);
+            let congested = !late && flow.codel.is_congested(sojourn, terms.delay, last, now);
             if late || congested && !segmenter.is_ecn_capable() {
                 segmenter.skip(packet);
                 counters.dropped(if late { DropReason::VoiceLate } else { DropReason::Codel });
