@@ -4,7 +4,7 @@ use super::{PACKET_LEN, Stage, super_packet};
 use codec::esp::EspSpi;
 use codec::ip::{InnerHeader, Segmenter};
 use gateway::worker::counters::WorkerCounters;
-use gateway::worker::flow_queue::{Arrival, FlowQueues, UeId};
+use gateway::worker::flow_queue::{Arrival, Delay, FlowQueues, UeId};
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -57,7 +57,9 @@ impl PushPop {
     }
 
     fn pop(&mut self, at: usize) {
-        while let Some(segment) = self.queues.pop(&mut self.ues[at], self.now, &self.counters) {
+        while let Some(segment) =
+            self.queues.pop(&mut self.ues[at], Delay::default(), self.now, &self.counters)
+        {
             black_box(self.queues.bytes(&segment));
             self.queues.release(segment);
         }

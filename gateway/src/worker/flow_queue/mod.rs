@@ -29,7 +29,7 @@ use super::counters::{DropReason, WorkerCounters};
 use memory::{Entry, Memory, NONE, buffer_len};
 use ue::UeQueue;
 
-pub(super) use codel::Delay;
+pub use codel::Delay;
 pub(super) use memory::SUPER_LEN;
 
 /// Code points of voice: EF (RFC 3246) and VOICE-ADMIT (RFC 5865).
