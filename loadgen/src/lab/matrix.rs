@@ -239,8 +239,8 @@ mod tests {
     fn the_others_are_matrices_of_as_many_points_as_they_say() {
         let count = |text: &str| Matrix::parse(text, "m.toml").unwrap().points().unwrap().len();
         let full = include_str!("../../../deploy/lab/full.toml");
-        assert_eq!(count(full), 2_051);
-        assert!(full.contains("2,051 points"));
+        assert_eq!(count(full), 2_075);
+        assert!(full.contains("2,075 points"));
         assert_eq!(count(include_str!("../../../deploy/lab/smoke.toml")), 10);
     }
 
@@ -306,6 +306,16 @@ mod tests {
             parse(&text).unwrap().points().unwrap().len()
         };
         assert_eq!([count(""), count("jitter_ms = 2"), count("normal_jitter_ms = 2")], [1, 2, 2]);
+    }
+
+    #[test]
+    fn libreswan_is_measured_as_it_comes() {
+        let matrix = parse(
+            "seconds = 5\n[[group]]\nname = \"a\"\ntransport = \"libreswan\"\nouter_cc = [\"cubic\", \"bbr\"]\n\
+             flow_queue = [true, false]\nnodelay = [true, false]\nunsent_octets = [0, 65536]\noffload = [true, false]",
+        )
+        .unwrap();
+        assert_eq!(matrix.points().unwrap().len(), 1);
     }
 
     #[test]

@@ -6,10 +6,13 @@
 
 pub mod cell;
 mod child;
+mod libreswan;
 pub mod matrix;
+mod missing;
 pub mod network;
 pub mod point;
 mod program;
+mod queue;
 pub mod report;
 pub mod results;
 mod store;

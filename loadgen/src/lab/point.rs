@@ -6,10 +6,11 @@ use crate::path::{Discipline, Jitter, Limit, Loss, Spec};
 use std::time::Duration;
 
 /// Transports of a point.
-const TRANSPORTS: [&str; 5] = ["plain", "udp", "tcp", "tls", "openvpn-tcp"];
+const TRANSPORTS: [&str; 6] = ["plain", "udp", "tcp", "tls", "openvpn-tcp", "libreswan"];
 
 /// Settles dimensions that say nothing about a point, so that it is not measured twice.
 pub(super) fn simplify(point: &mut Point) {
+    // libreswan's guest has one congestion control.
     if !matches!(point.transport.as_str(), "tcp" | "tls" | "openvpn-tcp") {
         point.outer_cc = "cubic".into();
         point.nodelay = true;

@@ -79,7 +79,7 @@ pub struct InterferenceRow {
 /// Coordinates of a cell. All of them are always there, so that cells can be grouped by any.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// `plain` (no tunnel), `udp`, `tcp`, `tls`, `openvpn-tcp`, …
+    /// `plain` (no tunnel), `udp`, `tcp`, `tls`, `openvpn-tcp`, `libreswan`, …
     pub transport: String,
     /// Congestion control of the outer TCP at both ends: `cubic`, `bbr`.
     pub outer_cc: String,

@@ -2,9 +2,10 @@
 
 use super::cell::Job;
 use super::matrix::Matrix;
+use super::queue::Queue;
 use super::results::{CalibrationRow, Cell, InterferenceRow, Point, Results, Run, VERSION};
 use super::store::Store;
-use super::{child, point, report, tunnel};
+use super::{child, missing, point, report, tunnel};
 use crate::cli::LabArgs;
 use crate::command::environment;
 use crate::error::Failure;
@@ -12,8 +13,8 @@ use crate::host::{affinity, privilege, signal};
 use crate::path::calibrate;
 use crate::report::Progress;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Seconds of each measurement of the calibration.
@@ -44,7 +45,8 @@ pub fn run(args: &LabArgs) -> Result<bool, Failure> {
         points.iter().for_each(|(group, point)| println!("{group}: {}", point::id(point)));
         return Ok(true);
     }
-    let (points, note) = if args.report_only { (points, None) } else { without_missing(points) };
+    let (points, note) =
+        if args.report_only { (points, None) } else { missing::without_missing(points, tunnel::lacks) };
     if points.is_empty() {
         return Err(Failure::Environment(note.unwrap_or_default()));
     }
@@ -112,13 +114,14 @@ impl Study<'_> {
     fn work_off(&self, jobs: VecDeque<Job>, parallel: u32, progress: &Progress) -> Result<(), Failure> {
         let (total, begun_at, done) = (jobs.len() as u64, Instant::now(), AtomicU64::new(0));
         let bar = progress.bar("lab", total);
-        let jobs = Mutex::new(jobs);
+        let queue = Queue::new(jobs);
         let work = |slot: usize| {
             while !self.stop.load(Ordering::Relaxed) {
-                let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some(job) = next else { break };
+                let Some(job) = queue.take() else { break };
                 let job = Job { slot, ..job };
-                let Some(run) = child::run(&job, &self.stop) else { break };
+                let run = child::run(&job, &self.stop);
+                queue.done(&job);
+                let Some(run) = run else { break };
                 self.store.keep(&job, &run)?;
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                 let left_s = begun_at.elapsed().as_secs_f64() / done as f64 * (total - done) as f64;
@@ -265,19 +268,6 @@ impl Study<'_> {
         }
         Ok(made == wanted && wrong == 0)
     }
-}
-
-/// Leaves out points whose programs this machine lacks, and says so.
-fn without_missing(points: Vec<(String, Point)>) -> (Vec<(String, Point)>, Option<String>) {
-    let all = points.len();
-    let missing = points.iter().find_map(|(_, point)| tunnel::lacks(&point.transport));
-    let kept: Vec<_> =
-        points.into_iter().filter(|(_, point)| tunnel::lacks(&point.transport).is_none()).collect();
-    let note = missing.map(|program| {
-        let count = all - kept.len();
-        format!("{count} points are left out: {program} is not installed (apt-get install {program})")
-    });
-    (kept, note)
 }
 
 fn compare(call: &Run, download: &Run, beside: &[Run]) -> Vec<InterferenceRow> {

@@ -1,5 +1,6 @@
 //! The way through the path: a tunnel of ours, another's, or none.
 
+use super::libreswan;
 use super::network::{self, Network};
 use super::program::Program;
 use super::results::Point;
@@ -21,6 +22,7 @@ const DEVICE: &str = "lab0";
 const OPENVPN_PORT: u16 = 1194;
 /// Ends of OpenVPN's tunnel.
 const OPENVPN: [&str; 2] = ["10.64.0.1", "10.64.0.2"];
+const NO_OPENVPN: &str = "openvpn is not installed (apt-get install openvpn)";
 /// Octets of an inner packet, for all tunnels.
 const MTU: &str = "1400";
 
@@ -31,6 +33,8 @@ pub struct Tunnel {
     /// Port of the outer connection at the gateway; `None` without one.
     pub outer_port: Option<u16>,
     gateway: Option<Gateway>,
+    /// Process that does the work of a gateway of others.
+    server: Option<u32>,
     programs: Vec<Program>,
 }
 
@@ -47,10 +51,24 @@ impl Tunnel {
         cleanup: &Arc<Cleanup>,
     ) -> Result<Self, Failure> {
         match point.transport.as_str() {
-            "plain" => Ok(Self { inner: network::UE, outer_port: None, gateway: None, programs: Vec::new() }),
+            "plain" => Ok(Self::of_others(network::UE, None, None, Vec::new())),
             "openvpn-tcp" => Self::openvpn(network, cleanup),
+            "libreswan" => {
+                let (inner, programs) = libreswan::start(network, DEVICE, MTU, &make_directory(cleanup)?)?;
+                // Most of a guest's CPU time is that of User-Mode Linux, which says nothing about ESP in TCP.
+                Ok(Self::of_others(inner, Some(libreswan::PORT), None, programs))
+            }
             _ => Self::swugate(network, point, core, swugate, cleanup),
         }
+    }
+
+    fn of_others(
+        inner: Ipv4Addr,
+        outer_port: Option<u16>,
+        server: Option<u32>,
+        programs: Vec<Program>,
+    ) -> Self {
+        Self { inner, outer_port, gateway: None, server, programs }
     }
 
     fn swugate(
@@ -100,17 +118,13 @@ impl Tunnel {
         )?;
         let inner = ue.wait_address(&network.ue, DEVICE).map_err(|failure| gateway.explain(failure))?;
         let outer_port = (!udp).then_some(4500);
-        Ok(Self { inner, outer_port, gateway: Some(gateway), programs: vec![ue] })
+        Ok(Self { inner, outer_port, gateway: Some(gateway), server: None, programs: vec![ue] })
     }
 
     /// OpenVPN 2.6, TCP, AES-128-GCM, one client.
     fn openvpn(network: &Network, cleanup: &Arc<Cleanup>) -> Result<Self, Failure> {
-        let binary = openvpn().ok_or_else(|| {
-            Failure::Environment("there is no openvpn; install it with `apt-get install openvpn`".into())
-        })?;
-        let directory = std::env::temp_dir().join(format!("swdemo-{}", std::process::id()));
-        fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;
-        cleanup.set_directory(&directory);
+        let binary = openvpn().ok_or_else(|| Failure::Environment(NO_OPENVPN.into()))?;
+        let directory = make_directory(cleanup)?;
         write_credentials(&directory)?;
         let port = OPENVPN_PORT.to_string();
         let gateway = network::GATEWAY.to_string();
@@ -176,15 +190,12 @@ impl Tunnel {
         let inner = client.wait_address(&network.ue, DEVICE)?;
         network.ue.ip(&["route", "add", &network::FAR.to_string(), "dev", DEVICE])?;
         client.wait_for("Initialization Sequence Completed")?;
-        Ok(Self { inner, outer_port: Some(OPENVPN_PORT), gateway: None, programs: vec![client, server] })
+        Ok(Self::of_others(inner, Some(OPENVPN_PORT), Some(server.id()), vec![client, server]))
     }
 
     /// Returns the CPU seconds of the gateway so far.
     pub fn gateway_cpu_s(&self) -> Option<f64> {
-        let pid = match &self.gateway {
-            Some(gateway) => gateway.pid(),
-            None => self.programs.get(1)?.id(),
-        };
+        let pid = self.gateway.as_ref().map(Gateway::pid).or(self.server)?;
         Some(GatewayProcess::by_pid(pid)?.cpu()?.process_s)
     }
 
@@ -207,9 +218,13 @@ impl Tunnel {
     }
 }
 
-/// Returns the program that a transport needs and this machine lacks.
-pub(super) fn lacks(transport: &str) -> Option<&'static str> {
-    (transport == "openvpn-tcp" && openvpn().is_none()).then_some("openvpn")
+/// Returns what a transport needs and this machine lacks, and how to get it.
+pub fn lacks(transport: &str) -> Option<String> {
+    match transport {
+        "openvpn-tcp" if openvpn().is_none() => Some(NO_OPENVPN.into()),
+        "libreswan" => libreswan::lacks(),
+        _ => None,
+    }
 }
 
 fn openvpn() -> Option<PathBuf> {
@@ -231,12 +246,20 @@ fn gateway_keys(point: &Point) -> (String, String) {
     (listen, inner)
 }
 
-fn own_binary() -> Result<PathBuf, Failure> {
+pub(super) fn own_binary() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| Failure::Environment(format!("our own binary: {error}")))
 }
 
-fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+pub(super) fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
     Failure::Environment(format!("{}: {error}", path.display()))
+}
+
+/// Makes a directory for a tunnel's files, which `cleanup` removes.
+fn make_directory(cleanup: &Cleanup) -> Result<PathBuf, Failure> {
+    let directory = std::env::temp_dir().join(format!("swdemo-{}", std::process::id()));
+    fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;
+    cleanup.set_directory(&directory);
+    Ok(directory)
 }
 
 /// A certificate authority and one certificate for each end.

@@ -53,6 +53,7 @@ pub fn of_transport(transport: &str, order: usize, variant: usize) -> Style {
         "tcp" => (RED, Mark::Triangle),
         "tls" => (GREEN, Mark::Square),
         "openvpn-tcp" => (PURPLE, Mark::Cross),
+        "libreswan" => (AMBER, Mark::Diamond),
         _ => OTHERS[order % OTHERS.len()],
     };
     Style { colour, mark, dashed: variant % 2 == 1 }
