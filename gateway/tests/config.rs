@@ -69,7 +69,7 @@ fn the_least_configuration_has_the_documented_defaults() {
     let voice_late = config.inner[0].queueing.voice_late.expect("a bound");
     assert_eq!(voice_late.as_millis(), 200);
     let path_queue = config.inner[0].queueing.path_queue.expect("a bound");
-    assert_eq!(path_queue.as_millis(), 5);
+    assert_eq!(path_queue.as_millis(), 3);
     assert_eq!(config.gateway.run_dir, Path::new("/run/swugate"));
     assert_eq!((config.gateway.workers, config.gateway.cores.len()), (None, 0));
     assert_eq!(config.limits, Limits::default());

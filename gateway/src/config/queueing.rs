@@ -14,8 +14,8 @@ const VOICE_LATE: Duration = Duration::from_millis(200);
 /// of two would lose one.
 const VOICE_LATE_MS: [u64; 2] = [20, 10_000];
 
-/// About what is ahead of a call in our own blocks and in the socket; less would cost throughput.
-const PATH_QUEUE: Duration = Duration::from_millis(5);
+/// Below the 5 ms that CoDel in the path drops for: what it drops stops the call for a round trip.
+const PATH_QUEUE: Duration = Duration::from_millis(3);
 
 /// Milliseconds of queue that a call may meet in its path.
 const PATH_QUEUE_MS: RangeInclusive<u64> = 0..=1_000;

@@ -28,6 +28,9 @@ const SETTLE: Duration = Duration::from_millis(160);
 const SLOWEST: f64 = 0.75;
 const FASTEST: f64 = 1.05;
 
+/// The least of them without a queue: on a long path the time to settle would make the way up a long one.
+const FASTER: f64 = 1.015;
+
 /// What is left per look of a rate that was seen once and is not any more.
 const KEPT: f64 = 0.93;
 
@@ -190,7 +193,9 @@ impl Control {
             return None;
         }
         let settle = SETTLE.as_secs_f64().max(4.0 * self.empty);
-        let part = (1.0 + (self.allowed - (round_trip - self.empty)) / settle).clamp(SLOWEST, FASTEST);
+        let queue = round_trip - self.empty;
+        let slowest = if queue < self.allowed / 4.0 { FASTER } else { SLOWEST };
+        let part = (1.0 + (self.allowed - queue) / settle).clamp(slowest, FASTEST);
         let pace = (self.delivers * part).max(PACE_MIN);
         self.pace = Some(pace);
         Some(pace as u64)
@@ -201,7 +206,7 @@ impl Control {
 mod tests {
     use super::*;
 
-    const ALLOWED: Duration = Duration::from_millis(5);
+    const ALLOWED: Duration = Duration::from_millis(3);
     const STEP: f64 = 0.005;
 
     /// A path with a queue, and a connection that always has more to send.

@@ -60,6 +60,10 @@ impl SendQueue {
 
     /// Whether a frame of `frame_len` octets may be sealed now.
     pub(super) fn has_room(&self, frame_len: usize) -> bool {
+        if self.pace.sealed_frames() == 1 {
+            // Packets of a call that had to wait together leave in one segment: congestion control counts those.
+            return self.in_flight == 0 && self.octets <= frame_len / 4;
+        }
         let sealed = self.in_flight + self.octets + frame_len;
         sealed <= self.pace.sealed_max().max(self.pace.sealed_frames() * frame_len)
     }
@@ -377,5 +381,24 @@ mod tests {
         // Where the bound is as large as what the kernel gathers, there is nothing to keep apart.
         slow.pace = Pace::default();
         assert!(!slow.stays_apart(now));
+    }
+
+    #[test]
+    fn what_waited_together_of_a_call_leaves_in_one_segment() {
+        let (mut queue, mut now) = (SendQueue::default(), Instant::now());
+        for _ in 0..20 {
+            queue.pace.begin(now);
+            now += Duration::from_millis(20);
+            queue.pace.sent(2_000, true, true, now);
+        }
+        let frame_max = 1_500;
+        assert!(queue.has_room(frame_max));
+        queue.octets = 150;
+        assert!(queue.has_room(frame_max));
+        // Behind a full frame nothing is sealed, nor while one is on its way into the socket.
+        queue.octets = 1_440;
+        assert!(!queue.has_room(frame_max));
+        (queue.octets, queue.in_flight) = (0, 150);
+        assert!(!queue.has_room(frame_max));
     }
 }

@@ -241,7 +241,7 @@ mod tests {
         let full = include_str!("../../../deploy/lab/full.toml");
         assert_eq!(count(full), 2_075);
         assert!(full.contains("2,075 points"));
-        assert_eq!(count(include_str!("../../../deploy/lab/smoke.toml")), 10);
+        assert_eq!(count(include_str!("../../../deploy/lab/smoke.toml")), 12);
     }
 
     #[test]
