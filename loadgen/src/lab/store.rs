@@ -9,6 +9,7 @@ use super::results::Run;
 use crate::error::Failure;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The directory of a study.
@@ -26,12 +27,27 @@ impl Store {
     /// Opens or makes the directory; `fresh` forgets what is there.
     pub(super) fn open(directory: &Path, fresh: bool) -> Result<Self, Failure> {
         let runs = directory.join("runs");
-        if fresh && runs.exists() {
-            fs::remove_dir_all(&runs).map_err(|error| unwritten(&runs, &error))?;
-            let _ = fs::remove_file(directory.join("calibration.json"));
-        }
         fs::create_dir_all(&runs).map_err(|error| unwritten(&runs, &error))?;
-        Ok(Self { directory: directory.to_owned() })
+        let store = Self { directory: directory.to_owned() };
+        if fresh {
+            store.forget().map_err(|error| unwritten(directory, &error))?;
+        }
+        Ok(store)
+    }
+
+    /// Removes every measurement: those of points, of the emulator, and of what paths do to each other.
+    fn forget(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            // The directory may hold other things of its owner.
+            if name == "calibration.json" || name.starts_with("interference") && name.ends_with(".json") {
+                fs::remove_file(path)?;
+            }
+        }
+        let runs = self.directory.join("runs");
+        fs::remove_dir_all(&runs)?;
+        fs::create_dir(&runs)
     }
 
     /// Returns the directory.
@@ -103,6 +119,11 @@ mod tests {
         store.keep(&job, &Run { failed: Some("no".into()), ..Run::default() }).unwrap();
         assert!(store.find(&job).is_none());
         store.keep(&job, &Run::default()).unwrap();
-        assert!(Store::open(directory.path(), true).unwrap().find(&job).is_none());
+        store.keep_part("interference-4.json", &4).unwrap();
+        assert_eq!(Store::open(directory.path(), false).unwrap().part("interference-4.json"), Some(4));
+        fs::write(directory.path().join("mine.json"), "1").unwrap();
+        let fresh = Store::open(directory.path(), true).unwrap();
+        assert_eq!(fresh.part("mine.json"), Some(1));
+        assert!(fresh.find(&job).is_none() && fresh.part::<u32>("interference-4.json").is_none());
     }
 }
