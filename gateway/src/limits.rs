@@ -11,6 +11,10 @@ pub const BRIDGE_EXCHANGES_MAX: usize = 16;
 /// Octets of those requests and answers, per leg and connection: four messages of the greatest length.
 pub const BRIDGE_OCTETS_MAX: usize = 256 * 1024;
 
+/// Connections of a worker whose path is watched at once, because a call shares them with something busy. On the others
+/// calls wait in the path's queue. Memory: a descriptor and 200 octets each.
+pub const WATCHED_MAX: usize = 1_024;
+
 /// IKE SAs one `swugate originate` carries, a connection each. Memory: 2 KB each, what its IKE exchanges keep
 /// (above), and 256 KB while its connection does not drain.
 pub const ORIGINATE_LINKS_MAX: usize = 16_384;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::flow_queue::Delay;
 use crate::io::sockets::{self, PathInfo};
+use crate::limits::WATCHED_MAX;
 
 /// The least time between two looks at a connection; a round trip when that is longer.
 const LOOK: Duration = Duration::from_millis(50);
@@ -52,12 +53,9 @@ const PACE_MIN: f64 = 32e3;
 pub(super) struct Watched(Arc<()>);
 
 impl Watched {
-    /// Most connections that a worker watches at once. On the others calls wait in the path's queue.
-    const MAX: usize = 1_024;
-
     /// Room for one more.
     pub fn one_more(&self) -> Option<Self> {
-        (Arc::strong_count(&self.0) <= Self::MAX).then(|| self.clone())
+        (Arc::strong_count(&self.0) <= WATCHED_MAX).then(|| self.clone())
     }
 }
 
@@ -219,9 +217,8 @@ mod tests {
         least: f64,
         /// Seconds that the queue takes at most.
         queue_max: f64,
-        /// Octets in the queue, of ours and of others.
+        /// Octets in the queue.
         queue: f64,
-        others: f64,
         /// Smoothed, as the kernel does it.
         round_trip: f64,
         next: f64,
@@ -239,7 +236,6 @@ mod tests {
                 least: empty,
                 queue_max: 0.1,
                 queue: 0.1 * rate,
-                others: 0.0,
                 round_trip: empty + 0.1,
                 next: 0.0,
                 now: 0.0,
@@ -254,7 +250,7 @@ mod tests {
             let (mut sent, mut longest) = (0.0, 0.0_f64);
             while self.now < end {
                 self.now += STEP;
-                let ours = self.rate - self.others;
+                let ours = self.rate;
                 let pace = self.control.pace.unwrap_or(f64::MAX).min(ours * 2.0);
                 let before = self.queue;
                 self.queue = (before + (pace - ours) * STEP).clamp(0.0, self.queue_max * self.rate);
@@ -317,6 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_others_keep_takes_most_of_the_rate_at_worst_and_not_for_good() {
+        let mut path = Path::new(20.0, 60.0);
+        // However little we send, they fill the queue, and what we send arrives.
+        path.delivered = path.rate;
+        let mut paces = Vec::new();
+        for _ in 0..80 {
+            path.look(true);
+            path.delivered = path.control.pace.expect("there is a queue");
+            paces.push(path.delivered / path.rate);
+        }
+        let (at, least) = paces.iter().enumerate().min_by(|one, two| one.1.total_cmp(two.1)).expect("some");
+        assert!(*least > 0.2 && at <= usize::from(NOT_OURS) + 1, "{least} at {at}");
+        assert!(paces[79] > least * 2.0, "{} after {least}", paces[79]);
+    }
+
+    #[test]
     fn an_empty_path_is_left_alone() {
         let mut path = Path::new(20.0, 60.0);
         (path.queue, path.round_trip, path.delivered) = (0.0, 0.061, 1e6);
@@ -340,7 +352,7 @@ mod tests {
     #[test]
     fn no_more_are_watched_than_there_is_room_for() {
         let all = Watched::default();
-        let mut watched: Vec<_> = (0..Watched::MAX).map(|_| all.one_more().expect("room")).collect();
+        let mut watched: Vec<_> = (0..WATCHED_MAX).map(|_| all.one_more().expect("room")).collect();
         assert!(all.one_more().is_none());
         watched.pop();
         assert!(all.one_more().is_some());

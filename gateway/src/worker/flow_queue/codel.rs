@@ -1,13 +1,13 @@
 //! Controlled delay: drops, or marks, what has stood in a queue for too long for too long.
 //!
-//! Source: RFC 8289 §5, with its parameters for the open Internet (§3.2, §4.3).
+//! Source: RFC 8289 §5, with its parameters for the open Internet (§3.2, §4.3) unless the round trip is known.
 
 use std::time::{Duration, Instant};
 
 /// How long the target may be exceeded where the path is not known: about a worst-case round trip.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The target's part of it: five to ten per cent (§4.2).
+/// The target's part of it: five to ten per cent, says RFC 8289.
 const TARGET_SHARE: u32 = 20;
 
 /// What a round trip has besides that of the outer connection: the way behind the gateway, and queues.
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn r8290_5_2_2_the_interval_follows_the_round_trip() {
+    fn the_interval_follows_the_round_trip() {
         assert_eq!(Delay::default(), Delay { target: 5 * MS, interval: 100 * MS });
         assert_eq!(Delay::above(Duration::ZERO), Delay::default());
         let delay = Delay::above(150 * MS);
