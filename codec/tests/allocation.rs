@@ -73,8 +73,8 @@ fn no_allocation_per_packet_in_the_hot_state() {
                     assert_eq!(classify(packet), FrameKind::Esp(EspSpi(500)));
                     let opened = inbound.open(packet).expect("authentic");
                     let inner = &mut packet[opened.payload];
-                    InnerHeader::parse(inner).expect("sound");
-                    assert!(!clamp_mss(inner, 1280));
+                    let header = InnerHeader::parse(inner).expect("sound");
+                    assert!(!clamp_mss(inner, &header, 1280));
                 }
             }
         });

@@ -110,13 +110,11 @@ impl Stage for Coalesce {
     }
 
     fn run(&mut self) {
-        let part = |packet: &[u8]| {
-            let inner = InnerHeader::parse(packet).expect("a sound packet");
-            Segment::of(packet, &inner).expect("part of a flow")
-        };
-        let mut run = Run::new(part(&self.head));
+        let inner = InnerHeader::parse(&self.head).expect("a sound packet");
+        let segment = Segment::of(&self.head, &inner).expect("part of a flow");
+        let mut run = Run::new(&self.head, segment).expect("a sound packet");
         for packet in &self.segments[1..] {
-            let joined = run.join(&self.head, packet, &part(packet));
+            let joined = run.join(packet);
             assert!(matches!(joined, Joined::Yes | Joined::Last));
         }
         black_box(run.finish(&mut self.head));

@@ -22,6 +22,12 @@ impl Checksum {
         Self(self.0 + u64::from(checksum::fold(checksum::sum(octets, 0))))
     }
 
+    /// Adds a number, as the 16-bit word of that value.
+    #[must_use]
+    pub fn with_word(self, word: u16) -> Self {
+        Self(self.0 + u64::from(word))
+    }
+
     /// Adds the pseudo header of an upper-layer protocol (RFC 9293 §3.1, RFC 8200 §8.1).
     #[must_use]
     pub fn with_pseudo_header(self, src: IpAddr, dst: IpAddr, protocol: u8, len: u32) -> Self {

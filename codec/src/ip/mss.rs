@@ -11,14 +11,14 @@ const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;
 const MSS_OPTION_LEN: u8 = 4;
 
-/// Lowers the MSS option of a TCP SYN so that its segments fit `mtu`, and corrects the checksum.
+/// Lowers the MSS option of a TCP SYN so that its segments fit `mtu`, and corrects the checksum. `header` is the packet's.
 ///
 /// Returns whether it changed the packet. Anything but a SYN with a larger MSS stays as it is: other packets,
 /// later fragments, malformed options.
 ///
 /// Source: RFC 9293 §3.7.1, RFC 1624.
-pub fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {
-    let Some((tcp, at, old, new)) = find(packet, mtu) else {
+pub fn clamp_mss(packet: &mut [u8], header: &InnerHeader, mtu: u16) -> bool {
+    let Some((tcp, at, old, new)) = find(packet, header, mtu) else {
         return false;
     };
     write(tcp, at, new);
@@ -31,8 +31,8 @@ pub fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {
 
 /// As [`clamp_mss`] for a packet whose checksum is still to be computed (`VIRTIO_NET_HDR_F_NEEDS_CSUM`): its
 /// field holds the pseudo header alone and stays.
-pub fn clamp_mss_unsummed(packet: &mut [u8], mtu: u16) -> bool {
-    let Some((tcp, at, _, new)) = find(packet, mtu) else {
+pub fn clamp_mss_unsummed(packet: &mut [u8], header: &InnerHeader, mtu: u16) -> bool {
+    let Some((tcp, at, _, new)) = find(packet, header, mtu) else {
         return false;
     };
     write(tcp, at, new);
@@ -45,8 +45,7 @@ fn write(tcp: &mut [u8], at: usize, mss: u16) {
 
 /// The TCP header with options of a SYN whose MSS exceeds what `mtu` allows, the place of the value in it, the
 /// value and its replacement.
-fn find(packet: &mut [u8], mtu: u16) -> Option<(&mut [u8], usize, u16, u16)> {
-    let header = InnerHeader::parse(packet).ok()?;
+fn find<'a>(packet: &'a mut [u8], header: &InnerHeader, mtu: u16) -> Option<(&'a mut [u8], usize, u16, u16)> {
     if header.proto != protocol::TCP || header.fragment == Fragment::Later {
         return None;
     }
@@ -85,6 +84,15 @@ mod tests {
 
     use super::super::checksum::Checksum;
     use super::*;
+
+    /// As for a packet that was parsed before; nothing changes where that fails.
+    fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {
+        InnerHeader::parse(packet).is_ok_and(|header| super::clamp_mss(packet, &header, mtu))
+    }
+
+    fn clamp_mss_unsummed(packet: &mut [u8], mtu: u16) -> bool {
+        InnerHeader::parse(packet).is_ok_and(|header| super::clamp_mss_unsummed(packet, &header, mtu))
+    }
 
     /// A TCP packet with correct checksum.
     fn tcp(version: u8, flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {

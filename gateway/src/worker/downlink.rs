@@ -146,8 +146,8 @@ impl Worker {
         // A SYN is never part of a super-packet.
         if inner.proto == TCP && virtio.gso == Gso::None {
             match virtio.needs_csum() {
-                true => ip::clamp_mss_unsummed(packet, mtu),
-                false => ip::clamp_mss(packet, mtu),
+                true => ip::clamp_mss_unsummed(packet, &inner, mtu),
+                false => ip::clamp_mss(packet, &inner, mtu),
             };
         }
         Ok(Aim { session: id, spi_in, slot, inner, segmenter })

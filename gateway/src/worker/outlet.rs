@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::ops::Range;
 
+use codec::esp::EspSpi;
 use codec::ip::{Joined, Run, SEGMENTS_MAX, Segment, VirtioHeader};
 
 use super::counters::{DropReason, WorkerCounters};
@@ -75,12 +76,22 @@ pub(super) struct Outlet {
 /// A run that may go on.
 struct OpenRun {
     run: Run,
+    /// Under which its first packet came.
+    spi: EspSpi,
     /// Addresses of one network mean others in another: runs never cross.
     network: NetworkId,
     src: IpAddr,
     /// The first packet whole, with room for a virtio-net header in front of it; the payloads of the others.
     parts: Vec<Place>,
     octets: usize,
+}
+
+impl OpenRun {
+    /// Adds a packet that has joined the run.
+    fn add(&mut self, place: &Place) {
+        self.parts.push(place.part(self.run.header_len()..place.len()));
+        self.octets += place.len();
+    }
 }
 
 impl Outlet {
@@ -168,17 +179,48 @@ impl Outlet {
     }
 
     fn bytes<'a>(&'a self, ring: &'a Ring, place: &Place) -> &'a [u8] {
-        let octets = match place.buffer {
-            Buffer::Lent(index) => self.lent.get(index).map(|incoming| ring.bytes(incoming)),
-            Buffer::Owned(index) => self.owned.get(index).map(Vec::as_slice),
-        };
-        octets.and_then(|octets| octets.get(place.range.clone())).unwrap_or_default()
+        bytes(&self.lent, &self.owned, ring, place)
+    }
+
+    /// The octets at a place, and a run they may join.
+    fn bytes_and_run<'a>(
+        &'a mut self,
+        ring: &'a Ring,
+        place: &Place,
+        index: usize,
+    ) -> Option<(&'a [u8], &'a mut Run)> {
+        let octets = bytes(&self.lent, &self.owned, ring, place);
+        self.runs.get_mut(index).map(|open| (octets, &mut open.run))
+    }
+
+    /// The octets at a place in received ones, borrowed from the ring alone; `None` in a frame that was carried.
+    pub fn received<'a>(&self, ring: &'a mut Ring, place: &Place) -> Option<&'a mut [u8]> {
+        let Buffer::Lent(index) = place.buffer else { return None };
+        ring.bytes_mut(self.lent.get(index)?).get_mut(place.range.clone())
+    }
+
+    /// Under which SPI the packets of the newest run came.
+    pub fn newest(&self) -> Option<EspSpi> {
+        self.runs.last().map(|open| open.spi)
+    }
+
+    /// Adds a packet of [`Outlet::newest`] to that run; `false` when it does not continue it.
+    ///
+    /// It is then of the flow of a packet that was let through, and needs no look of its own: it has the same addresses,
+    /// ports and protocol, and no flags that anybody acts on ([`Run::join`]).
+    pub fn extend(&mut self, packet: &[u8], place: &Place) -> bool {
+        let Some(open) = self.runs.last_mut() else { return false };
+        let joined = matches!(open.run.join(packet), Joined::Yes | Joined::Last);
+        if joined {
+            open.add(place);
+        }
+        joined
     }
 
     /// Takes a packet for its network's device. In front of it there is room for a virtio-net header.
     pub fn push(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner) {
-        let Inner { network, place, header: inner } = inner;
-        let segment = Segment::of(self.bytes(ring, &place), &inner);
+        let Inner { network, ref place, header: ref inner_header, .. } = inner;
+        let segment = Segment::of(self.bytes(ring, place), inner_header);
         let offloads = self.devices.get(network.index()).map(|(_, offloads)| *offloads).unwrap_or_default();
         let offered = |segment: &Segment| match segment.is_tcp() {
             true => offloads.tcp,
@@ -186,56 +228,44 @@ impl Outlet {
         };
         let Some(segment) = segment.filter(offered) else {
             // It may belong to a flow that has an open run; which of the UE's is not worth knowing.
-            self.write_runs_of(ring, counters, network, inner.src);
-            return self.write_alone(ring, counters, network, &place);
+            self.write_runs_of(ring, counters, network, inner_header.src);
+            return self.write_alone(ring, counters, network, place);
         };
         // The newest run first: packets of a flow come one behind the other.
         for index in (0..self.runs.len()).rev() {
             if self.runs[index].network != network {
                 continue;
             }
-            match self.join(ring, index, &place, &segment) {
-                Joined::OtherFlow => {}
-                Joined::Yes => return,
-                Joined::Last => return self.write_run(ring, counters, index),
-                Joined::No => {
-                    self.write_run(ring, counters, index);
-                    break;
+            let joined = match self.bytes_and_run(ring, place, index) {
+                Some((packet, run)) => run.join(packet),
+                None => Joined::OtherFlow,
+            };
+            match joined {
+                Joined::OtherFlow => continue,
+                Joined::No => self.write_run(ring, counters, index),
+                Joined::Yes => return self.runs[index].add(place),
+                Joined::Last => {
+                    self.runs[index].add(place);
+                    return self.write_run(ring, counters, index);
                 }
             }
+            break;
         }
-        self.start(ring, counters, Inner { network, place, header: inner }, segment);
-    }
-
-    fn join(&mut self, ring: &Ring, index: usize, place: &Place, segment: &Segment) -> Joined {
-        let Some(first) = self.runs.get(index).and_then(|open| open.parts.first()) else {
-            return Joined::OtherFlow;
-        };
-        let (head, packet) = (self.bytes(ring, first), self.bytes(ring, place));
-        let mut run = self.runs[index].run;
-        let joined = run.join(head, packet, segment);
-        if matches!(joined, Joined::Yes | Joined::Last) {
-            let open = &mut self.runs[index];
-            open.run = run;
-            open.parts.push(place.part(segment.header_len()..place.len()));
-            open.octets += place.len();
-        }
-        joined
+        self.start(ring, counters, inner, segment);
     }
 
     fn start(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner, segment: Segment) {
-        let Inner { network, place, header } = inner;
-        let run = Run::new(segment);
-        if !run.is_open(self.bytes(ring, &place)) {
+        let Inner { spi, network, place, header } = inner;
+        let Some(run) = Run::new(self.bytes(ring, &place), segment) else {
             return self.write_alone(ring, counters, network, &place);
-        }
+        };
         if self.runs.len() >= RUNS_MAX {
             self.write_run(ring, counters, 0);
         }
         let mut parts = self.lists.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENTS_MAX));
         let octets = place.len();
         parts.push(place);
-        self.runs.push(OpenRun { run, network, src: header.src, parts, octets });
+        self.runs.push(OpenRun { run, spi, network, src: header.src, parts, octets });
     }
 
     fn write_runs(&mut self, ring: &mut Ring, counters: &WorkerCounters) {
@@ -334,6 +364,14 @@ impl Outlet {
             self.spare.push(buffer);
         }
     }
+}
+
+fn bytes<'a>(lent: &'a [Incoming], owned: &'a [Vec<u8>], ring: &'a Ring, place: &Place) -> &'a [u8] {
+    let octets = match place.buffer {
+        Buffer::Lent(index) => lent.get(index).map(|incoming| ring.bytes(incoming)),
+        Buffer::Owned(index) => owned.get(index).map(Vec::as_slice),
+    };
+    octets.and_then(|octets| octets.get(place.range.clone())).unwrap_or_default()
 }
 
 fn count(counters: &WorkerCounters, sent: &io::Result<()>, packets: u64, octets: u64) {

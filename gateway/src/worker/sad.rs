@@ -239,6 +239,14 @@ impl Sad {
         self.children.get_mut(&spi).map(Box::as_mut)
     }
 
+    /// The Child SA, if another packet of it on that connection would change nothing: its session lives there, and its downlink
+    /// does not wait for it.
+    pub fn child_settled_on(&mut self, spi: EspSpi, slot: u32) -> Option<&mut Child> {
+        let child = self.children.get_mut(&spi)?;
+        let settled = child.standby_for.is_none() && self.sessions.get(&child.session)?.conn == Some(slot);
+        settled.then_some(child)
+    }
+
     /// A session.
     pub fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(&id)

@@ -2,15 +2,15 @@
 
 use std::mem;
 
-use codec::esp::{EspError, EspSpi, OpenBatch, OpenedKind};
+use codec::esp::{EspError, EspSpi, OpenBatch, Opened, OpenedKind};
 use codec::ip::{self, InnerHeader};
 use codec::stream::{FrameError, FrameKind, NON_ESP_MARKER, Next, classify};
 
-use super::conn::State;
+use super::conn::{Conn, State};
 use super::counters::{CloseCause, DropReason};
 use super::inbox::ToControl;
 use super::opening::{Via, Waiting};
-use super::outlet::Place;
+use super::outlet::{Outlet, Place};
 use super::sad::Child;
 use super::{Network, UNFINISHED_FREE, Worker};
 use crate::io::recv_pool::Incoming;
@@ -19,6 +19,8 @@ use crate::types::{ConnId, Follow, NetworkId, SessionId, WorkerId};
 
 /// An authenticated inner packet that may go to the core.
 pub(super) struct Inner {
+    /// Under which it came.
+    pub spi: EspSpi,
     pub network: NetworkId,
     pub place: Place,
     pub header: InnerHeader,
@@ -89,34 +91,82 @@ impl Worker {
     /// As [`Self::parse`], with octets that the turn holds.
     pub(super) fn cut(&mut self, slot: u32, received: Place) {
         let mut at = 0;
-        while let Some(conn) = self.conns.get_mut(slot) {
-            if conn.carry.capacity() == 0 {
-                conn.carry = self.outlet.spare_buffer();
-            }
-            let input = self.outlet.octets(&mut self.ring, &received);
-            match &mut conn.state {
-                State::Open => {}
-                State::Moving(moving) => {
-                    moving.unread.extend_from_slice(&input[at..]);
-                    break;
-                }
-                State::Draining(_) | State::Closing => break,
-            }
-            let ike_only = conn.is_ike_only();
-            let body = match conn.deframer.next(input, &mut at, &mut conn.carry) {
-                Ok(Next::Pending) => break,
-                Ok(Next::InPlace(range)) => received.part(range),
-                Ok(Next::Carried) => self.outlet.hold_owned(mem::take(&mut conn.carry)),
-                Err(error) => {
+        while let Some(step) = self.step(slot, &received, &mut at) {
+            match step {
+                Step::Body { body, ike_only } => self.on_body(slot, body, ike_only),
+                Step::Opened { body, spi, opened } => match self.accept(slot, spi, &body, opened) {
+                    Ok(inner) => self.outlet.push(&mut self.ring, &self.counters, inner),
+                    Err(refused) => self.refuse(slot, &body, refused),
+                },
+                Step::Refused { body, error } => self.refuse(slot, &body, refused(error)),
+                Step::Broken(error) => {
                     self.on_frame_error(slot, error);
                     break;
                 }
-            };
-            self.on_body(slot, body, ike_only);
+            }
         }
         self.settle_carry(slot);
         if self.outlet.is_full() {
             self.flush_uplink();
+        }
+    }
+
+    /// Finds the next frame that has to be looked at in received octets, and moves `at` behind it; `None` when there is no
+    /// other.
+    fn step(&mut self, slot: u32, received: &Place, at: &mut usize) -> Option<Step> {
+        let conn = self.conns.get_mut(slot)?;
+        if conn.carry.capacity() == 0 {
+            conn.carry = self.outlet.spare_buffer();
+        }
+        match &mut conn.state {
+            State::Open => {}
+            State::Moving(moving) => {
+                let octets = self.outlet.octets(&mut self.ring, received);
+                moving.unread.extend_from_slice(octets.get(*at..).unwrap_or_default());
+                return None;
+            }
+            State::Draining(_) | State::Closing => return None,
+        }
+        if let Some(step) = self.follow(slot, received, at) {
+            return Some(step);
+        }
+        let conn = self.conns.get_mut(slot)?;
+        let octets = self.outlet.octets(&mut self.ring, received);
+        let found = conn.deframer.next(octets, at, &mut conn.carry);
+        framed(found, received, conn, &mut self.outlet)
+    }
+
+    /// Takes frames for as long as their packets continue the run at hand: these ask nothing of the tables that the packet
+    /// before them has not asked. Returns the first that does not, as far as it got; `None` when there is no such
+    /// run, or no other frame.
+    fn follow(&mut self, slot: u32, received: &Place, at: &mut usize) -> Option<Step> {
+        let spi = self.outlet.newest()?;
+        let child = self.sad.child_settled_on(spi, slot)?;
+        let conn = self.conns.get_mut(slot)?;
+        let is_usual = child.inbound.suite().cipher.is_aead()
+            && conn.session == Some(child.session)
+            && !conn.is_ike_only();
+        let octets = self.outlet.received(&mut self.ring, received).filter(|_| is_usual)?;
+        loop {
+            let range = match conn.deframer.next(octets, at, &mut conn.carry) {
+                Ok(Next::InPlace(range)) => range,
+                found => return framed(found, received, conn, &mut self.outlet),
+            };
+            let body = received.part(range.clone());
+            let octets = octets.get_mut(range).unwrap_or_default();
+            if classify(octets) != FrameKind::Esp(spi) {
+                return Some(Step::Body { body, ike_only: false });
+            }
+            let opened = match child.inbound.open(octets) {
+                Ok(opened) => opened,
+                Err(error) => return Some(Step::Refused { body, error }),
+            };
+            let packet = octets.get(opened.payload.clone()).unwrap_or_default();
+            let place = body.part(opened.payload.clone());
+            if opened.kind == OpenedKind::Dummy || !self.outlet.extend(packet, &place) {
+                return Some(Step::Opened { body, spi, opened });
+            }
+            conn.bad_in_a_row = 0;
         }
     }
 
@@ -287,9 +337,16 @@ impl Worker {
             return Ok(None);
         }
         let opened = child.inbound.open(octets).map_err(refused)?;
-        let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
+        self.accept(slot, spi, body, opened).map(Some)
+    }
+
+    /// What follows once a frame has been opened: whether its packet may go on.
+    fn accept(&mut self, slot: u32, spi: EspSpi, body: &Place, opened: Opened) -> Result<Inner, Refused> {
+        let child = self.sad.child_mut(spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
+        let place = body.part(opened.payload);
+        let packet = self.outlet.octets(&mut self.ring, &place);
         let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
-        self.conclude(slot, accepted, body.part(opened.payload)).map(Some)
+        self.conclude(slot, accepted, place)
     }
 
     /// Opens the frames that wait and hands them on in their order.
@@ -327,9 +384,7 @@ impl Worker {
         let child = self.sad.child_mut(frame.spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
         let octets = self.outlet.octets(&mut self.ring, &frame.body);
         let opened = child.inbound.finish_open(batch, position, octets).map_err(refused)?;
-        let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
-        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
-        self.conclude(id.slot, accepted, frame.body.part(opened.payload))
+        self.accept(id.slot, frame.spi, &frame.body, opened)
     }
 
     /// Takes an authentic packet: what it says about its sender first, whatever becomes of it then.
@@ -337,12 +392,12 @@ impl Worker {
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.bad_in_a_row = 0;
         }
-        if let Some(spi) = accepted.promote {
-            self.sad.promote(spi);
+        if accepted.promote {
+            self.sad.promote(accepted.spi);
         }
         self.on_authentic(slot, accepted.session);
         let header = accepted.verdict.map_err(Refused::Drop)?;
-        Ok(Inner { network: accepted.network, place, header })
+        Ok(Inner { spi: accepted.spi, network: accepted.network, place, header })
     }
 
     /// Ends the turn of the uplink: everything that was received leaves.
@@ -370,12 +425,41 @@ impl Worker {
     }
 }
 
+/// A frame in received octets.
+enum Step {
+    /// Found, nothing else.
+    Body { body: Place, ike_only: bool },
+    /// ESP that was opened.
+    Opened { body: Place, spi: EspSpi, opened: Opened },
+    /// ESP that did not open.
+    Refused { body: Place, error: EspError },
+    /// None: the stream is no longer one of frames.
+    Broken(FrameError),
+}
+
+/// What the deframer found; `None` when there is no whole frame.
+fn framed(
+    found: Result<Next, FrameError>,
+    received: &Place,
+    conn: &mut Conn,
+    outlet: &mut Outlet,
+) -> Option<Step> {
+    let body = match found {
+        Ok(Next::Pending) => return None,
+        Ok(Next::InPlace(range)) => received.part(range),
+        Ok(Next::Carried) => outlet.hold_owned(mem::take(&mut conn.carry)),
+        Err(error) => return Some(Step::Broken(error)),
+    };
+    Some(Step::Body { body, ike_only: conn.is_ike_only() })
+}
+
 /// What an authentic packet says, and whether it may go on.
 pub(super) struct Accepted {
+    pub spi: EspSpi,
     pub session: SessionId,
     pub network: NetworkId,
-    /// The SA whose first packet this is: the downlink leaves the one it replaces.
-    pub promote: Option<EspSpi>,
+    /// It is the first packet of its SA: the downlink leaves the one it replaces.
+    pub promote: bool,
     pub verdict: Result<InnerHeader, DropReason>,
 }
 
@@ -388,8 +472,13 @@ impl Accepted {
                 None => Err(DropReason::NoSession),
             },
         };
-        let promote = child.is_standby().then(|| child.inbound.spi());
-        Self { session: child.session, network: child.network, promote, verdict }
+        Self {
+            spi: child.inbound.spi(),
+            session: child.session,
+            network: child.network,
+            promote: child.is_standby(),
+            verdict,
+        }
     }
 }
 
@@ -441,6 +530,6 @@ fn admit(network: &Network, child: &Child, packet: &mut [u8]) -> Result<InnerHea
             return Err(DropReason::UeToUe);
         }
     }
-    ip::clamp_mss(packet, network.config.mtu);
+    ip::clamp_mss(packet, &inner, network.config.mtu);
     Ok(inner)
 }

@@ -37,25 +37,31 @@ impl Joiner {
     ///
     /// Packets of one flow leave in the order they came. A packet that cannot be joined leaves behind all that is open.
     pub(super) fn push(&mut self, packet: &[u8], mut write: impl FnMut(&[u8])) {
-        let segment = InnerHeader::parse(packet).ok().and_then(|inner| Segment::of(packet, &inner));
-        let Some(segment) = segment else {
-            self.flush(&mut write);
-            return self.pass(packet, &mut write);
-        };
         for at in 0..self.open.len() {
             let Super { run, octets } = &mut self.open[at];
-            match run.join(&octets[VirtioHeader::LEN..], packet, &segment) {
+            match run.join(packet) {
                 Joined::OtherFlow => continue,
                 Joined::No => self.leave(at, &mut write),
-                Joined::Yes => return octets.extend_from_slice(&packet[segment.header_len()..]),
+                Joined::Yes => return octets.extend_from_slice(&packet[run.header_len()..]),
                 Joined::Last => {
-                    octets.extend_from_slice(&packet[segment.header_len()..]);
+                    octets.extend_from_slice(&packet[run.header_len()..]);
                     return self.leave(at, &mut write);
                 }
             }
             break;
         }
-        self.begin(packet, segment, &mut write);
+        let segment = InnerHeader::parse(packet).ok().and_then(|inner| Segment::of(packet, &inner));
+        let Some(segment) = segment else {
+            self.flush(&mut write);
+            return self.pass(packet, &mut write);
+        };
+        let Some(run) = Run::new(packet, segment) else { return self.pass(packet, &mut write) };
+        if self.open.len() == FLOWS_MAX {
+            self.leave(0, &mut write);
+        }
+        let mut octets = self.buffer();
+        octets.extend_from_slice(packet);
+        self.open.push(Super { run, octets });
     }
 
     /// Writes everything that is open.
@@ -63,20 +69,6 @@ impl Joiner {
         for open in self.open.drain(..) {
             self.spare.push(open.leave(&mut write));
         }
-    }
-
-    /// Starts a run with `packet`, or lets it pass when it can be no start.
-    fn begin(&mut self, packet: &[u8], segment: Segment, write: &mut impl FnMut(&[u8])) {
-        let run = Run::new(segment);
-        if !run.is_open(packet) {
-            return self.pass(packet, write);
-        }
-        if self.open.len() == FLOWS_MAX {
-            self.leave(0, write);
-        }
-        let mut octets = self.buffer();
-        octets.extend_from_slice(packet);
-        self.open.push(Super { run, octets });
     }
 
     /// Writes a packet as it is.

@@ -196,11 +196,11 @@ impl Worker {
         place: Place,
     ) -> Result<Inner, DropReason> {
         self.on_authentic_datagram(origin, accepted.session)?;
-        if let Some(spi) = accepted.promote {
-            self.sad.promote(spi);
+        if accepted.promote {
+            self.sad.promote(accepted.spi);
         }
         let header = accepted.verdict?;
-        Ok(Inner { network: accepted.network, place, header })
+        Ok(Inner { spi: accepted.spi, network: accepted.network, place, header })
     }
 
     /// A fresh authentic packet arrived over UDP: the session follows it if a NAT in front of the UE may have
