@@ -48,6 +48,7 @@ pub fn environment() -> serde_json::Value {
         "kernel": read("/proc/sys/kernel/osrelease"),
         "cpu": model,
         "cores": std::thread::available_parallelism().map(usize::from).ok(),
+        "ciphers": codec::esp::backend::choose().to_string(),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }

@@ -7,6 +7,7 @@ use crate::bed::Bed;
 use loadgen::demo::topology;
 use loadgen::engine::traffic::Direction;
 use loadgen::error::Failure;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// iperf3's port, in the form of /proc/net/tcp.
@@ -16,6 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Inner IP octets of a full packet and the payload in it, IPv4 and TCP with timestamps.
 const PACKET_LEN: f64 = 1400.0;
 const PAYLOAD_LEN: f64 = 1400.0 - 20.0 - 32.0;
+
+/// Checks that iperf3 is there.
+///
+/// # Errors
+/// [`Failure::Environment`] with what to do.
+pub fn require() -> Result<(), Failure> {
+    let found = Command::new("iperf3").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    found.map(|_| ()).map_err(|error| {
+        Failure::Environment(format!("cannot run iperf3: {error}; install it (apt-get install iperf3)"))
+    })
+}
 
 /// A run of iperf3 under way.
 pub struct Iperf {

@@ -1,7 +1,7 @@
 //! `bench path`: what a core of the gateway carries, scenario by scenario.
 
 pub mod child;
-mod iperf;
+pub mod iperf;
 mod latency;
 mod prober;
 mod row;
@@ -39,6 +39,9 @@ pub fn run(args: &PathArgs) -> Result<bool, Failure> {
     if args.list {
         scenarios.iter().for_each(|scenario| println!("{}", scenario.name()));
         return Ok(true);
+    }
+    if args.latency || scenarios.iter().any(|scenario| matches!(scenario.load, Load::Iperf)) {
+        iperf::require()?;
     }
     let ground = Ground::prepare(args.common.swugate.as_deref())?;
     let (mut rows, mut latency) = (Vec::new(), Vec::new());

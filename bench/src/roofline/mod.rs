@@ -84,6 +84,7 @@ struct Field<'a> {
 /// # Errors
 /// See [`Ground::prepare`], [`Bed::start`] and the stages.
 pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
+    path::iperf::require()?;
     let ground = Ground::prepare(args.common.swugate.as_deref())?;
     let snapshot = Snapshot::take();
     let cores = Cores::choose(1)?;
@@ -224,6 +225,7 @@ fn print(report: &Report) {
         );
     }
     print_table("beside", &["ns per packet"], report.beside.iter().map(ns));
+    println!("ciphers: {}", codec::esp::backend::choose());
     println!("the hypervisor kept {:.2} cores", report.stolen);
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use codec::OsRandom;
 use codec::esp::{EspCipher, EspInteg, EspKeys, EspSpi, EspSuite, InboundSa, OutboundSa};
-use codec::ip::{Checksum, VirtioHeader};
+use codec::ip::{Checksum, InnerHeader, Segmenter, VirtioHeader};
 use crossbeam::channel::bounded;
 use gateway::config::Queueing;
 use gateway::io::sockets::{StreamOptions, listen_tcp};
@@ -268,6 +268,19 @@ impl Rig {
         packet[VirtioHeader::LEN..len].to_vec()
     }
 
+    /// The inner packets of the next write to a device that takes super-packets.
+    pub fn core_receives_joined(&self, worker: usize) -> Vec<Vec<u8>> {
+        let mut octets = vec![0; 65_600];
+        let len = self.seats[worker].core.recv(&mut octets).expect("a packet reaches the core");
+        let (virtio, packet) = VirtioHeader::split(&mut octets[..len]).expect("a virtio-net header");
+        let inner = InnerHeader::parse(packet).expect("a sound packet");
+        if virtio == VirtioHeader::default() {
+            return vec![packet.to_vec()];
+        }
+        let mut cut = Segmenter::new(packet, &inner, &virtio, 1400).expect("a sound super-packet");
+        std::iter::from_fn(|| cut.next(packet, false).map(|range| packet[range].to_vec())).collect()
+    }
+
     pub fn core_is_silent(&self, worker: usize) -> bool {
         let core = &self.seats[worker].core;
         core.set_read_timeout(Some(Duration::from_millis(150))).expect("timeout");
@@ -313,6 +326,29 @@ impl InnerDevice for Patient {
 
     fn offloads(&self) -> Offloads {
         self.0.offloads()
+    }
+}
+
+/// A device that takes super-packets.
+pub struct Offloading(pub TunQueue);
+
+impl AsFd for Offloading {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl InnerDevice for Offloading {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.0.read(buffer)
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.0.write(parts)
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads { tcp: true, udp: true }
     }
 }
 
@@ -534,6 +570,15 @@ pub fn ike_frame(message: &[u8]) -> Vec<u8> {
 /// An IPv4 UDP packet with a right header checksum.
 pub fn udp(src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     ipv4(src, dst, &[], 0x4000, &datagram(payload))
+}
+
+/// As [`udp`], with a checksum.
+pub fn summed_udp(src: Ipv4Addr, dst: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let mut datagram = datagram(payload);
+    let pseudo = Checksum::new().with_pseudo_header(src.into(), dst.into(), 17, datagram.len() as u32);
+    let checksum = pseudo.with(&datagram).finish().to_be_bytes();
+    datagram[6..8].copy_from_slice(&checksum);
+    ipv4(src, dst, &[], 0x4000, &datagram)
 }
 
 /// A UDP datagram without a checksum.

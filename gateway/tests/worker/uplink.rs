@@ -6,7 +6,7 @@ use codec::esp::EspSpi;
 use gateway::types::WorkerId;
 use gateway::worker::inbox::{ToControl, ToWorker};
 
-use crate::rig::{CORE, Peer, Rig, Ue, udp};
+use crate::rig::{CORE, Offloading, Peer, Rig, Ue, limits, summed_udp, udp};
 
 #[test]
 fn r9329_6_1_10_a_session_is_recognised_by_its_esp_spi_alone() {
@@ -147,6 +147,62 @@ fn selectors_isolation_and_the_gateways_own_addresses_hold() {
     rig.until("gateway", 1, |rig| rig.drops(0, "to_gateway"));
     peer.send(&ue.frame_to(CORE, b"right"));
     assert!(rig.core_receives(0).ends_with(b"right"));
+}
+
+#[test]
+fn packets_that_continue_a_run_are_judged_like_any_other() {
+    let rig = Rig::over(1, limits(), true, |tun| Box::new(Offloading(tun)));
+    let (mut ue, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
+    let (mut peer, mut neighbour) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
+    neighbour.send(&other.frame(&summed_udp(other.addr, CORE, b"bound")));
+    rig.core_receives_joined(0);
+    let right = |index: u8, from: Ipv4Addr| summed_udp(from, CORE, &[index; 100]);
+    let mut corrupt = right(99, ue.addr);
+    *corrupt.last_mut().expect("not empty") ^= 1;
+    let mut stream = Vec::new();
+    for index in 0..4 {
+        stream.extend(ue.frame(&right(index, ue.addr)));
+    }
+    // The same flow by all but one field each; another SA of another UE; one that came before.
+    stream.extend(ue.frame(&right(98, other.addr)));
+    stream.extend(ue.frame(&right(4, ue.addr)));
+    stream.extend(ue.frame(&summed_udp(ue.addr, other.addr, &[97; 100])));
+    stream.extend(ue.frame(&right(5, ue.addr)));
+    stream.extend(other.frame(&right(96, ue.addr)));
+    let again = ue.frame(&right(6, ue.addr));
+    stream.extend([&again[..], &again].concat());
+    stream.extend(ue.frame(&corrupt));
+    stream.extend(ue.frame(&right(7, ue.addr)));
+    peer.send(&stream);
+    let mut arrived = Vec::new();
+    while arrived.len() < 9 {
+        arrived.extend(rig.core_receives_joined(0).iter().filter_map(|packet| packet.last().copied()));
+    }
+    // What is wrong with a checksum inside is between the UE and its far end, and stays in its place.
+    assert_eq!(arrived, [0, 1, 2, 3, 4, 5, 6, 98, 7]);
+    assert_eq!((rig.drops(0, "uplink_selector"), rig.drops(0, "ue_to_ue")), (1, 1));
+    assert_eq!((rig.drops(0, "foreign_spi"), rig.drops(0, "replayed")), (1, 1));
+    assert_eq!(rig.all_drops(0), 4);
+}
+
+#[test]
+fn a_packet_that_continues_a_run_moves_its_session_all_the_same() {
+    let rig = Rig::over(1, limits(), true, |tun| Box::new(Offloading(tun)));
+    let mut ue = Ue::install(&rig, 0, 0);
+    let (mut first, mut second) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
+    for round in 0..20_u8 {
+        let peer = if round % 2 == 0 { &mut first } else { &mut second };
+        let frames: Vec<u8> =
+            (0..3).flat_map(|_| ue.frame(&summed_udp(ue.addr, CORE, &[round; 100]))).collect();
+        peer.send(&frames);
+        let conn = rig.bound().1;
+        rig.to_ue(0, &udp(CORE, ue.addr, &[round]));
+        assert_eq!(ue.open(peer.receive()).last(), Some(&round), "on connection {conn:?}");
+        let mut arrived = 0;
+        while arrived < 3 {
+            arrived += rig.core_receives_joined(0).len();
+        }
+    }
 }
 
 #[test]

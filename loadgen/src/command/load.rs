@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Uplink packets in flight of all UEs together to which single windows are fitted, and the bounds of a window.
-const WINDOW_TOTAL: u32 = 8_192;
+const WINDOW_TOTAL: u32 = 16_384;
 const WINDOW_MIN: u32 = 32;
 const WINDOW_MAX: u32 = 1_024;
 /// The same downlink, for a gateway that queues 256 KiB per connection.

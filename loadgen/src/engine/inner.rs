@@ -3,7 +3,7 @@
 use super::tunnel::Tunnel;
 
 /// A write carries at most about so many octets.
-pub(super) const WRITE_LEN_MAX: usize = 128 << 10;
+pub(super) const WRITE_LEN_MAX: usize = 256 << 10;
 
 /// What a UE does with its tunnel.
 pub trait Inner {

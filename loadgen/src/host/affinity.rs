@@ -35,17 +35,3 @@ pub fn pin_to(cores: &[usize]) -> Result<(), Failure> {
     }
     sched_setaffinity(Pid::from_raw(0), &set).map_err(explain)
 }
-
-/// Pins the kernel's threads whose name starts with `prefix` to a core; returns how many there are.
-pub fn pin_kernel_threads(prefix: &str, core: usize) -> usize {
-    let mut set = CpuSet::new();
-    if set.set(core).is_err() {
-        return 0;
-    }
-    let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let named = pids.filter(|pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with(prefix))
-    });
-    named.filter(|pid| sched_setaffinity(Pid::from_raw(*pid), &set).is_ok()).count()
-}

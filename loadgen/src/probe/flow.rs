@@ -7,7 +7,7 @@ use super::MARK_NONE;
 const PACED_BACKLOG_NS: u64 = 10_000_000;
 const PACED_BACKLOG_MIN: u64 = 4;
 
-/// Packets after which an acknowledgement is due, however large the window.
+/// Packets after which an acknowledgement is due, however large the window, unless [`SendFlow::asking_every`] says otherwise.
 const ASK_EVERY_MAX: u64 = 64;
 
 /// Admission of one flow's data packets: a window of unacknowledged packets, or packets granted by a pacer.
@@ -20,6 +20,8 @@ pub struct SendFlow {
     cut_at: Option<u64>,
     /// Packets since the last one that asked for an acknowledgement.
     unasked: u64,
+    /// As many as there may be.
+    ask_every: u64,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,17 @@ enum Mode {
 impl SendFlow {
     /// Creates a closed-loop flow of at most `window` (at least 1) packets in flight.
     pub fn closed(window: u32) -> Self {
-        Self::new(Mode::Closed { window: u64::from(window.max(1)), acked: 0 })
+        let window = u64::from(window.max(1));
+        Self { ask_every: (window / 4).min(ASK_EVERY_MAX), ..Self::new(Mode::Closed { window, acked: 0 }) }
+    }
+
+    /// Lets a closed loop ask for an acknowledgement after so many packets, at least each half of a window.
+    #[must_use]
+    pub fn asking_every(mut self, packets: u32) -> Self {
+        if let Mode::Closed { window, .. } = self.mode {
+            self.ask_every = u64::from(packets).min(window / 2);
+        }
+        self
     }
 
     /// Creates a flow that sends only what [`SendFlow::grant`] allows: one packet each `interval_ns` nanoseconds on average,
@@ -45,7 +57,7 @@ impl SendFlow {
     }
 
     fn new(mode: Mode) -> Self {
-        Self { next: 0, mode, cut_at: None, unasked: 0 }
+        Self { next: 0, mode, cut_at: None, unasked: 0, ask_every: 0 }
     }
 
     /// Returns how many packets may leave now.
@@ -76,12 +88,10 @@ impl SendFlow {
     }
 
     /// Returns whether the packet just taken, the last of a write, should ask for an acknowledgement: the flow stands
-    /// still without one, or a quarter of its window has left since the last.
+    /// still without one, or a quarter of its window, or [`SendFlow::asking_every`], has left since the last.
     pub fn ask(&mut self, standing: bool) -> bool {
         let ask = match &self.mode {
-            Mode::Closed { window, .. } => {
-                standing || self.allowance() == 0 || self.unasked >= (window / 4).min(ASK_EVERY_MAX)
-            }
+            Mode::Closed { .. } => standing || self.allowance() == 0 || self.unasked >= self.ask_every,
             Mode::Paced { .. } => false,
         };
         if ask {

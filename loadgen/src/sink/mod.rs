@@ -27,6 +27,9 @@ const TICK: Duration = Duration::from_millis(2);
 /// The same while there are paced flows: the more there are, the less often.
 const TICK_PACED_MIN: Duration = Duration::from_micros(250);
 const TICK_PER_FLOW: Duration = Duration::from_micros(1);
+/// Data packets in one turn from which on the next turn lets as much gather, and for how long.
+const GATHER_FROM: u64 = 32;
+const GATHER: Duration = Duration::from_micros(100);
 
 /// A bound sink, not yet running.
 pub struct Sink {
@@ -55,6 +58,7 @@ impl Sink {
     pub fn run(mut self, stop: &AtomicBool) -> Result<u64, Failure> {
         let (mut next_tick_ns, mut tick) = (0, TICK);
         while !stop.load(Ordering::Relaxed) {
+            let packets_before = self.flows.packets();
             let more_waits = self.receive()?;
             let now_ns = clock::monotonic_ns();
             if now_ns >= next_tick_ns {
@@ -64,7 +68,13 @@ impl Sink {
             }
             let acks_due = self.flows.acknowledge(now_ns).map(Duration::from_nanos);
             let blocked = self.flows.send_replies(&self.socket)? | self.flows.pump(now_ns, &self.socket)?;
-            if !more_waits && (blocked || !self.flows.has_work()) {
+            if more_waits || (!blocked && self.flows.has_work()) {
+                continue;
+            }
+            if self.flows.packets() - packets_before >= GATHER_FROM {
+                // Whoever waits at the socket has the sender's core wake this one for every packet, at the sender's expense.
+                std::thread::sleep(GATHER);
+            } else {
                 self.socket.wait(acks_due.map_or(tick, |due| due.min(tick)))?;
             }
         }

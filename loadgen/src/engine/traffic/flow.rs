@@ -22,6 +22,9 @@ const HEARTBEAT_NS: u64 = 1_000_000_000;
 const CUT_REPEAT_NS: u64 = 20_000_000;
 /// Longest inner packet.
 const PACKET_LEN_MAX: usize = 1_500;
+/// Packets after which an uplink flow asks for an acknowledgement: about as many as a write carries. Each answer crosses the
+/// gateway as a packet of its own, which a transfer over TCP with such windows would not ask of it more often.
+const ASK_EVERY: u32 = 192;
 /// Packets of a flow that has no far end: only the connection holds it back.
 const UNBOUNDED_WINDOW: u32 = u32::MAX;
 
@@ -78,7 +81,7 @@ impl UeFlow {
             flow: match shared.pace {
                 Pace::PacketsPerSecond(rate) => SendFlow::paced((1e9 / rate) as u64, shared.burst),
                 Pace::Window { .. } if !shared.has_sink => SendFlow::closed(UNBOUNDED_WINDOW),
-                Pace::Window { up, .. } => SendFlow::closed(up),
+                Pace::Window { up, .. } => SendFlow::closed(up).asking_every(ASK_EVERY),
             },
             bytes: 0,
             running: false,
