@@ -73,26 +73,17 @@ fn add_avx2(octets: &[u8], initial: u64) -> u64 {
     add(octets, initial)
 }
 
-/// Octets added at a time: as many lanes as the widest vectors have.
-const BLOCK: usize = 64;
-const LANES: usize = BLOCK / size_of::<u64>();
-
 /// Halves of 64-bit words go to two sums that cannot carry, which is what lets the compiler use vectors.
 #[inline(always)]
 fn add(octets: &[u8], initial: u64) -> u64 {
-    let (blocks, rest) = octets.as_chunks::<BLOCK>();
-    let (mut low, mut high) = ([0; LANES], [0; LANES]);
-    for block in blocks {
-        let (words, _) = block.as_chunks::<8>();
-        for (lane, word) in words.iter().enumerate() {
-            let word = u64::from_ne_bytes(*word);
-            low[lane] += word & 0xffff_ffff;
-            high[lane] += word >> 32;
-        }
+    let (words, rest) = octets.as_chunks::<8>();
+    let (mut low, mut high) = (0, 0);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        low += word & 0xffff_ffff;
+        high += word >> 32;
     }
-    let (words, rest) = rest.as_chunks::<8>();
-    let words = words.iter().map(|word| halves(u64::from_ne_bytes(*word))).sum::<u64>();
-    initial + low.iter().sum::<u64>() + high.iter().sum::<u64>() + words + add_rest(rest)
+    initial + low + high + add_rest(rest)
 }
 
 /// Less than a word, as one padded with zeros.
@@ -100,11 +91,7 @@ fn add(octets: &[u8], initial: u64) -> u64 {
 fn add_rest(rest: &[u8]) -> u64 {
     // Shifts, since a copy of so little would be a call.
     let word = rest.iter().rev().fold(0, |word, octet| word << 8 | u64::from(*octet));
-    halves(u64::from_le(word))
-}
-
-#[inline(always)]
-fn halves(word: u64) -> u64 {
+    let word = u64::from_le(word);
     (word & 0xffff_ffff) + (word >> 32)
 }
 

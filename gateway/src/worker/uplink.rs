@@ -361,9 +361,10 @@ impl Worker {
                     .map_err(|refused| self.refuse(conn.slot, body, refused)),
                 Via::Datagram(origin) => self
                     .finish_datagram(batch, position, origin, &frame)
+                    .map(Some)
                     .map_err(|reason| self.counters.dropped(reason)),
             };
-            if let Ok(inner) = finished {
+            if let Ok(Some(inner)) = finished {
                 self.outlet.push(&mut self.ring, &self.counters, inner);
             }
         }
@@ -371,20 +372,36 @@ impl Worker {
         self.opening = Some(opening);
     }
 
+    /// `None` for a packet that has continued a run, see [`Self::follow`].
     fn finish_esp(
         &mut self,
         batch: &OpenBatch,
         position: usize,
         id: ConnId,
         frame: &Waiting,
-    ) -> Result<Inner, Refused> {
-        // An earlier frame of the batch may have closed the connection.
+    ) -> Result<Option<Inner>, Refused> {
+        // An earlier frame of the batch may have closed the connection, or given it its session.
         let conn = self.conns.find(id).filter(|conn| conn.is_open());
-        conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
+        let conn = conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
         let child = self.sad.child_mut(frame.spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
+        if conn.session.is_some_and(|bound| bound != child.session) {
+            return Err(Refused::Bad(DropReason::ForeignSpi));
+        }
         let octets = self.outlet.octets(&mut self.ring, &frame.body);
         let opened = child.inbound.finish_open(batch, position, octets).map_err(refused)?;
-        self.accept(id.slot, frame.spi, &frame.body, opened)
+        let is_usual = opened.kind != OpenedKind::Dummy && conn.session == Some(child.session);
+        if is_usual
+            && self.outlet.newest() == Some(frame.spi)
+            && self.sad.child_settled_on(frame.spi, id.slot).is_some()
+        {
+            let place = frame.body.part(opened.payload.clone());
+            let packet = self.outlet.received(&mut self.ring, &place);
+            if packet.is_some_and(|packet| self.outlet.extend(packet, &place)) {
+                conn.bad_in_a_row = 0;
+                return Ok(None);
+            }
+        }
+        self.accept(id.slot, frame.spi, &frame.body, opened).map(Some)
     }
 
     /// Takes an authentic packet: what it says about its sender first, whatever becomes of it then.

@@ -151,8 +151,17 @@ fn selectors_isolation_and_the_gateways_own_addresses_hold() {
 
 #[test]
 fn packets_that_continue_a_run_are_judged_like_any_other() {
+    judge_those_that_continue(Ue::install);
+}
+
+#[test]
+fn so_are_those_that_were_opened_together() {
+    judge_those_that_continue(Ue::install_cbc);
+}
+
+fn judge_those_that_continue(install: fn(&Rig, usize, u8) -> Ue) {
     let rig = Rig::over(1, limits(), true, |tun| Box::new(Offloading(tun)));
-    let (mut ue, mut other) = (Ue::install(&rig, 0, 0), Ue::install(&rig, 0, 1));
+    let (mut ue, mut other) = (install(&rig, 0, 0), install(&rig, 0, 1));
     let (mut peer, mut neighbour) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
     neighbour.send(&other.frame(&summed_udp(other.addr, CORE, b"bound")));
     rig.core_receives_joined(0);

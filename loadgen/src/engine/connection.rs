@@ -216,7 +216,10 @@ impl Ue {
         if let Some(inner) = &mut core.inner
             && inner.has_output()
         {
-            inner.fill(clock::monotonic_ns(), &mut Sealer { tunnel: &mut core.tunnel, out });
+            let laid = &mut *self.shared.laid.borrow_mut();
+            let mut sealer = Sealer { tunnel: &mut core.tunnel, out, laid };
+            inner.fill(clock::monotonic_ns(), &mut sealer);
+            sealer.finish();
         }
         matches!(core.state, UeState::Ended(_))
     }

@@ -111,6 +111,7 @@ impl Fleet {
             recoveries: RefCell::new(Latencies::new()),
             read_buffer: RefCell::new(vec![0; READ_LEN_SHARED]),
             write_buffers: RefCell::new(Vec::new()),
+            laid: RefCell::default(),
         });
         let ues: Vec<Rc<Ue>> = (0..plan.ues)
             .map(|index| {

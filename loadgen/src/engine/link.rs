@@ -2,7 +2,7 @@
 
 use super::congestion::Congestion;
 use super::corruption::Corruption;
-use super::inner::{Cut, Inner};
+use super::inner::{Cut, Inner, Laid};
 use super::source::SourceSpread;
 use super::tls::TlsSettings;
 use super::tunnel::Tunnel;
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) read_buffer: RefCell<Vec<u8>>,
     /// Write buffers of connections that have nothing to send now.
     pub(super) write_buffers: RefCell<Vec<Vec<u8>>>,
+    /// Frames of the write that is being gathered.
+    pub(super) laid: RefCell<Laid>,
 }
 
 /// One UE of a fleet.
