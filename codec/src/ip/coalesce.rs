@@ -162,9 +162,11 @@ impl Run {
     /// has the first one's addresses, protocol and ports, and one that joins differs from it in nothing but what
     /// cutting the super-packet would make different.
     pub fn join(&mut self, packet: &[u8]) -> Joined {
-        let Some(header) = packet.get(..self.header_len()).filter(|header| self.is_same_flow(header)) else {
+        // Addresses and ports first: a packet with a shorter header must not overtake those of its flow.
+        if !packet.get(..self.first.ip_len() + 4).is_some_and(|front| self.is_same_flow(front)) {
             return Joined::OtherFlow;
-        };
+        }
+        let Some(header) = packet.get(..self.header_len()) else { return Joined::No };
         let payload_len = packet.len() - header.len();
         let fits = !self.over
             && (1..=usize::from(self.first.payload_len)).contains(&payload_len)
@@ -181,11 +183,11 @@ impl Run {
     }
 
     /// Whether version, protocol, addresses and, behind these, the ports are those of the first packet.
-    fn is_same_flow(&self, header: &[u8]) -> bool {
+    fn is_same_flow(&self, front: &[u8]) -> bool {
         if self.is_v4() {
-            header[0] >> 4 == 4 && same::<9, 10>(&self.header, header) && same::<12, 24>(&self.header, header)
+            front[0] >> 4 == 4 && same::<9, 10>(&self.header, front) && same::<12, 24>(&self.header, front)
         } else {
-            header[0] >> 4 == 6 && same::<6, 7>(&self.header, header) && same::<8, 44>(&self.header, header)
+            front[0] >> 4 == 6 && same::<6, 7>(&self.header, front) && same::<8, 44>(&self.header, front)
         }
     }
 
@@ -394,6 +396,17 @@ mod tests {
             assert_eq!(inner.total_len, whole.len());
             assert!(run.verifies(&whole), "{flow:?}");
             assert_eq!(whole[at + TCP_FLAGS_AT] & TCP_PSH != 0, flow.tcp);
+        }
+    }
+
+    #[test]
+    fn a_shorter_header_is_still_of_the_flow() {
+        for (with_options, without) in [(FLOWS[1], FLOWS[0]), (FLOWS[2], Flow { options: 0, ..FLOWS[2] })] {
+            let head = packet(with_options, 0, 100, 100, TCP_ACK);
+            for len in [1, 11, 12, 13, 100] {
+                let next = packet(without, 1, 100, len, TCP_ACK | TCP_PSH);
+                assert_eq!(run(&head).join(&next), Joined::No, "{len} octets without options");
+            }
         }
     }
 
