@@ -1,13 +1,14 @@
 //! `bench path`: what a core of the gateway carries, scenario by scenario.
 
 pub mod child;
-pub mod iperf;
+mod iperf;
 mod latency;
 mod prober;
 mod row;
 mod scenario;
 mod tunnel;
 
+pub use iperf::require as require_iperf;
 pub use row::Row;
 pub use scenario::{FleetLoad, Load, Scenario};
 

@@ -84,7 +84,7 @@ struct Field<'a> {
 /// # Errors
 /// See [`Ground::prepare`], [`Bed::start`] and the stages.
 pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
-    path::iperf::require()?;
+    path::require_iperf()?;
     let ground = Ground::prepare(args.common.swugate.as_deref())?;
     let snapshot = Snapshot::take();
     let cores = Cores::choose(1)?;
