@@ -88,6 +88,11 @@ impl Laid {
 }
 
 impl Sealer<'_> {
+    /// Returns the octets of the write so far.
+    pub fn octets(&self) -> usize {
+        self.out.len()
+    }
+
     /// Returns whether the write is as long as it should get.
     pub fn is_full(&self) -> bool {
         self.out.len() >= WRITE_LEN_MAX

@@ -23,6 +23,9 @@ use tun_rs::{AsyncDevice, DeviceBuilder};
 /// Longest read from the device: a super-packet behind its virtio-net header.
 const READ_LEN_MAX: usize = VirtioHeader::LEN + u16::MAX as usize;
 
+/// Octets of a write from which on no other packet is added: one that may not wait, of a call, waits for the write before it.
+const WRITE_LEN: usize = 128 << 10;
+
 /// A TUN device with addresses.
 pub struct Tun {
     device: Rc<AsyncDevice>,
@@ -142,7 +145,7 @@ impl Inner for TunInner {
     }
 
     fn fill(&mut self, _now_ns: u64, sealer: &mut Sealer<'_>) {
-        while !sealer.is_full() {
+        while sealer.octets() < WRITE_LEN {
             let Some(len) = self.read() else { return };
             self.seal(len, sealer);
         }
