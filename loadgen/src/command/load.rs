@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn windows_stay_within_bounds() {
         assert_eq!(default_windows(1), (1024, 160));
-        assert_eq!(default_windows(100), (81, 40));
+        assert_eq!(default_windows(100), (163, 40));
         assert_eq!(default_windows(10_000), (32, 32));
     }
 
