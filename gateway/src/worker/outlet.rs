@@ -17,7 +17,7 @@ use super::uplink::Inner;
 use crate::io::recv_pool::Incoming;
 use crate::io::ring::Ring;
 use crate::io::tun::{InnerDevice, Offloads};
-use crate::types::NetworkId;
+use crate::types::{NetworkId, SessionId};
 
 /// Runs open at once; beyond it the oldest leaves.
 const RUNS_MAX: usize = 16;
@@ -76,8 +76,9 @@ pub(super) struct Outlet {
 /// A run that may go on.
 struct OpenRun {
     run: Run,
-    /// Under which its first packet came.
+    /// Under which its first packet came, and whose that is.
     spi: EspSpi,
+    session: SessionId,
     /// Addresses of one network mean others in another: runs never cross.
     network: NetworkId,
     src: IpAddr,
@@ -182,26 +183,15 @@ impl Outlet {
         bytes(&self.lent, &self.owned, ring, place)
     }
 
-    /// The octets at a place, and a run they may join.
-    fn bytes_and_run<'a>(
-        &'a mut self,
-        ring: &'a Ring,
-        place: &Place,
-        index: usize,
-    ) -> Option<(&'a [u8], &'a mut Run)> {
-        let octets = bytes(&self.lent, &self.owned, ring, place);
-        self.runs.get_mut(index).map(|open| (octets, &mut open.run))
-    }
-
     /// The octets at a place in received ones, borrowed from the ring alone; `None` in a frame that was carried.
     pub fn received<'a>(&self, ring: &'a mut Ring, place: &Place) -> Option<&'a mut [u8]> {
         let Buffer::Lent(index) = place.buffer else { return None };
         ring.bytes_mut(self.lent.get(index)?).get_mut(place.range.clone())
     }
 
-    /// Under which SPI the packets of the newest run came.
-    pub fn newest(&self) -> Option<EspSpi> {
-        self.runs.last().map(|open| open.spi)
+    /// Under which SPI the packets of the newest run came, and of which session that is.
+    pub fn newest(&self) -> Option<(EspSpi, SessionId)> {
+        self.runs.last().map(|open| (open.spi, open.session))
     }
 
     /// Adds a packet of [`Outlet::newest`] to that run; `false` when it does not continue it.
@@ -219,8 +209,8 @@ impl Outlet {
 
     /// Takes a packet for its network's device. In front of it there is room for a virtio-net header.
     pub fn push(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner) {
-        let Inner { network, ref place, header: ref inner_header, .. } = inner;
-        let segment = Segment::of(self.bytes(ring, place), inner_header);
+        let Inner { network, ref place, ref header, .. } = inner;
+        let segment = Segment::of(self.bytes(ring, place), header);
         let offloads = self.devices.get(network.index()).map(|(_, offloads)| *offloads).unwrap_or_default();
         let offered = |segment: &Segment| match segment.is_tcp() {
             true => offloads.tcp,
@@ -228,7 +218,7 @@ impl Outlet {
         };
         let Some(segment) = segment.filter(offered) else {
             // It may belong to a flow that has an open run; which of the UE's is not worth knowing.
-            self.write_runs_of(ring, counters, network, inner_header.src);
+            self.write_runs_of(ring, counters, network, header.src);
             return self.write_alone(ring, counters, network, place);
         };
         // The newest run first: packets of a flow come one behind the other.
@@ -236,11 +226,8 @@ impl Outlet {
             if self.runs[index].network != network {
                 continue;
             }
-            let joined = match self.bytes_and_run(ring, place, index) {
-                Some((packet, run)) => run.join(packet),
-                None => Joined::OtherFlow,
-            };
-            match joined {
+            let packet = bytes(&self.lent, &self.owned, ring, place);
+            match self.runs[index].run.join(packet) {
                 Joined::OtherFlow => continue,
                 Joined::No => self.write_run(ring, counters, index),
                 Joined::Yes => return self.runs[index].add(place),
@@ -255,7 +242,7 @@ impl Outlet {
     }
 
     fn start(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner, segment: Segment) {
-        let Inner { spi, network, place, header } = inner;
+        let Inner { spi, session, network, place, header } = inner;
         let Some(run) = Run::new(self.bytes(ring, &place), segment) else {
             return self.write_alone(ring, counters, network, &place);
         };
@@ -265,7 +252,7 @@ impl Outlet {
         let mut parts = self.lists.pop().unwrap_or_else(|| Vec::with_capacity(SEGMENTS_MAX));
         let octets = place.len();
         parts.push(place);
-        self.runs.push(OpenRun { run, spi, network, src: header.src, parts, octets });
+        self.runs.push(OpenRun { run, spi, session, network, src: header.src, parts, octets });
     }
 
     fn write_runs(&mut self, ring: &mut Ring, counters: &WorkerCounters) {

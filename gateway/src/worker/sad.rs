@@ -239,12 +239,12 @@ impl Sad {
         self.children.get_mut(&spi).map(Box::as_mut)
     }
 
-    /// The Child SA, if another packet of it on that connection would change nothing: its session lives there, and its downlink
-    /// does not wait for it.
-    pub fn child_settled_on(&mut self, spi: EspSpi, slot: u32) -> Option<&mut Child> {
-        let child = self.children.get_mut(&spi)?;
-        let settled = child.standby_for.is_none() && self.sessions.get(&child.session)?.conn == Some(slot);
-        settled.then_some(child)
+    /// The Child SA of a session, if another packet of it on that connection would change nothing: the session lives there,
+    /// and the SA's downlink does not wait for it.
+    pub fn child_settled_on(&mut self, spi: EspSpi, session: SessionId, slot: u32) -> Option<&mut Child> {
+        let lives_there = self.sessions.get(&session)?.conn == Some(slot);
+        let child = self.children.get_mut(&spi).filter(|_| lives_there)?;
+        (child.session == session && child.standby_for.is_none()).then_some(child)
     }
 
     /// A session.

@@ -19,8 +19,9 @@ use crate::types::{ConnId, Follow, NetworkId, SessionId, WorkerId};
 
 /// An authenticated inner packet that may go to the core.
 pub(super) struct Inner {
-    /// Under which it came.
+    /// Under which it came, and whose that is.
     pub spi: EspSpi,
+    pub session: SessionId,
     pub network: NetworkId,
     pub place: Place,
     pub header: InnerHeader,
@@ -140,13 +141,16 @@ impl Worker {
     /// before them has not asked. Returns the first that does not, as far as it got; `None` when there is no such
     /// run, or no other frame.
     fn follow(&mut self, slot: u32, received: &Place, at: &mut usize) -> Option<Step> {
-        let spi = self.outlet.newest()?;
-        let child = self.sad.child_settled_on(spi, slot)?;
+        let (spi, session) = self.outlet.newest()?;
         let conn = self.conns.get_mut(slot)?;
-        let is_usual = child.inbound.suite().cipher.is_aead()
-            && conn.session == Some(child.session)
-            && !conn.is_ike_only();
-        let octets = self.outlet.received(&mut self.ring, received).filter(|_| is_usual)?;
+        let child = match conn.session == Some(session) && !conn.is_ike_only() {
+            true => self.sad.child_settled_on(spi, session, slot)?,
+            false => return None,
+        };
+        if !child.inbound.suite().cipher.is_aead() {
+            return None;
+        }
+        let octets = self.outlet.received(&mut self.ring, received)?;
         loop {
             let range = match conn.deframer.next(octets, at, &mut conn.carry) {
                 Ok(Next::InPlace(range)) => range,
@@ -337,10 +341,12 @@ impl Worker {
             return Ok(None);
         }
         let opened = child.inbound.open(octets).map_err(refused)?;
-        self.accept(slot, spi, body, opened).map(Some)
+        let packet = octets.get_mut(opened.payload.clone()).unwrap_or_default();
+        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
+        self.conclude(slot, accepted, body.part(opened.payload)).map(Some)
     }
 
-    /// What follows once a frame has been opened: whether its packet may go on.
+    /// What is left to be asked about a frame that [`Self::follow`] has opened.
     fn accept(&mut self, slot: u32, spi: EspSpi, body: &Place, opened: Opened) -> Result<Inner, Refused> {
         let child = self.sad.child_mut(spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
         let place = body.part(opened.payload);
@@ -383,25 +389,29 @@ impl Worker {
         // An earlier frame of the batch may have closed the connection, or given it its session.
         let conn = self.conns.find(id).filter(|conn| conn.is_open());
         let conn = conn.ok_or(Refused::Drop(DropReason::NoConnection))?;
-        let child = self.sad.child_mut(frame.spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?;
+        let (spi, slot) = (frame.spi, id.slot);
+        let newest = self.outlet.newest().filter(|newest| newest.0 == spi && conn.session == Some(newest.1));
+        let settled = newest.and_then(|(spi, session)| self.sad.child_settled_on(spi, session, slot));
+        let (child, follows) = match settled {
+            Some(child) => (child, true),
+            None => (self.sad.child_mut(spi).ok_or(Refused::Drop(DropReason::RetiredSpi))?, false),
+        };
         if conn.session.is_some_and(|bound| bound != child.session) {
             return Err(Refused::Bad(DropReason::ForeignSpi));
         }
         let octets = self.outlet.octets(&mut self.ring, &frame.body);
         let opened = child.inbound.finish_open(batch, position, octets).map_err(refused)?;
-        let is_usual = opened.kind != OpenedKind::Dummy && conn.session == Some(child.session);
-        if is_usual
-            && self.outlet.newest() == Some(frame.spi)
-            && self.sad.child_settled_on(frame.spi, id.slot).is_some()
-        {
-            let place = frame.body.part(opened.payload.clone());
+        let place = frame.body.part(opened.payload);
+        if follows && opened.kind != OpenedKind::Dummy {
             let packet = self.outlet.received(&mut self.ring, &place);
             if packet.is_some_and(|packet| self.outlet.extend(packet, &place)) {
                 conn.bad_in_a_row = 0;
                 return Ok(None);
             }
         }
-        self.accept(id.slot, frame.spi, &frame.body, opened).map(Some)
+        let packet = self.outlet.octets(&mut self.ring, &place);
+        let accepted = Accepted::new(&self.networks, child, opened.kind, packet);
+        self.conclude(slot, accepted, place).map(Some)
     }
 
     /// Takes an authentic packet: what it says about its sender first, whatever becomes of it then.
@@ -413,8 +423,7 @@ impl Worker {
             self.sad.promote(accepted.spi);
         }
         self.on_authentic(slot, accepted.session);
-        let header = accepted.verdict.map_err(Refused::Drop)?;
-        Ok(Inner { spi: accepted.spi, network: accepted.network, place, header })
+        accepted.into_inner(place).map_err(Refused::Drop)
     }
 
     /// Ends the turn of the uplink: everything that was received leaves.
@@ -496,6 +505,12 @@ impl Accepted {
             promote: child.is_standby(),
             verdict,
         }
+    }
+
+    /// The packet, which lies at `place`, if it may go on.
+    pub fn into_inner(self, place: Place) -> Result<Inner, DropReason> {
+        let Self { spi, session, network, verdict, .. } = self;
+        verdict.map(|header| Inner { spi, session, network, place, header })
     }
 }
 

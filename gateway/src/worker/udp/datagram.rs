@@ -199,8 +199,7 @@ impl Worker {
         if accepted.promote {
             self.sad.promote(accepted.spi);
         }
-        let header = accepted.verdict?;
-        Ok(Inner { spi: accepted.spi, network: accepted.network, place, header })
+        accepted.into_inner(place)
     }
 
     /// A fresh authentic packet arrived over UDP: the session follows it if a NAT in front of the UE may have
