@@ -4,7 +4,7 @@ use crate::bed::{CBC, GCM};
 use loadgen::cli::{LoadOptions, Rate};
 use loadgen::command::load;
 use loadgen::demo::topology;
-use loadgen::engine::traffic::{Direction, TrafficPlan};
+use loadgen::engine::traffic::{Direction, TrafficPlan, VOICE_PACKETS_PER_S};
 use loadgen::error::Failure;
 use loadgen::host::clock;
 use loadgen::probe::SizePlan;
@@ -12,8 +12,10 @@ use loadgen::probe::SizePlan;
 /// Octets of a bulk packet and of a voice packet.
 const BULK: u16 = 1400;
 const VOICE: u16 = 160;
+/// Inner bits per second of a UE's call.
+const VOICE_BITS_PER_S: f64 = VOICE_PACKETS_PER_S * VOICE as f64 * 8.0;
 /// UEs of the scenarios in which every packet is another UE's.
-const VOICE_UES: u32 = 1024;
+const VOICE_UES: u32 = 2048;
 
 /// One scenario.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +94,12 @@ impl Scenario {
 
 fn all() -> Vec<Scenario> {
     let voice_run = FleetLoad { size: SizePlan::Fixed(VOICE), ..FleetLoad::bulk(1, GCM) };
-    let voice_each = FleetLoad { ues: VOICE_UES, interleave: true, ..voice_run };
+    let voice_each = FleetLoad {
+        ues: VOICE_UES,
+        rate: Some(f64::from(VOICE_UES) * VOICE_BITS_PER_S),
+        interleave: true,
+        ..voice_run
+    };
     let loads = [
         ("gcm-1400-1ue", Load::Fleet(FleetLoad::bulk(1, GCM))),
         ("gcm-1400-64ue", Load::Fleet(FleetLoad::bulk(64, GCM))),

@@ -12,9 +12,9 @@ use std::time::Duration;
 const WINDOW_TOTAL: u32 = 16_384;
 const WINDOW_MIN: u32 = 32;
 const WINDOW_MAX: u32 = 1_024;
-/// The same downlink, for a gateway that queues 256 KiB per connection.
-const DOWN_WINDOW_TOTAL: u32 = 4_096;
-const DOWN_WINDOW_MAX: u32 = 160;
+/// The same downlink: three bursts of the longest packets for each of 64 UEs, and twice that for one.
+const DOWN_WINDOW_TOTAL: u32 = 8_832;
+const DOWN_WINDOW_MAX: u32 = 276;
 /// Downlink packets in flight when nothing is known of the gateway: a TUN device of default length holds 500.
 const QUEUE_DEFAULT: u32 = 440;
 
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn windows_stay_within_bounds() {
-        assert_eq!(default_windows(1), (1024, 160));
-        assert_eq!(default_windows(100), (163, 40));
+        assert_eq!(default_windows(1), (1024, 276));
+        assert_eq!(default_windows(100), (163, 88));
         assert_eq!(default_windows(10_000), (32, 32));
     }
 

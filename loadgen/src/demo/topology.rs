@@ -259,11 +259,10 @@ impl Topology {
         self.core.ip(&["link", "set", "core0", "gso_max_segs", "1"]).map(|_| ())
     }
 
-    /// Returns the packets that the queue of the gateway's inner device holds; `None` when it does not say.
+    /// Returns the entries that the queue of the gateway's inner device has; `None` when it does not say.
     pub fn inner_queue(&self) -> Option<u32> {
         let text = self.gateway.ip(&["-o", "link", "show", INNER_DEVICE]).ok()?;
-        let mut words = text.split_ascii_whitespace().skip_while(|word| *word != "qlen");
-        words.nth(1)?.parse().ok()
+        queue_len(&text)
     }
 }
 
@@ -271,6 +270,12 @@ impl Drop for Topology {
     fn drop(&mut self) {
         self.cleanup.run();
     }
+}
+
+/// Reads the queue's length in what `ip -o link show` says, where a backslash stands for the end of a line.
+fn queue_len(link: &str) -> Option<u32> {
+    let mut words = link.split(['\\', ' ', '\n']).skip_while(|word| *word != "qlen");
+    words.nth(1)?.parse().ok()
 }
 
 /// Removes a half-built network.
@@ -300,6 +305,14 @@ pub(crate) fn remove_leftovers() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_queue_length_is_found_in_what_ip_says() {
+        let joined = "4: swu0: <POINTOPOINT,UP> mtu 1400 qdisc mq state UNKNOWN group default qlen 8192\\    link/none ";
+        assert_eq!(queue_len(joined), Some(8192));
+        assert_eq!(queue_len("4: swu0: mtu 1400 qlen 500 \\    link/none"), Some(500));
+        assert_eq!(queue_len("4: swu0: mtu 1400"), None);
+    }
 
     #[test]
     fn masks_of_high_cores_have_groups() {

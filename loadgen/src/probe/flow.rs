@@ -88,10 +88,14 @@ impl SendFlow {
     }
 
     /// Returns whether the packet just taken, the last of a write, should ask for an acknowledgement: the flow stands
-    /// still without one, or a quarter of its window, or [`SendFlow::asking_every`], has left since the last.
-    pub fn ask(&mut self, standing: bool) -> bool {
+    /// still without one, or `share`, a quarter of its window, or [`SendFlow::asking_every`], has left since the last.
+    ///
+    /// `share` is what a flow may hold unasked of the packets that all flows together may have in flight: were it all of
+    /// them, nobody would be asked and everybody would wait.
+    pub fn ask(&mut self, standing: bool, share: u64) -> bool {
+        let most = self.ask_every.min(share);
         let ask = match &self.mode {
-            Mode::Closed { .. } => standing || self.allowance() == 0 || self.unasked >= self.ask_every,
+            Mode::Closed { .. } => standing || self.allowance() == 0 || self.unasked >= most,
             Mode::Paced { .. } => false,
         };
         if ask {
@@ -240,12 +244,12 @@ mod tests {
         let asked: Vec<bool> = (0..8)
             .map(|_| {
                 flow.take();
-                flow.ask(false)
+                flow.ask(false, u64::MAX)
             })
             .collect();
         assert_eq!(asked, [false, true, false, true, false, true, false, true]);
         flow.on_ack(8);
         flow.take();
-        assert!(flow.ask(true), "nothing else may leave");
+        assert!(flow.ask(true, u64::MAX), "nothing else may leave");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::flows::FlowId;
 use super::protocol::Start;
+use super::socket::SEGMENTS_SURE;
 use crate::probe::{
     FLAG_ACK_NOW, FLAG_DOWNLINK, FLAG_EF, PROBE_HEADER_LEN, Pattern, ProbeHeader, ProbeKind, SendFlow,
     SizePlan, TRAFFIC_CLASS_EF,
@@ -10,6 +11,8 @@ use std::net::SocketAddr;
 
 /// Octets of one burst: the longest UDP datagram of both families.
 const BURST_LEN_MAX: usize = 65_487;
+/// Bursts of a flow in a row: as much as a UE's connection takes at a time, so that the gateway has whole blocks to send.
+const BURSTS_PER_TURN: u32 = 3;
 /// A window without an acknowledgement for so long has lost one.
 const STALL_NS: u64 = 500_000_000;
 /// A UE that says nothing for so long is gone; the sink stops sending to it.
@@ -21,6 +24,8 @@ pub(super) struct DownFlow {
     size: SizePlan,
     /// Most packets of a burst that the UE asked for.
     run_len: u64,
+    /// Bursts in a row.
+    bursts_per_turn: u32,
     /// Octets of the IP header that name class and congestion.
     traffic_class: u8,
     interval_ns: u64,
@@ -46,6 +51,11 @@ enum State {
     Stopped,
 }
 
+/// Returns how many packets of `size` a burst carries that leaves as one segmented datagram.
+fn burst_len(size: SizePlan) -> u32 {
+    if size.is_uniform() { (BURST_LEN_MAX / size.len_max()).min(SEGMENTS_SURE) as u32 } else { 1 }
+}
+
 /// Packets of one UE, back to back.
 #[derive(Default)]
 pub(super) struct Burst {
@@ -64,6 +74,10 @@ pub(super) struct Room {
     pub(super) packets: u64,
     /// In one send.
     pub(super) segments: u64,
+    /// The flow's part of what may be in flight without an acknowledgement under way.
+    pub(super) share: u64,
+    /// Bursts of the flow that follow in the same turn.
+    pub(super) bursts: u32,
 }
 
 /// What an input did to a flow.
@@ -79,11 +93,18 @@ impl DownFlow {
     /// Creates the flow that `start` and the flags of its header ask for.
     pub(super) fn new(id: FlowId, start: Start, flags: u8, now_ns: u64) -> Self {
         let paced = || SendFlow::paced(start.interval_ns, start.burst);
-        let flow = if start.window > 0 { SendFlow::closed(start.window) } else { paced() };
+        let run_len = if start.run_len == 0 { u64::MAX } else { u64::from(start.run_len) };
+        let long_runs = run_len >= u64::from(BURSTS_PER_TURN * burst_len(start.size));
+        let bursts_per_turn = if start.window > 0 && long_runs { BURSTS_PER_TURN } else { 1 };
+        let closed = || match bursts_per_turn {
+            1 => SendFlow::closed(start.window),
+            bursts => SendFlow::closed(start.window).asking_every(bursts * burst_len(start.size)),
+        };
         Self {
-            flow,
+            flow: if start.window > 0 { closed() } else { paced() },
             size: start.size,
-            run_len: if start.run_len == 0 { u64::MAX } else { u64::from(start.run_len) },
+            run_len,
+            bursts_per_turn,
             traffic_class: if flags & FLAG_EF != 0 { TRAFFIC_CLASS_EF } else { 0 },
             cuts: 0,
             interval_ns: start.interval_ns,
@@ -154,9 +175,12 @@ impl DownFlow {
         let ip_overhead = if peer.is_ipv4() { 28 } else { 48 };
         let fit = (BURST_LEN_MAX / self.size.len_max()) as u64;
         let packets = self.flow.allowance().min(room.packets).min(room.segments).min(self.run_len).min(fit);
+        // Where a turn is several bursts, its last packet asks for an acknowledgement, whatever the flow's share.
+        let (in_turns, ends_turn) = (self.bursts_per_turn > 1, room.bursts == 0);
+        let share = if in_turns { u64::MAX } else { room.share };
         for left in (0..packets).rev() {
             let seq = self.flow.take();
-            let ask = left == 0 && self.flow.ask(packets == room.packets);
+            let ask = left == 0 && self.flow.ask(packets == room.packets || (in_turns && ends_turn), share);
             let flags = FLAG_DOWNLINK | if ask { FLAG_ACK_NOW } else { 0 };
             let header = ProbeHeader {
                 kind: ProbeKind::Data,
@@ -208,6 +232,11 @@ impl DownFlow {
     /// Returns whether the flow sends at a pace now.
     pub(super) fn is_paced(&self) -> bool {
         self.state == State::Running && !self.flow.is_closed_loop()
+    }
+
+    /// Returns how many bursts in a row the flow may send; what asks for short runs or a pace has one.
+    pub(super) fn bursts_per_turn(&self) -> u32 {
+        self.bursts_per_turn
     }
 
     /// Returns whether packets in flight are counted.

@@ -177,7 +177,7 @@ impl Flows {
         if !self.flows.contains_key(&id) && !self.make_room(header.run) {
             return;
         }
-        self.runs.entry(id.run).or_insert_with(|| Run {
+        let run = self.runs.entry(id.run).or_insert_with(|| Run {
             latencies: Latencies::new(),
             first_ns: 0,
             last_ns: 0,
@@ -190,8 +190,9 @@ impl Flows {
             down: None,
         });
         flow.peer = peer;
-        if header.flags & FLAG_DOWNLINK != 0 {
-            flow.down.get_or_insert_with(|| DownFlow::new(id, start, header.flags, now_ns));
+        if header.flags & FLAG_DOWNLINK != 0 && flow.down.is_none() {
+            flow.down = Some(DownFlow::new(id, start, header.flags, now_ns));
+            run.in_flight.add_flow();
         }
         let answer = ProbeHeader { kind: ProbeKind::Started, ..*header };
         let body = Started { clock_id: self.clock_id }.encode();
@@ -249,24 +250,36 @@ impl Flows {
         Ok(false)
     }
 
-    /// Lets every ready downlink flow send one burst; returns whether the rest has to wait, for the socket or for
+    /// Lets every ready downlink flow have its turn; returns whether the rest has to wait, for the socket or for
     /// acknowledgements.
     pub(super) fn pump(&mut self, now_ns: u64, socket: &SinkSocket) -> Result<bool, Failure> {
         for _ in 0..self.ready.len() {
             let Some(id) = self.ready.front().copied() else { break };
-            let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else {
-                self.ready.pop_front();
-                continue;
-            };
-            let Some(down) = &mut flow.down else {
-                self.ready.pop_front();
-                continue;
-            };
-            let room = run.in_flight.room();
-            if room == 0 {
+            if !self.turn(id, now_ns, socket)? {
                 return Ok(true);
             }
-            let room = Room { packets: room, segments: socket.segments_max() };
+            self.ready.pop_front();
+            let down = self.flows.get_mut(&id).and_then(|flow| flow.down.as_mut());
+            if down.is_some_and(DownFlow::requeue) {
+                self.ready.push_back(id);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets a flow send its bursts; returns whether they all left.
+    fn turn(&mut self, id: FlowId, now_ns: u64, socket: &SinkSocket) -> Result<bool, Failure> {
+        let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else {
+            return Ok(true);
+        };
+        let Some(down) = &mut flow.down else { return Ok(true) };
+        for bursts in (0..down.bursts_per_turn()).rev() {
+            let packets = run.in_flight.room();
+            if packets == 0 {
+                return Ok(false);
+            }
+            let share = run.in_flight.share();
+            let room = Room { packets, segments: socket.segments_max(), share, bursts };
             down.burst(id, now_ns, flow.peer, &self.pattern, room, &mut self.burst);
             let packets = self.burst.lens.len() as u64;
             let sent = send_burst(socket, flow.peer, &self.burst, down.is_uniform())?;
@@ -275,14 +288,13 @@ impl Flows {
                 run.in_flight.occupy(sent);
             }
             if sent < packets {
-                return Ok(true);
+                return Ok(false);
             }
-            self.ready.pop_front();
-            if down.requeue() {
-                self.ready.push_back(id);
+            if packets == 0 {
+                break;
             }
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// Grants paced flows what is due and wakes flows whose acknowledgement got lost; returns how many paced flows run.

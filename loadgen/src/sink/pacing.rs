@@ -18,6 +18,7 @@ pub(super) struct InFlight {
     /// Bound given by the asking side: what the queues on the way hold; 0 for none.
     most: u64,
     limit: u64,
+    flows: u64,
     /// Delivered since `since_ns`.
     delivered: u64,
     since_ns: u64,
@@ -26,7 +27,7 @@ pub(super) struct InFlight {
 
 impl InFlight {
     pub(super) fn new(most: u64) -> Self {
-        Self { now: 0, most, limit: LIMIT_START, delivered: 0, since_ns: 0, rtt_min_ns: u64::MAX }
+        Self { now: 0, most, limit: LIMIT_START, flows: 0, delivered: 0, since_ns: 0, rtt_min_ns: u64::MAX }
     }
 
     /// Returns how many packets may leave now.
@@ -34,6 +35,19 @@ impl InFlight {
         match self.most {
             0 => u64::MAX,
             most => self.limit.min(most).saturating_sub(self.now),
+        }
+    }
+
+    /// Notes that there is one flow more.
+    pub(super) fn add_flow(&mut self) {
+        self.flows += 1;
+    }
+
+    /// Returns how many packets a flow may have in flight without asking for an acknowledgement.
+    pub(super) fn share(&self) -> u64 {
+        match self.most {
+            0 => u64::MAX,
+            most => (self.limit.min(most) / self.flows.max(1)).max(1),
         }
     }
 

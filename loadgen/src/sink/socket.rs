@@ -21,7 +21,7 @@ const BATCH: usize = 32;
 const SLOT_LEN: usize = 65_536;
 /// Datagrams that one segmented send carries at most (UDP_MAX_SEGMENTS): today's kernels, and those before 6.9.
 const SEGMENTS_MAX: u64 = 128;
-const SEGMENTS_MAX_BEFORE: u64 = 64;
+pub(super) const SEGMENTS_SURE: usize = 64;
 /// Kernel buffer asked for in each direction, in octets.
 const SOCKET_BUFFER_LEN: usize = 32 << 20;
 
@@ -71,7 +71,7 @@ impl SinkSocket {
 
     /// Returns how many datagrams one send may carry.
     pub fn segments_max(&self) -> u64 {
-        self.segments_max.get().max(SEGMENTS_MAX_BEFORE)
+        self.segments_max.get().max(SEGMENTS_SURE as u64)
     }
 
     /// Hands every waiting datagram of one batch to `each`, with the length of the train it came in; returns whether the
@@ -145,7 +145,8 @@ impl SinkSocket {
 
     /// Learns from a refused send of so many segments.
     fn limit_segments(&self, segments: u64) {
-        self.segments_max.set(if segments > SEGMENTS_MAX_BEFORE { SEGMENTS_MAX_BEFORE } else { 1 });
+        let sure = SEGMENTS_SURE as u64;
+        self.segments_max.set(if segments > sure { sure } else { 1 });
     }
 
     /// Sleeps until a datagram waits, at most `limit`.

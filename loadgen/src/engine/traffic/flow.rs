@@ -91,6 +91,9 @@ impl UeFlow {
             granted_ns: 0,
             report: None,
         });
+        if up.is_some() {
+            shared.add_uplink();
+        }
         let down = shared.down.then(|| Downlink {
             checker: Checker::new(),
             cuts: 0,
@@ -364,7 +367,7 @@ impl UeFlow {
     fn fill_data(&mut self, now_ns: u64, sealer: &mut Sealer<'_>, packet: &mut [u8]) {
         let Some(up) = self.up.as_mut().filter(|up| up.running) else { return };
         let wanted = up.flow.allowance();
-        let room = self.shared.room();
+        let (room, share) = (self.shared.room(), self.shared.share());
         let granted = wanted.min(room).min(u64::from(self.shared.run_len));
         if granted == 0 {
             if wanted > 0 && !up.waiting {
@@ -383,7 +386,7 @@ impl UeFlow {
             let seq = up.flow.take();
             let len = self.shared.size.len(seq);
             let last = sent + 1 == granted || sealer.is_full_after(len);
-            let flags = if last && up.flow.ask(sent + 1 == room) { FLAG_ACK_NOW } else { 0 };
+            let flags = if last && up.flow.ask(sent + 1 == room, share) { FLAG_ACK_NOW } else { 0 };
             let header = ProbeHeader { kind, flags, mark: up.flow.mark(seq), ue, run, seq, sent_ns: now_ns };
             self.builder.data(&header, &self.shared.pattern, len, &mut packet[..len]);
             if !sealer.seal(&packet[..len]) {

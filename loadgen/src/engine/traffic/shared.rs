@@ -83,6 +83,8 @@ pub(super) struct Shared {
     own_clock: u64,
     /// Uplink packets in flight of all UEs.
     in_flight: Cell<u64>,
+    /// Flows with an uplink.
+    uplinks: Cell<u64>,
     /// Mean length of the trains in which uplink packets arrive, times [`TRAIN_WEIGHT`].
     train: Cell<u64>,
     /// UEs that have packets to send and wait for room.
@@ -111,6 +113,7 @@ impl Shared {
             sink_clock: Cell::new(0),
             own_clock: clock::clock_id(),
             in_flight: Cell::new(0),
+            uplinks: Cell::new(0),
             train: Cell::new(TRAIN_WEIGHT),
             waiting: RefCell::new(VecDeque::new()),
         }
@@ -122,6 +125,16 @@ impl Shared {
             Pace::Window { .. } if self.has_sink => self.in_flight_max().saturating_sub(self.in_flight.get()),
             _ => u64::MAX,
         }
+    }
+
+    /// Notes that there is one flow more with an uplink.
+    pub(super) fn add_uplink(&self) {
+        self.uplinks.set(self.uplinks.get() + 1);
+    }
+
+    /// Returns how many packets a flow may have in flight without asking for an acknowledgement.
+    pub(super) fn share(&self) -> u64 {
+        (self.in_flight_max() / self.uplinks.get().max(1)).max(1)
     }
 
     /// Half the mean train counts as sure.
