@@ -7,7 +7,7 @@ use crate::path::child;
 use loadgen::command::read_psk_config;
 use loadgen::demo::gateway::{Gateway, Setup, find_binary};
 use loadgen::demo::topology::{self, Cleanup, Namespace, Topology};
-use loadgen::engine::{self, AttachOutcome, Fleet, FleetPlan, SourceSpread};
+use loadgen::engine::{self, AttachOutcome, Congestion, Fleet, FleetPlan, SourceSpread};
 use loadgen::error::Failure;
 use loadgen::host::process::GatewayProcess;
 use loadgen::host::{affinity, privilege, signal};
@@ -28,6 +28,11 @@ pub const GCM: &str = "aes128gcm16";
 pub const CBC: &str = "aes256-sha256";
 /// Part of the inner device's queue that stays free: one in so many packets.
 const QUEUE_SPARE: u32 = 8;
+/// Congestion control of all TCP in the bed, where the kernel has it: the default of most hosts. BBR, which is that of some,
+/// sends by timers.
+const CONGESTION: &str = "cubic";
+/// The same in the gateway's configuration.
+const LISTEN: &str = "congestion = \"cubic\"";
 /// Most connections of one scenario.
 const UES_MAX: u64 = 4096;
 
@@ -126,7 +131,7 @@ impl Bed {
             udp: false,
             certificate: None,
             tls: false,
-            listen: "",
+            listen: congestion().map_or("", |_| LISTEN),
             inner: "",
             sims: None,
         };
@@ -179,6 +184,7 @@ impl Bed {
         work: impl AsyncFnOnce(&Fleet) -> R + Send,
     ) -> Result<R, Failure> {
         let config = Arc::new(read_psk_config(&self.psk, IKE, esp)?);
+        let congestion = congestion().and_then(|name| Congestion::find(name).ok());
         self.on_load(&self.topology.ue, || {
             engine::run(async {
                 let plan = FleetPlan {
@@ -189,7 +195,7 @@ impl Bed {
                     rate: None,
                     in_flight: 256,
                     source: SourceSpread::new(Some(topology::sources())),
-                    congestion: None,
+                    congestion,
                     config,
                     who: Rc::new(|index| Identity::parse(&format!("ue-{index}@bench.test")).into()),
                     random: Box::new(codec::OsRandom),
@@ -260,6 +266,11 @@ impl Drop for Bed {
             gateway.stop();
         }
     }
+}
+
+/// The congestion control that the ends are asked for; the kernel's default without.
+pub fn congestion() -> Option<&'static str> {
+    Congestion::find(CONGESTION).is_ok().then_some(CONGESTION)
 }
 
 fn all_attached(attach: &AttachOutcome) -> Result<(), Failure> {

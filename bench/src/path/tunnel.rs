@@ -1,7 +1,7 @@
 //! One real UE: `loadgen ue` with a TUN device, for the kernel's traffic.
 
 use super::child::Program;
-use crate::bed::{Bed, GCM};
+use crate::bed::{Bed, GCM, congestion};
 use loadgen::demo::topology;
 use loadgen::error::Failure;
 use std::net::Ipv4Addr;
@@ -34,6 +34,7 @@ impl Tunnel {
         let mut args: Vec<&str> = if first { vec!["-f", "10", &loadgen_path] } else { Vec::new() };
         args.extend(["ue", "--gateway", &gateway, "--tun", DEVICE, "--route", &far]);
         args.extend(["--esp", GCM, "--core", &core]);
+        args.extend(congestion().into_iter().flat_map(|name| ["--congestion", name]));
         let executable = if first { PathBuf::from("chrt") } else { loadgen.clone() };
         let environment = [("LOADGEN_PSK", bed.psk())];
         let mut program =
