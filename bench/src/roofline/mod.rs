@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Each stage runs on the gateway's core as the gateway would run it, with nothing else: kernel copies, the cipher, the
-//! sum. What they cost together is a limit that no gateway over this kernel and cipher gets past; framing, lookups,
-//! replay windows, timers and wake-ups are what the path has on top.
+//! sum, over as many connections as the path has that is held against it, and to a far end that receives. What they cost
+//! together is a limit that no gateway over this kernel and cipher gets past; framing, lookups, replay windows, timers and
+//! wake-ups are what the path has on top.
 
 mod crypto;
 mod tcp;
@@ -29,6 +30,9 @@ use std::time::Duration;
 /// Packets of one super-packet: as many as fit into 64 KiB.
 const SEGMENTS: usize = 46;
 
+/// Connections side by side: one suffers from every pause of its other end, many share the kernel's batches and the caches.
+const CONNECTIONS: [usize; 2] = [1, 64];
+
 /// What one stage costs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Stage {
@@ -43,6 +47,8 @@ pub struct Stage {
 pub struct Limit {
     /// `up` or `down`.
     pub direction: &'static str,
+    /// Connections that the TCP stage and the paths have.
+    pub connections: usize,
     /// The stages that every packet passes.
     pub stages: Vec<Stage>,
     /// Their sum.
@@ -93,7 +99,7 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
     bed.set_super_packets(true)?;
     for limit in &mut limits {
         let direction = if limit.direction == "up" { Direction::Up } else { Direction::Down };
-        for scenario in paths(direction) {
+        for scenario in paths(direction, limit.connections) {
             ground.progress.step(&format!("the path: {}", scenario.name()));
             let mut row = path::measure_one(&bed, &scenario, args.seconds)?;
             row.super_packets = true;
@@ -114,12 +120,12 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn paths(direction: Direction) -> Vec<Scenario> {
-    vec![
-        Scenario::new("gcm-1400-1ue", FleetLoad::bulk(1, GCM), direction),
-        Scenario::new("gcm-1400-64ue", FleetLoad::bulk(64, GCM), direction),
-        Scenario::iperf(direction),
-    ]
+fn paths(direction: Direction, connections: usize) -> Vec<Scenario> {
+    let bulk = |title| Scenario::new(title, FleetLoad::bulk(connections as u32, GCM), direction);
+    match connections {
+        1 => vec![bulk("gcm-1400-1ue"), Scenario::iperf(direction)],
+        _ => vec![bulk("gcm-1400-64ue")],
+    }
 }
 
 /// Measures every stage: those of the limits, and for comparison those that a path may have instead.
@@ -132,10 +138,17 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
         ns_per_packet: seconds_per_octet * octets as f64 * 1e9,
     };
     let frame_len = crypto::frame_len(GCM, PACKET_LEN);
-    step("plain TCP, received");
-    let sink = per_packet("receive from TCP", tcp::sink(&field)?, frame_len);
-    step("plain TCP, sent");
-    let source = per_packet("send over TCP", tcp::source(&field)?, frame_len);
+    let mut tcp = Vec::new();
+    for connections in CONNECTIONS {
+        step(&format!("plain TCP, received on {connections} connection(s)"));
+        let sink = per_packet("receive from TCP", tcp::sink(&field, connections)?, frame_len);
+        step(&format!("plain TCP, sent on {connections} connection(s)"));
+        tcp.push((
+            connections,
+            sink,
+            per_packet("send over TCP", tcp::source(&field, connections)?, frame_len),
+        ));
+    }
     step("AES-128-GCM, inner checksum");
     let [seal, open] = field.on_gateway(|| Ok(crypto::seal_and_open(GCM, span)))?;
     let [seal_cbc, open_cbc] = field.on_gateway(|| Ok(crypto::seal_and_open(CBC, span)))?;
@@ -143,18 +156,28 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
     step("the inner device");
     let device = tun::measure(&field)?;
     let stage = |name, ns_per_packet| Stage { name: Cow::Borrowed(name), ns_per_packet };
-    let up = vec![
-        sink,
-        stage("open, AES-128-GCM", open),
-        stage("inner checksum", checksum),
-        stage("write super-packets", device.write_super),
-    ];
-    let down = vec![
-        stage("read super-packets", device.read_super),
-        stage("inner checksum", checksum),
-        stage("seal, AES-128-GCM", seal),
-        source,
-    ];
+    let up = |sink| {
+        vec![
+            sink,
+            stage("open, AES-128-GCM", open),
+            stage("inner checksum", checksum),
+            stage("write super-packets", device.write_super),
+        ]
+    };
+    let down = |source| {
+        vec![
+            stage("read super-packets", device.read_super),
+            stage("inner checksum", checksum),
+            stage("seal, AES-128-GCM", seal),
+            source,
+        ]
+    };
+    let (mut limits, mut limits_down) = (Vec::new(), Vec::new());
+    for (connections, sink, source) in tcp {
+        limits.push(Limit::new("up", connections, up(sink)));
+        limits_down.push(Limit::new("down", connections, down(source)));
+    }
+    limits.append(&mut limits_down);
     step("sends with and without a copy");
     let mut beside = sends(&field)?;
     beside.extend([
@@ -163,7 +186,7 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
         stage("open, AES-CBC-256 + HMAC-SHA2-256, one at a time", open_cbc),
         stage("seal, AES-CBC-256 + HMAC-SHA2-256, one at a time", seal_cbc),
     ]);
-    Ok((vec![Limit::new("up", up), Limit::new("down", down)], beside))
+    Ok((limits, beside))
 }
 
 /// What the ring's sends cost by size, copied and not.
@@ -184,10 +207,10 @@ fn sends(field: &Field<'_>) -> Result<Vec<Stage>, Failure> {
 }
 
 impl Limit {
-    fn new(direction: &'static str, stages: Vec<Stage>) -> Self {
+    fn new(direction: &'static str, connections: usize, stages: Vec<Stage>) -> Self {
         let ns_per_packet: f64 = stages.iter().map(|stage| stage.ns_per_packet).sum();
         let bits_per_s = PACKET_LEN as f64 * 8.0 / ns_per_packet * 1e9;
-        Self { direction, stages, ns_per_packet, bits_per_s, paths: Vec::new() }
+        Self { direction, connections, stages, ns_per_packet, bits_per_s, paths: Vec::new() }
     }
 }
 
@@ -207,7 +230,8 @@ impl Field<'_> {
 fn print(report: &Report) {
     let ns = |stage: &Stage| vec![stage.name.to_string(), format!("{:.0}", stage.ns_per_packet)];
     for limit in &report.limits {
-        let title = format!("{}, one core", limit.direction);
+        let connections = if limit.connections == 1 { "connection" } else { "connections" };
+        let title = format!("{}, one core, {} {connections}", limit.direction, limit.connections);
         let sum = Stage { name: "sum".into(), ns_per_packet: limit.ns_per_packet };
         print_table(&title, &["ns per packet"], limit.stages.iter().chain([&sum]).map(ns));
         let paths = limit.paths.iter().map(|path| {
@@ -237,6 +261,7 @@ mod tests {
     fn the_limit_is_the_inverse_of_the_sum() {
         let limit = Limit::new(
             "up",
+            1,
             vec![
                 Stage { name: "a".into(), ns_per_packet: 300.0 },
                 Stage { name: "b".into(), ns_per_packet: 400.0 },

@@ -18,13 +18,12 @@ const SEND_MEMORY: usize = 256 << 20;
 const CHUNK_LEN: usize = 256 << 10;
 /// Octets of receive buffers, as many as a worker has.
 const RECEIVE_MEMORY: usize = 8 << 20;
-/// Connections side by side. One suffers from every pause of its other end, many share the kernel's batches; the
-/// limit is what costs least.
-const STREAMS: [usize; 2] = [1, 16];
+/// Connections side by side where the size of a send is what matters.
+const STREAMS: usize = 16;
 
-/// Returns thread CPU seconds per octet received, by the ring that the gateway's workers use.
-pub fn sink(field: &Field<'_>) -> Result<f64, Failure> {
-    let span = field.span / STREAMS.len() as u32;
+/// Returns thread CPU seconds per octet received on `streams` connections, by the ring that the gateway's workers use.
+pub fn sink(field: &Field<'_>, streams: usize) -> Result<f64, Failure> {
+    let span = field.span;
     let send = move |mut stream: TcpStream| {
         let chunk = vec![0x5a; CHUNK_LEN];
         let begun_at = Instant::now();
@@ -33,13 +32,13 @@ pub fn sink(field: &Field<'_>) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    least(|streams| transfer(field, streams, |listener| receive_on_ring(listener, streams), send))
+    transfer(field, streams, |listener| receive_on_ring(listener, streams), send)
 }
 
-/// Returns thread CPU seconds per octet sent.
-pub fn source(field: &Field<'_>) -> Result<f64, Failure> {
-    let span = field.span / STREAMS.len() as u32;
-    let send = |listener: TcpListener, streams: usize| {
+/// Returns thread CPU seconds per octet sent on `streams` connections.
+pub fn source(field: &Field<'_>, streams: usize) -> Result<f64, Failure> {
+    let span = field.span;
+    let send = |listener: TcpListener| {
         let accepted: io::Result<Vec<_>> = listener.incoming().take(streams).collect();
         let (mut accepted, chunk) = (accepted?, vec![0x5a; CHUNK_LEN]);
         let (begun_at, cpu_before) = (Instant::now(), thread_cpu_s());
@@ -57,7 +56,7 @@ pub fn source(field: &Field<'_>) -> Result<f64, Failure> {
         while stream.read(&mut chunk)? > 0 {}
         Ok(())
     };
-    least(|streams| transfer(field, streams, |listener| send(listener, streams), receive))
+    transfer(field, streams, send, receive)
 }
 
 /// Thread CPU seconds per octet that the ring of the gateway's workers sends in blocks of `octets`, copied or not, and the
@@ -76,7 +75,7 @@ pub fn ring_source(field: &Field<'_>, octets: usize, zero_copy: bool) -> Result<
         *copied.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = share;
         Ok((total, cpu_s))
     };
-    let cost = transfer(field, STREAMS[1], |listener| send(listener, STREAMS[1]), receive)?;
+    let cost = transfer(field, STREAMS, |listener| send(listener, STREAMS), receive)?;
     Ok((cost, copied.into_inner().unwrap_or_default()))
 }
 
@@ -129,10 +128,6 @@ fn send_on_ring(
         }
     }
     Ok((total, thread_cpu_s() - cpu_before, ring.zero_copy_usage()))
-}
-
-fn least(run: impl Fn(usize) -> Result<f64, Failure>) -> Result<f64, Failure> {
-    STREAMS.into_iter().map(run).try_fold(f64::INFINITY, |least, cost| Ok(least.min(cost?)))
 }
 
 /// Runs both ends of `streams` connections; `gateway` returns octets and CPU seconds.

@@ -3,24 +3,28 @@
 
 use super::{Field, SEGMENTS};
 use crate::machine::thread_cpu_s;
-use crate::stage::{PACKET_LEN, super_packet};
-use codec::ip::VirtioHeader;
+use crate::stage::PACKET_LEN;
+use codec::ip::{Checksum, Gso, VirtioHeader};
 use gateway::io::tun::{InnerDevice, TunQueue, open};
 use loadgen::demo::topology;
 use loadgen::error::Failure;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const DEVICE: &str = "roof0";
-/// The UE's and the far end's inner address; the latter leads nowhere behind the core network.
+/// The UE's inner address.
 const UE: Ipv4Addr = Ipv4Addr::new(10, 64, 255, 2);
-const FAR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+/// Writes in a row: a megabyte, as several connections bring in a turn.
+const WRITES: usize = 16;
+/// Longest wait for the far end, and its receive buffer.
+const PATIENCE: Duration = Duration::from_millis(10);
+const RECEIVE_BUFFER_LEN: usize = 32 << 20;
 /// Octets of IPv4 and UDP headers.
 const UDP_HEADERS_LEN: usize = 28;
-/// Pause in which the device's queue fills again.
+/// Pause in which the device's queue fills again, or the far end has received.
 const PAUSE: Duration = Duration::from_micros(200);
 
 /// Thread CPU nanoseconds per packet of 1400 octets.
@@ -38,12 +42,10 @@ pub fn measure(field: &Field<'_>) -> Result<Device, Failure> {
         let mut queues = open(DEVICE, 1, true).map_err(explain)?;
         queues.pop().ok_or_else(|| Failure::Environment(format!("{DEVICE} has no queue")))
     })?;
-    let (gateway, core) = (&field.topology.gateway, &field.topology.core);
+    let gateway = &field.topology.gateway;
     gateway.ip(&["link", "set", DEVICE, "mtu", "1400", "up"])?;
     gateway.ip(&["route", "add", &format!("{UE}/32"), "dev", DEVICE])?;
-    gateway.ip(&["route", "add", &FAR.to_string(), "via", &topology::SINK.ip().to_string()])?;
-    core.ip(&["route", "add", "blackhole", &FAR.to_string()])?;
-    let write = |segments| field.on_gateway(|| write(&queue, segments, field).map_err(explain));
+    let write = |segments| write(field, &queue, segments);
     let read = |segments| read_under_load(field, &queue, segments);
     Ok(Device {
         write_super: write(SEGMENTS)?,
@@ -53,24 +55,113 @@ pub fn measure(field: &Field<'_>) -> Result<Device, Failure> {
     })
 }
 
-fn write(queue: &TunQueue, segments: usize, field: &Field<'_>) -> io::Result<f64> {
-    let (header, packet) = super_packet(UE, FAR, segments, PACKET_LEN);
-    let header = header.encode();
-    let parts = [IoSlice::new(&header), IoSlice::new(&packet)];
-    let (mut spent, mut packets) = (0.0, 0);
+/// Writes packets that stand for `segments` each, no faster than the far end receives them: what it drops gives its memory
+/// back at once, warm, as on no path.
+fn write(field: &Field<'_>, queue: &TunQueue, segments: usize) -> Result<f64, Failure> {
+    let explain = |error: io::Error| Failure::Environment(format!("{DEVICE}: {error}"));
+    let (done, received) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let socket = field.topology.core.inside(|| far_end().map_err(explain))?;
+    let to = socket.local_addr().map_err(explain)?;
+    std::thread::scope(|scope| {
+        let far_end = scope.spawn(|| {
+            field.topology.core.enter(field.cores.load)?;
+            receive(&socket, &received, &done).map_err(explain)
+        });
+        let (header, packet) = udp_super_packet(to.port(), segments);
+        let result = field.on_gateway(|| {
+            write_paced(queue, field.span, (&header.encode(), &packet), &received).map_err(explain)
+        });
+        done.store(true, Ordering::Relaxed);
+        far_end
+            .join()
+            .unwrap_or_else(|_| Err(Failure::Check("the far end of the device panicked".into())))?;
+        Ok(result? / segments as f64 * 1e9)
+    })
+}
+
+/// Returns thread CPU seconds per write.
+fn write_paced(
+    queue: &TunQueue,
+    span: Duration,
+    (header, packet): (&[u8], &[u8]),
+    received: &AtomicUsize,
+) -> io::Result<f64> {
+    let parts = [IoSlice::new(header), IoSlice::new(packet)];
+    let (mut spent, mut written) = (0.0, 0);
     let begun_at = Instant::now();
-    while begun_at.elapsed() < field.span {
+    while begun_at.elapsed() < span {
+        // What got lost on the way is not waited for longer than it takes.
+        let patience = Instant::now() + PATIENCE;
+        let due = (written - written.min(WRITES)) * packet.len();
+        while received.load(Ordering::Relaxed) < due && Instant::now() < patience {
+            std::thread::sleep(PAUSE);
+        }
         let before = thread_cpu_s();
-        for _ in 0..SEGMENTS {
+        for _ in 0..WRITES {
             match queue.write(&parts) {
-                Ok(()) => packets += segments,
+                Ok(()) => written += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
         spent += thread_cpu_s() - before;
     }
-    Ok(spent / packets.max(1) as f64 * 1e9)
+    Ok(spent / written.max(1) as f64)
+}
+
+/// The far end's socket, which takes in trains of datagrams.
+fn far_end() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((*topology::SINK.ip(), 0))?;
+    setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_LEN)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Receives until `done`; `received` counts the octets, with one pair of headers to a train.
+fn receive(socket: &UdpSocket, received: &AtomicUsize, done: &AtomicBool) -> io::Result<()> {
+    let mut train = vec![0; 65_535];
+    while !done.load(Ordering::Relaxed) {
+        match socket.recv(&mut train) {
+            Ok(len) => {
+                received.fetch_add(len + UDP_HEADERS_LEN, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A UDP packet from the UE to the far end that stands for `segments` packets, and its virtio-net header; the checksum is
+/// left to whoever cuts it.
+fn udp_super_packet(port: u16, segments: usize) -> (VirtioHeader, Vec<u8>) {
+    let payload_len = (PACKET_LEN - UDP_HEADERS_LEN) * segments;
+    let header = VirtioHeader {
+        flags: VirtioHeader::NEEDS_CSUM,
+        gso: if segments > 1 { Gso::Udp } else { Gso::None },
+        hdr_len: UDP_HEADERS_LEN as u16,
+        gso_size: if segments > 1 { (PACKET_LEN - UDP_HEADERS_LEN) as u16 } else { 0 },
+        csum_start: 20,
+        csum_offset: 6,
+        ..VirtioHeader::default()
+    };
+    let (source, destination) = (UE, *topology::SINK.ip());
+    let mut ip = [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    ip[2..4].copy_from_slice(&((UDP_HEADERS_LEN + payload_len) as u16).to_be_bytes());
+    ip[12..16].copy_from_slice(&source.octets());
+    ip[16..20].copy_from_slice(&destination.octets());
+    let sum = Checksum::new().with(&ip).finish();
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let udp_len = (8 + payload_len) as u16;
+    let mut udp = [0; 8];
+    udp[..2].copy_from_slice(&4000_u16.to_be_bytes());
+    udp[2..4].copy_from_slice(&port.to_be_bytes());
+    udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
+    let sum =
+        Checksum::new().with_pseudo_header(source.into(), destination.into(), 17, udp_len.into()).partial();
+    udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    (header, [&ip[..], &udp, &vec![0x33; payload_len]].concat())
 }
 
 /// Reads while the core network sends as fast as it can.
