@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 import threading
 
 UE, GW, CORE = (f"peers-{role}-{os.getpid()}" for role in ("ue", "gw", "core"))
@@ -46,10 +47,36 @@ def build():
     shell(BUILD)
     allow_big_tcp(UE, "ue0")
     allow_big_tcp(GW, "gw0")
+    choose_congestion_control()
     links = ((UE, "ue0", CLIENT_CPU), (GW, "gw0", SERVER_CPU), (GW, "gw1", SERVER_CPU), (CORE, "core0", SERVER_CPU))
     for namespace, device, core in links:
         mask = ",".join([f"{1 << (core % 32):x}"] + ["00000000"] * (core // 32))
         shell(f"ip netns exec {namespace} sh -c 'echo {mask} > /sys/class/net/{device}/queues/rx-0/rps_cpus'")
+
+
+ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
+
+
+def choose_congestion_control():
+    """Cubic for all connections of all peers, the default of most hosts; BBR, which is that of some, sends by timers.
+
+    A namespace may only choose what the host allows to unprivileged users, so the host does for this moment.
+    """
+    with open(ALLOWED) as file:
+        allowed = file.read().split()
+    try:
+        allow([*allowed, "cubic"])
+        for namespace in (UE, GW, CORE):
+            shell(f"ip netns exec {namespace} sysctl -qw net.ipv4.tcp_congestion_control=cubic")
+    except (OSError, RuntimeError) as failure:
+        print(f"the host's congestion control, not cubic: {failure}", file=sys.stderr)
+    finally:
+        allow(allowed)
+
+
+def allow(names):
+    with open(ALLOWED, "w") as file:
+        file.write(" ".join(dict.fromkeys(names)))
 
 
 SEGMENT_MAX = 185_000
