@@ -8,6 +8,7 @@ have the first core, client daemon, iperf3 client and ping the last one, and eac
 core: two one-core hosts.  The link between them carries TCP segments of up to 185,000 octets (BIG TCP): each segment is an
 interrupt of the other core, which a virtual machine makes expensive and a network card's moderation saves.
 """
+import fcntl
 import os
 import socket
 import struct
@@ -62,21 +63,25 @@ def choose_congestion_control():
 
     A namespace may only choose what the host allows to unprivileged users, so the host does for this moment.
     """
-    with open(ALLOWED) as file:
-        allowed = file.read().split()
     try:
-        allow([*allowed, "cubic"])
-        for namespace in (UE, GW, CORE):
-            shell(f"ip netns exec {namespace} sysctl -qw net.ipv4.tcp_congestion_control=cubic")
+        with open(ALLOWED, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            allowed = file.read().split()
+            if "cubic" not in allowed:
+                allow([*allowed, "cubic"])
+            try:
+                for namespace in (UE, GW, CORE):
+                    shell(f"ip netns exec {namespace} sysctl -qw net.ipv4.tcp_congestion_control=cubic")
+            finally:
+                if "cubic" not in allowed:
+                    allow(allowed)
     except (OSError, RuntimeError) as failure:
         print(f"the host's congestion control, not cubic: {failure}", file=sys.stderr)
-    finally:
-        allow(allowed)
 
 
 def allow(names):
     with open(ALLOWED, "w") as file:
-        file.write(" ".join(dict.fromkeys(names)))
+        file.write(" ".join(names))
 
 
 SEGMENT_MAX = 185_000

@@ -15,7 +15,7 @@ const VOICE: u16 = 160;
 /// Inner bits per second of a UE's call.
 const VOICE_BITS_PER_S: f64 = VOICE_PACKETS_PER_S * VOICE as f64 * 8.0;
 /// UEs of the scenarios in which every packet is another UE's.
-const VOICE_UES: u32 = 2048;
+const VOICE_UES: u32 = 1024;
 
 /// One scenario.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@
 //!
 //! Each stage runs on the gateway's core as the gateway would run it, with nothing else: kernel copies, the cipher, the
 //! sum, over as many connections as the path has that is held against it, and to a far end that receives. What they cost
-//! together is a limit that no gateway over this kernel and cipher gets past; framing, lookups, replay windows, timers and
+//! together is about the limit of a gateway over this kernel and cipher; framing, lookups, replay windows, timers and
 //! wake-ups are what the path has on top.
 
 mod crypto;

@@ -1,14 +1,18 @@
 //! Plain TCP between the load's core and the gateway's: the kernel's copy, and what it does around it.
 
 use super::Field;
+use crate::bed::congestion;
 use crate::machine::thread_cpu_s;
 use gateway::io::block::BlockPool;
 use gateway::io::ring::{Completion, Received, Ring, RingParams, SUBMISSIONS, Sleep, ZeroCopyUsage};
 use gateway::io::wake::Wake;
 use loadgen::demo::topology;
 use loadgen::error::Failure;
+use nix::sys::socket::{setsockopt, sockopt};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
@@ -130,6 +134,11 @@ fn send_on_ring(
     Ok((total, thread_cpu_s() - cpu_before, ring.zero_copy_usage()))
 }
 
+/// Gives `socket` the congestion control that the path has.
+fn same_congestion_control(socket: &impl AsFd) -> io::Result<()> {
+    congestion().map_or(Ok(()), |name| Ok(setsockopt(socket, sockopt::TcpCongestion, &OsString::from(name))?))
+}
+
 /// Runs both ends of `streams` connections; `gateway` returns octets and CPU seconds.
 fn transfer(
     field: &Field<'_>,
@@ -141,11 +150,15 @@ fn transfer(
     // A port of the kernel's choice: the one of the run before may still be held.
     let listener = field.on_gateway(|| TcpListener::bind((*topology::PLAIN.ip(), 0)).map_err(explain))?;
     let address = listener.local_addr().map_err(explain)?;
+    // Accepted connections have it from here.
+    same_congestion_control(&listener).map_err(explain)?;
     std::thread::scope(|scope| {
         let ends = (0..streams).map(|_| {
             scope.spawn(move || {
                 field.topology.ue.enter(field.cores.load)?;
-                TcpStream::connect(address).and_then(load).map_err(explain)
+                let connected = TcpStream::connect(address).map_err(explain)?;
+                same_congestion_control(&connected).map_err(explain)?;
+                load(connected).map_err(explain)
             })
         });
         let ends: Vec<_> = ends.collect();

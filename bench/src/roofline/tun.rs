@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 const DEVICE: &str = "roof0";
 /// The UE's inner address.
 const UE: Ipv4Addr = Ipv4Addr::new(10, 64, 255, 2);
-/// Writes in a row: a megabyte, as several connections bring in a turn.
-const WRITES: usize = 16;
+/// Octets of writes in a row: as much as several connections bring in a turn.
+const TURN_LEN: usize = 1 << 20;
 /// Longest wait for the far end, and its receive buffer.
 const PATIENCE: Duration = Duration::from_millis(10);
 const RECEIVE_BUFFER_LEN: usize = 32 << 20;
@@ -87,17 +87,20 @@ fn write_paced(
     received: &AtomicUsize,
 ) -> io::Result<f64> {
     let parts = [IoSlice::new(header), IoSlice::new(packet)];
-    let (mut spent, mut written) = (0.0, 0);
+    let writes = TURN_LEN / packet.len();
+    let (mut spent, mut written, mut lost) = (0.0, 0, 0);
     let begun_at = Instant::now();
     while begun_at.elapsed() < span {
-        // What got lost on the way is not waited for longer than it takes.
+        // One turn stays under way. What has not come for so long never will.
+        let due = (written - written.min(writes)) * packet.len();
+        let missing = || due.saturating_sub(received.load(Ordering::Relaxed) + lost);
         let patience = Instant::now() + PATIENCE;
-        let due = (written - written.min(WRITES)) * packet.len();
-        while received.load(Ordering::Relaxed) < due && Instant::now() < patience {
+        while missing() > 0 && Instant::now() < patience {
             std::thread::sleep(PAUSE);
         }
+        lost += missing();
         let before = thread_cpu_s();
-        for _ in 0..WRITES {
+        for _ in 0..writes {
             match queue.write(&parts) {
                 Ok(()) => written += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

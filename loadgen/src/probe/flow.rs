@@ -88,7 +88,8 @@ impl SendFlow {
     }
 
     /// Returns whether the packet just taken, the last of a write, should ask for an acknowledgement: the flow stands
-    /// still without one, or `share`, a quarter of its window, or [`SendFlow::asking_every`], has left since the last.
+    /// still without one, or a quarter of its window, or [`SendFlow::asking_every`], or `share`, if that is less, has left
+    /// since the last.
     ///
     /// `share` is what a flow may hold unasked of the packets that all flows together may have in flight: were it all of
     /// them, nobody would be asked and everybody would wait.

@@ -2,7 +2,7 @@
 
 use super::flows::FlowId;
 use super::protocol::Start;
-use super::socket::SEGMENTS_SURE;
+use super::socket::SEGMENTS_MAX;
 use crate::probe::{
     FLAG_ACK_NOW, FLAG_DOWNLINK, FLAG_EF, PROBE_HEADER_LEN, Pattern, ProbeHeader, ProbeKind, SendFlow,
     SizePlan, TRAFFIC_CLASS_EF,
@@ -51,9 +51,9 @@ enum State {
     Stopped,
 }
 
-/// Returns how many packets of `size` a burst carries that leaves as one segmented datagram.
+/// Returns how many packets of `size` a burst has at most.
 fn burst_len(size: SizePlan) -> u32 {
-    if size.is_uniform() { (BURST_LEN_MAX / size.len_max()).min(SEGMENTS_SURE) as u32 } else { 1 }
+    (BURST_LEN_MAX / size.len_max()).min(SEGMENTS_MAX) as u32
 }
 
 /// Packets of one UE, back to back.
@@ -138,7 +138,8 @@ impl DownFlow {
 
     /// Grants and stalls.
     pub(super) fn tick(&mut self, now_ns: u64) -> Moved {
-        if self.state != State::Running || self.queued {
+        // A queued flow is granted what is due later, but may wait for an acknowledgement that got lost.
+        if self.state != State::Running || (self.queued && !self.flow.is_closed_loop()) {
             return Moved::default();
         }
         if now_ns.saturating_sub(self.heard_ns) > SILENCE_NS {
@@ -173,7 +174,7 @@ impl DownFlow {
             return;
         }
         let ip_overhead = if peer.is_ipv4() { 28 } else { 48 };
-        let fit = (BURST_LEN_MAX / self.size.len_max()) as u64;
+        let fit = u64::from(burst_len(self.size));
         let packets = self.flow.allowance().min(room.packets).min(room.segments).min(self.run_len).min(fit);
         // Where a turn is several bursts, its last packet asks for an acknowledgement, whatever the flow's share.
         let (in_turns, ends_turn) = (self.bursts_per_turn > 1, room.bursts == 0);

@@ -267,7 +267,7 @@ impl Flows {
         Ok(false)
     }
 
-    /// Lets a flow send its bursts; returns whether they all left.
+    /// Lets a flow send its bursts; returns false when it has to wait, for the socket or for room.
     fn turn(&mut self, id: FlowId, now_ns: u64, socket: &SinkSocket) -> Result<bool, Failure> {
         let (Some(flow), Some(run)) = (self.flows.get_mut(&id), self.runs.get_mut(&id.run)) else {
             return Ok(true);
@@ -429,6 +429,60 @@ mod tests {
         flows.on_payload(2, peer, &octets, 1);
         flows.on_payload(3, peer, &octets, 1);
         assert_eq!(flows.ready.len(), 1, "queued once however often it is told to go");
+    }
+
+    /// Opens a closed loop of `ues` UEs as `start` says, lets them send what they may without an acknowledgement, and returns
+    /// whose each packet is and whether it asks for one.
+    fn pumped(ues: u32, start: Start) -> Vec<(u32, bool)> {
+        let socket = SinkSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let mut receiver = SinkSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let (peer, mut flows) = (receiver.local_addr(), Flows::new());
+        for ue in 0..ues {
+            for (kind, body) in [(ProbeKind::Start, start.encode()), (ProbeKind::Ack, Vec::new())] {
+                let flags = FLAG_DOWNLINK;
+                let header = ProbeHeader { kind, flags, mark: 0, ue, run: 2, seq: 0, sent_ns: 0 };
+                let mut octets = vec![0; PROBE_HEADER_LEN];
+                header.encode(&mut octets);
+                octets.extend(body);
+                flows.on_payload(1, peer, &octets, 1);
+            }
+        }
+        flows.replies.clear();
+        while !flows.pump(2, &socket).unwrap() && flows.has_work() {}
+        let mut pumped = Vec::new();
+        for _ in 0..20 {
+            let each = |_, payload: &[u8], _| {
+                let (header, _) = ProbeHeader::decode(payload).unwrap();
+                pumped.push((header.ue, header.flags & FLAG_ACK_NOW != 0));
+            };
+            receiver.receive(each).unwrap();
+            receiver.wait(std::time::Duration::from_millis(2)).unwrap();
+        }
+        pumped
+    }
+
+    #[test]
+    fn where_all_flows_together_have_few_packets_each_is_asked_for() {
+        let (size, window, window_total) = (SizePlan::Voice, 32, 64);
+        let start = Start { size, window, interval_ns: 0, window_total, run_len: 1, burst: 1 };
+        let each: Vec<_> = (0..64).map(|ue| (ue, true)).collect();
+        assert_eq!(pumped(64, start), each, "one packet each, and nobody waits for ever");
+        let few = pumped(4, start);
+        assert_eq!(few.iter().filter(|(_, asked)| *asked).count(), 8, "a quarter of a window");
+    }
+
+    #[test]
+    fn a_turn_is_several_bursts_and_its_last_packet_asks() {
+        let size = SizePlan::Fixed(1400);
+        let start =
+            |window| Start { size, window, interval_ns: 0, window_total: 0, run_len: u32::MAX, burst: 1 };
+        let turn = |ue| (1..=138).map(move |at| (ue, at == 138));
+        let turns: Vec<_> = [0, 1, 0, 1].into_iter().flat_map(turn).collect();
+        assert!(pumped(2, start(276)) == turns, "138 packets of one UE, then of the other, twice");
+        // Half a window is asked for all the same.
+        let turn = |ue| (1..=138).map(move |at| (ue, at == 92 || at == 138));
+        let turns: Vec<_> = [0, 1].into_iter().flat_map(turn).collect();
+        assert!(pumped(2, start(138)) == turns);
     }
 
     #[test]

@@ -43,11 +43,12 @@ impl InFlight {
         self.flows += 1;
     }
 
-    /// Returns how many packets a flow may have in flight without asking for an acknowledgement.
+    /// Returns how many packets a flow may have in flight without asking for an acknowledgement: all flows together half of
+    /// what there may be, since that may become less.
     pub(super) fn share(&self) -> u64 {
         match self.most {
             0 => u64::MAX,
-            most => (self.limit.min(most) / self.flows.max(1)).max(1),
+            most => (self.limit.min(most) / (2 * self.flows.max(1))).max(1),
         }
     }
 

@@ -16,7 +16,7 @@ pub struct Start {
     pub interval_ns: u64,
     /// Downlink packets in flight of all closed-loop flows of the run together; 0 for no such bound.
     pub window_total: u32,
-    /// Most packets of the flow in a row before another flow has its turn; 0 for as many as one send carries.
+    /// Most packets of the flow in a row before another flow has its turn; 0 for as many as the sink sees fit.
     pub run_len: u32,
     /// Packets that a paced flow sends at a time.
     pub burst: u32,

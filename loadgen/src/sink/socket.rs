@@ -19,9 +19,10 @@ use std::time::Duration;
 const BATCH: usize = 32;
 /// Room of one receive slot: the longest train.
 const SLOT_LEN: usize = 65_536;
-/// Datagrams that one segmented send carries at most (UDP_MAX_SEGMENTS): today's kernels, and those before 6.9.
-const SEGMENTS_MAX: u64 = 128;
-pub(super) const SEGMENTS_SURE: usize = 64;
+/// Datagrams that one segmented send carries at most (UDP_MAX_SEGMENTS).
+pub(super) const SEGMENTS_MAX: usize = 128;
+/// The same before Linux 6.9.
+const SEGMENTS_MAX_BEFORE: u64 = 64;
 /// Kernel buffer asked for in each direction, in octets.
 const SOCKET_BUFFER_LEN: usize = 32 << 20;
 
@@ -61,7 +62,12 @@ impl SinkSocket {
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SOCKET_BUFFER_LEN);
         let _ = setsockopt(&socket, sockopt::UdpGroSegment, &offload);
         let slots = (0..BATCH).map(|_| vec![0; SLOT_LEN]).collect();
-        Ok(Self { socket, local, slots, segments_max: Cell::new(if offload { SEGMENTS_MAX } else { 1 }) })
+        Ok(Self {
+            socket,
+            local,
+            slots,
+            segments_max: Cell::new(if offload { SEGMENTS_MAX as u64 } else { 1 }),
+        })
     }
 
     /// Returns the bound address.
@@ -71,7 +77,7 @@ impl SinkSocket {
 
     /// Returns how many datagrams one send may carry.
     pub fn segments_max(&self) -> u64 {
-        self.segments_max.get().max(SEGMENTS_SURE as u64)
+        self.segments_max.get().max(SEGMENTS_MAX_BEFORE)
     }
 
     /// Hands every waiting datagram of one batch to `each`, with the length of the train it came in; returns whether the
@@ -145,8 +151,7 @@ impl SinkSocket {
 
     /// Learns from a refused send of so many segments.
     fn limit_segments(&self, segments: u64) {
-        let sure = SEGMENTS_SURE as u64;
-        self.segments_max.set(if segments > sure { sure } else { 1 });
+        self.segments_max.set(if segments > SEGMENTS_MAX_BEFORE { SEGMENTS_MAX_BEFORE } else { 1 });
     }
 
     /// Sleeps until a datagram waits, at most `limit`.

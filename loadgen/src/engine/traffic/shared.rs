@@ -132,9 +132,13 @@ impl Shared {
         self.uplinks.set(self.uplinks.get() + 1);
     }
 
-    /// Returns how many packets a flow may have in flight without asking for an acknowledgement.
+    /// Returns how many packets a flow of short runs may have in flight without asking for an acknowledgement: all flows
+    /// together half of what there may be, since that may become less. Others send their window in a few writes.
     pub(super) fn share(&self) -> u64 {
-        (self.in_flight_max() / self.uplinks.get().max(1)).max(1)
+        match self.run_len {
+            u32::MAX => u64::MAX,
+            _ => (self.in_flight_max() / (2 * self.uplinks.get().max(1))).max(1),
+        }
     }
 
     /// Half the mean train counts as sure.
