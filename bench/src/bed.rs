@@ -31,8 +31,6 @@ const QUEUE_SPARE: u32 = 8;
 /// Congestion control of all TCP in the bed, where the kernel has it: the default of most hosts. BBR, which is that of some,
 /// sends by timers.
 const CONGESTION: &str = "cubic";
-/// The same in the gateway's configuration.
-const LISTEN: &str = "congestion = \"cubic\"";
 /// Most connections of one scenario.
 const UES_MAX: u64 = 4096;
 
@@ -123,6 +121,7 @@ impl Bed {
     /// What failed: the network, the gateway, or the far end's socket.
     pub fn start(ground: &Ground, cores: Cores, flow_queue: bool) -> Result<Self, Failure> {
         let topology = ground.network(&cores)?;
+        let listen = congestion().map(|name| format!("congestion = \"{name}\"")).unwrap_or_default();
         let setup = Setup {
             cores: cores.gateway.clone(),
             ike: IKE,
@@ -131,7 +130,7 @@ impl Bed {
             udp: false,
             certificate: None,
             tls: false,
-            listen: congestion().map_or("", |_| LISTEN),
+            listen: &listen,
             inner: "",
             sims: None,
         };

@@ -3,8 +3,8 @@
 
 use super::{Field, SEGMENTS};
 use crate::machine::thread_cpu_s;
-use crate::stage::PACKET_LEN;
-use codec::ip::{Checksum, Gso, VirtioHeader};
+use crate::stage::{PACKET_LEN, udp_super_packet};
+use codec::ip::VirtioHeader;
 use gateway::io::tun::{InnerDevice, TunQueue, open};
 use loadgen::demo::topology;
 use loadgen::error::Failure;
@@ -67,7 +67,7 @@ fn write(field: &Field<'_>, queue: &TunQueue, segments: usize) -> Result<f64, Fa
             field.topology.core.enter(field.cores.load)?;
             receive(&socket, &received, &done).map_err(explain)
         });
-        let (header, packet) = udp_super_packet(to.port(), segments);
+        let (header, packet) = udp_super_packet(UE, *topology::SINK.ip(), to.port(), segments, PACKET_LEN);
         let result = field.on_gateway(|| {
             write_paced(queue, field.span, (&header.encode(), &packet), &received).map_err(explain)
         });
@@ -134,37 +134,6 @@ fn receive(socket: &UdpSocket, received: &AtomicUsize, done: &AtomicBool) -> io:
         }
     }
     Ok(())
-}
-
-/// A UDP packet from the UE to the far end that stands for `segments` packets, and its virtio-net header; the checksum is
-/// left to whoever cuts it.
-fn udp_super_packet(port: u16, segments: usize) -> (VirtioHeader, Vec<u8>) {
-    let payload_len = (PACKET_LEN - UDP_HEADERS_LEN) * segments;
-    let header = VirtioHeader {
-        flags: VirtioHeader::NEEDS_CSUM,
-        gso: if segments > 1 { Gso::Udp } else { Gso::None },
-        hdr_len: UDP_HEADERS_LEN as u16,
-        gso_size: if segments > 1 { (PACKET_LEN - UDP_HEADERS_LEN) as u16 } else { 0 },
-        csum_start: 20,
-        csum_offset: 6,
-        ..VirtioHeader::default()
-    };
-    let (source, destination) = (UE, *topology::SINK.ip());
-    let mut ip = [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    ip[2..4].copy_from_slice(&((UDP_HEADERS_LEN + payload_len) as u16).to_be_bytes());
-    ip[12..16].copy_from_slice(&source.octets());
-    ip[16..20].copy_from_slice(&destination.octets());
-    let sum = Checksum::new().with(&ip).finish();
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    let udp_len = (8 + payload_len) as u16;
-    let mut udp = [0; 8];
-    udp[..2].copy_from_slice(&4000_u16.to_be_bytes());
-    udp[2..4].copy_from_slice(&port.to_be_bytes());
-    udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
-    let sum =
-        Checksum::new().with_pseudo_header(source.into(), destination.into(), 17, udp_len.into()).partial();
-    udp[6..8].copy_from_slice(&sum.to_be_bytes());
-    (header, [&ip[..], &udp, &vec![0x33; payload_len]].concat())
 }
 
 /// Reads while the core network sends as fast as it can.

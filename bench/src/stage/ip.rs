@@ -5,7 +5,8 @@ use codec::ip::{Checksum, Gso, InnerHeader, Joined, Run, Segment, Segmenter, Vir
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 
-const HEADERS_LEN: usize = 40;
+/// Octets of an IPv4 header without options.
+const IP_LEN: usize = 20;
 /// Packets of a super-packet: as many of 1,400 octets as fit into 64 KiB.
 const SEGMENTS: usize = 46;
 /// The inner MTU.
@@ -21,29 +22,75 @@ pub fn super_packet(
     segments: usize,
     len: usize,
 ) -> (VirtioHeader, Vec<u8>) {
-    let payload_len = (len - HEADERS_LEN) * segments;
+    // Ports 4000 and 5201, data offset 5, ACK.
+    let tcp = [0x0f, 0xa0, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
+    joined(
+        source,
+        destination,
+        (segments, len),
+        Transport { protocol: 6, gso: Gso::Tcp4, checksum_at: 16 },
+        tcp,
+    )
+}
+
+/// The same of UDP, to `port`.
+pub fn udp_super_packet(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    port: u16,
+    segments: usize,
+    len: usize,
+) -> (VirtioHeader, Vec<u8>) {
+    let mut udp = [0x0f, 0xa0, 0, 0, 0, 0, 0, 0];
+    let udp_len = udp.len() + (len - IP_LEN - udp.len()) * segments;
+    udp[2..4].copy_from_slice(&port.to_be_bytes());
+    udp[4..6].copy_from_slice(&(udp_len as u16).to_be_bytes());
+    joined(
+        source,
+        destination,
+        (segments, len),
+        Transport { protocol: 17, gso: Gso::Udp, checksum_at: 6 },
+        udp,
+    )
+}
+
+/// What a super-packet is of.
+struct Transport {
+    protocol: u8,
+    gso: Gso,
+    /// Offset of the checksum in its header.
+    checksum_at: usize,
+}
+
+fn joined<const N: usize>(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    (segments, len): (usize, usize),
+    transport: Transport,
+    mut head: [u8; N],
+) -> (VirtioHeader, Vec<u8>) {
+    let (headers_len, at) = (IP_LEN + N, transport.checksum_at);
+    let payload_len = (len - headers_len) * segments;
     let header = VirtioHeader {
         flags: VirtioHeader::NEEDS_CSUM,
-        gso: if segments > 1 { Gso::Tcp4 } else { Gso::None },
-        hdr_len: HEADERS_LEN as u16,
-        gso_size: if segments > 1 { (len - HEADERS_LEN) as u16 } else { 0 },
-        csum_start: 20,
-        csum_offset: 16,
+        gso: if segments > 1 { transport.gso } else { Gso::None },
+        hdr_len: headers_len as u16,
+        gso_size: if segments > 1 { (len - headers_len) as u16 } else { 0 },
+        csum_start: IP_LEN as u16,
+        csum_offset: at as u16,
         ..VirtioHeader::default()
     };
-    let total_len = (HEADERS_LEN + payload_len) as u16;
-    let mut ip = [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let total_len = (headers_len + payload_len) as u16;
+    let mut ip = [0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, transport.protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     ip[2..4].copy_from_slice(&total_len.to_be_bytes());
     ip[12..16].copy_from_slice(&source.octets());
     ip[16..20].copy_from_slice(&destination.octets());
     let sum = Checksum::new().with(&ip).finish();
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    // Ports 4000 and 5201, data offset 5, ACK.
-    let mut tcp = [0x0f, 0xa0, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
-    let tcp_len = (tcp.len() + payload_len) as u32;
-    let sum = Checksum::new().with_pseudo_header(source.into(), destination.into(), 6, tcp_len).partial();
-    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    (header, [&ip[..], &tcp, &vec![0x33; payload_len]].concat())
+    let (from, to, len) = (source.into(), destination.into(), (N + payload_len) as u32);
+    let sum = Checksum::new().with_pseudo_header(from, to, transport.protocol, len).partial();
+    head[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    (header, [&ip[..], &head, &vec![0x33; payload_len]].concat())
 }
 
 fn segmenter(packet: &[u8], header: &VirtioHeader) -> Segmenter {

@@ -6,7 +6,7 @@ mod ip;
 mod queue;
 mod sad;
 
-pub use ip::super_packet;
+pub use ip::{super_packet, udp_super_packet};
 pub use sad::Lookup;
 
 /// Octets of an inner packet of bulk.
