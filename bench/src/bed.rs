@@ -4,6 +4,7 @@
 //! receive work runs on its own cores, so the two sides are like two hosts.
 
 use crate::path::child;
+use codec::ip::LONG_OCTETS_MAX;
 use loadgen::command::read_psk_config;
 use loadgen::demo::gateway::{Gateway, Setup, find_binary};
 use loadgen::demo::topology::{self, Cleanup, Namespace, Topology};
@@ -131,7 +132,7 @@ impl Bed {
             certificate: None,
             tls: false,
             listen: &listen,
-            inner: "",
+            inner: &format!("offload_octets = {LONG_OCTETS_MAX}"),
             sims: None,
         };
         let gateway = Gateway::start(&ground.swugate, &topology.gateway, &setup, &ground.cleanup)?;

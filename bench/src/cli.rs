@@ -43,8 +43,11 @@ pub struct RooflineArgs {
     #[command(flatten)]
     pub common: CommonOptions,
     /// Seconds of each stage and of each run of the path
-    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = positive)]
+    #[arg(long, value_name = "S", default_value_t = 1.5, value_parser = positive)]
     pub seconds: f64,
+    /// How often everything is measured; of each figure the median is taken
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+    pub rounds: u16,
 }
 
 /// `path`

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use gateway::config::{self, Config};
+use gateway::config::{self, Config, InnerSection};
 use gateway::control::aaa::{Aaa, Outbox};
 use gateway::control::responder::AuthKind;
 use gateway::limits::Limits;
@@ -122,6 +122,7 @@ name = "ims"
 device = "swu1"
 netns = "ims"
 mtu = 1280
+offload_octets = 196608
 [[pool]]
 name = "internet"
 prefixes = ["10.64.0.0/16"]
@@ -149,6 +150,8 @@ fn several_inner_networks_are_read_and_their_mistakes_are_told() {
     let seen: Vec<_> = config.inner.iter().map(|inner| (&*inner.name, &*inner.device, inner.mtu)).collect();
     assert_eq!(seen, [("internet", "swu0", 1400), ("ims", "swu1", 1280)]);
     assert_eq!(config.inner[1].netns.as_deref(), Some("ims"));
+    let long: Vec<_> = config.inner.iter().map(InnerSection::super_packets).collect();
+    assert_eq!(long, [Some(65_535), Some(196_608)]);
     let profiles = &config.responder.profiles;
     assert_eq!((profiles[0].network.0, &*profiles[0].pool), (1, "ims"), "its network has one pool");
     assert_eq!(profiles[1].network.0, 0);
@@ -661,6 +664,11 @@ fn mistakes_are_reported_where_they_stand() {
             "secrets_file = \"secrets.toml\"",
             "secrets_file = \"secrets.toml\"\n[inner]\nmtu = 1279",
             "swugate.toml:13: mtu = 1279: a number from 1280 to 9000 (octets)",
+        ),
+        (
+            "secrets_file = \"secrets.toml\"",
+            "secrets_file = \"secrets.toml\"\n[inner]\noffload_octets = 262145",
+            "swugate.toml:13: offload_octets = 262145: a number from 65535 to 262144 (octets)",
         ),
         (
             "secrets_file = \"secrets.toml\"",

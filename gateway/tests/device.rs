@@ -1,11 +1,12 @@
 //! The real inner device and its steering program, in a network namespace of the test's own.
 
+use std::io::{IoSlice, Read};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use codec::ip::VirtioHeader;
+use codec::ip::{Checksum, InnerHeader, Joined, Run, Segment, VirtioHeader};
 use gateway::io::steering::SteeringMap;
 use gateway::io::tun::{self, InnerDevice, TunQueue};
 
@@ -56,7 +57,7 @@ fn steering_sends_each_address_to_the_queue_of_its_worker() {
     if !in_own_namespace("steering_sends_each_address_to_the_queue_of_its_worker") {
         return;
     }
-    let queues = tun::open("swtest0", 2, false).expect("tun");
+    let queues = tun::open("swtest0", 2, None).expect("tun");
     ip("link set swtest0 up mtu 1400");
     ip("addr add 10.64.0.0/16 dev swtest0");
     ip("-6 addr add fd64::/112 dev swtest0 nodad");
@@ -91,14 +92,66 @@ fn steering_sends_each_address_to_the_queue_of_its_worker() {
     assert!(read_for(&queues[0], addrs[0]).is_some(), "unknown addresses go to queue 0");
 }
 
+/// Segment `index` of a flow of TCP over IPv4, `len` octets of data.
+fn segment(index: u32, len: usize) -> Vec<u8> {
+    let (src, dst) = ([10, 64, 0, 2], [10, 64, 0, 1]);
+    let mut tcp = vec![0; 20 + len];
+    tcp[..4].copy_from_slice(&[0x1f, 0x90, 0x00, 0x50]);
+    tcp[4..8].copy_from_slice(&(index * len as u32).to_be_bytes());
+    tcp[12..16].copy_from_slice(&[0x50, 0x10, 0xff, 0xff]);
+    tcp[20..].fill(index as u8);
+    let sum = Checksum::new().with_pseudo_header(src.into(), dst.into(), 6, tcp.len() as u32).with(&tcp);
+    tcp[16..18].copy_from_slice(&sum.finish().to_be_bytes());
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0];
+    packet.extend([src, dst].concat());
+    packet[2..4].copy_from_slice(&((20 + tcp.len()) as u16).to_be_bytes());
+    let sum = Checksum::new().with(&packet).finish();
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(tcp);
+    packet
+}
+
+#[test]
+fn the_kernel_takes_a_packet_that_is_longer_than_its_header_can_say() {
+    if !in_own_namespace("the_kernel_takes_a_packet_that_is_longer_than_its_header_can_say") {
+        return;
+    }
+    let queues = tun::open("swtest2", 1, Some(200_000)).expect("tun");
+    let offloads = queues[0].offloads();
+    if offloads.tcp4_octets == 0 {
+        return eprintln!("skipped: a kernel before 6.3 is not given any");
+    }
+    ip("link set swtest2 up mtu 1400");
+    ip("addr add 10.64.0.1/16 dev swtest2");
+    let (v4, raw, tcp) = (socket2::Domain::IPV4, socket2::Type::RAW, socket2::Protocol::TCP);
+    let mut receiver = socket2::Socket::new(v4, raw, Some(tcp)).expect("raw socket");
+    receiver.set_read_timeout(Some(Duration::from_secs(2))).expect("timeout");
+    let head = segment(0, 1000);
+    let first = Segment::of(&head, &InnerHeader::parse(&head).expect("sound")).expect("a segment");
+    let mut run = Run::new(&head, first).expect("sound");
+    run.may_grow_to(offloads.tcp4_octets);
+    let mut whole = head;
+    for index in 1..100 {
+        let next = segment(index, 1000);
+        assert_eq!(run.join(&next), Joined::Yes);
+        whole.extend_from_slice(&next[run.header_len()..]);
+    }
+    let header = run.finish(&mut whole).encode();
+    queues[0].write(&[IoSlice::new(&header), IoSlice::new(&whole)]).expect("the device takes it");
+    let mut received = vec![0; 200_000];
+    let len = receiver.read(&mut received).expect("the kernel passes it on");
+    assert_eq!(len, 40 + 100 * 1000);
+    assert_eq!(received[40..len], whole[40..]);
+}
+
 #[test]
 fn a_device_name_is_free_again_when_its_queues_are_closed() {
     if !in_own_namespace("a_device_name_is_free_again_when_its_queues_are_closed") {
         return;
     }
     for _ in 0..3 {
-        drop(tun::open("swtest1", 2, false).expect("tun"));
+        drop(tun::open("swtest1", 2, None).expect("tun"));
     }
-    assert!(tun::open("a-name-of-more-than-15", 1, false).is_err());
-    assert!(tun::open("", 1, false).is_err());
+    assert!(tun::open("a-name-of-more-than-15", 1, None).is_err());
+    assert!(tun::open("", 1, None).is_err());
 }

@@ -3,7 +3,7 @@
 use super::child::Program;
 use super::tunnel::Tunnel;
 use super::{Row, Scenario};
-use crate::bed::{Bed, congestion};
+use crate::bed::Bed;
 use loadgen::demo::topology;
 use loadgen::engine::traffic::Direction;
 use loadgen::error::Failure;
@@ -57,7 +57,6 @@ impl Iperf {
         if direction == Direction::Down {
             args.push("-R");
         }
-        args.extend(congestion().into_iter().flat_map(|name| ["-C", name]));
         let client = Program::start(bed, &bed.topology.ue, "iperf3 -c", "iperf3", &args, &[])?;
         Ok(Self { server, client })
     }

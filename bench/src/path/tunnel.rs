@@ -42,6 +42,7 @@ impl Tunnel {
         let deadline = Instant::now() + ATTACH_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(address) = address(bed) {
+                choose_congestion_control(bed, &far)?;
                 return Ok(Self { program, address });
             }
             if program.has_ended() {
@@ -57,6 +58,16 @@ impl Tunnel {
     pub fn stop(self) {
         self.program.stop();
     }
+}
+
+/// Has the kernel's TCP through the tunnel begin with the bed's congestion control. Its own default may send by timers,
+/// as BBR does, and a connection that begins with that goes on so whatever it is given later, as by `iperf3 -C`.
+fn choose_congestion_control(bed: &Bed, far: &str) -> Result<(), Failure> {
+    let Some(name) = congestion() else { return Ok(()) };
+    let via = topology::GATEWAY_CORE.to_string();
+    bed.topology.ue.ip(&["route", "replace", far, "dev", DEVICE, "congctl", name])?;
+    bed.topology.core.ip(&["route", "replace", topology::POOL, "via", &via, "congctl", name])?;
+    Ok(())
 }
 
 /// The address of the TUN device once the route to the far end leads through it.

@@ -9,6 +9,9 @@
 //! sum, over as many connections as the path has that is held against it, and to a far end that receives. What they cost
 //! together is about the limit of a gateway over this kernel and cipher; framing, lookups, replay windows, timers and
 //! wake-ups are what the path has on top.
+//!
+//! A machine with neighbours is another one from one second to the next, so stages and paths take turns for a few rounds,
+//! and the medians are held against each other.
 
 mod crypto;
 mod tcp;
@@ -94,22 +97,17 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
     let ground = Ground::prepare(args.common.swugate.as_deref())?;
     let snapshot = Snapshot::take();
     let cores = Cores::choose(1)?;
-    let (mut limits, beside) = stages(&ground, &cores, Duration::from_secs_f64(args.seconds))?;
-    let bed = Bed::start(&ground, cores, true)?;
-    bed.set_super_packets(true)?;
-    for limit in &mut limits {
-        let direction = if limit.direction == "up" { Direction::Up } else { Direction::Down };
-        for scenario in paths(direction, limit.connections) {
-            ground.progress.step(&format!("the path: {}", scenario.name()));
-            let mut row = path::measure_one(&bed, &scenario, args.seconds)?;
-            row.super_packets = true;
-            let share = row.bits_per_cpu_s.map(|bits| bits / limit.bits_per_s);
-            limit.paths.push(PathShare { row, share });
-        }
+    let mut rounds = Vec::new();
+    for number in 1..=args.rounds {
+        ground.progress.step(&format!("round {number} of {}", args.rounds));
+        rounds.push(Round::measure(&ground, &cores, args.seconds)?);
     }
+    let Round { limits, beside } = Round::median(&rounds);
     let report = Report {
         command: "roofline",
-        config: serde_json::json!({"seconds": args.seconds, "packet_len": PACKET_LEN, "segments": SEGMENTS}),
+        config: serde_json::json!({
+            "seconds": args.seconds, "rounds": args.rounds, "packet_len": PACKET_LEN, "segments": SEGMENTS,
+        }),
         environment: environment(),
         limits,
         beside,
@@ -118,6 +116,59 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
     print(&report);
     write_json(args.common.json.as_deref(), &report)?;
     Ok(true)
+}
+
+/// Stages and paths, measured once.
+struct Round {
+    limits: Vec<Limit>,
+    beside: Vec<Stage>,
+}
+
+impl Round {
+    fn measure(ground: &Ground, cores: &Cores, seconds: f64) -> Result<Self, Failure> {
+        let (mut limits, beside) = stages(ground, cores, Duration::from_secs_f64(seconds))?;
+        let bed = Bed::start(ground, cores.clone(), true)?;
+        bed.set_super_packets(true)?;
+        for limit in &mut limits {
+            let direction = if limit.direction == "up" { Direction::Up } else { Direction::Down };
+            for scenario in paths(direction, limit.connections) {
+                ground.progress.step(&format!("the path: {}", scenario.name()));
+                let mut row = path::measure_one(&bed, &scenario, seconds)?;
+                row.super_packets = true;
+                limit.paths.push(limit.share(row));
+            }
+        }
+        Ok(Self { limits, beside })
+    }
+
+    /// The median of every stage, and of every path the row with the median rate; all rounds have the same ones.
+    fn median(rounds: &[Self]) -> Self {
+        let limits = rounds[0].limits.iter().enumerate().map(|(at, first)| {
+            let limits: Vec<&Limit> = rounds.iter().map(|round| &round.limits[at]).collect();
+            let stages = median_stages(limits.iter().map(|limit| &*limit.stages));
+            let mut whole = Limit::new(first.direction, first.connections, stages);
+            for path in 0..first.paths.len() {
+                let rows = limits.iter().map(|limit| &limit.paths[path].row);
+                let row = middle(rows.collect(), |row| row.bits_per_cpu_s.unwrap_or(0.0)).clone();
+                whole.paths.push(whole.share(row));
+            }
+            whole
+        });
+        let beside = median_stages(rounds.iter().map(|round| &*round.beside));
+        Self { limits: limits.collect(), beside }
+    }
+}
+
+fn median_stages<'a>(rounds: impl Iterator<Item = &'a [Stage]>) -> Vec<Stage> {
+    let rounds: Vec<&[Stage]> = rounds.collect();
+    let of = |at: usize| rounds.iter().map(|stages| &stages[at]).collect();
+    (0..rounds[0].len()).map(|at| middle(of(at), |stage| stage.ns_per_packet).clone()).collect()
+}
+
+/// The one in the middle; of an even number the lower.
+fn middle<T>(mut values: Vec<&T>, key: impl Fn(&T) -> f64) -> &T {
+    values.sort_by(|one, other| key(one).total_cmp(&key(other)));
+    values[(values.len() - 1) / 2]
 }
 
 fn paths(direction: Direction, connections: usize) -> Vec<Scenario> {
@@ -212,6 +263,11 @@ impl Limit {
         let bits_per_s = PACKET_LEN as f64 * 8.0 / ns_per_packet * 1e9;
         Self { direction, connections, stages, ns_per_packet, bits_per_s, paths: Vec::new() }
     }
+
+    fn share(&self, row: Row) -> PathShare {
+        let share = row.bits_per_cpu_s.map(|bits| bits / self.bits_per_s);
+        PathShare { row, share }
+    }
 }
 
 impl Field<'_> {
@@ -268,5 +324,23 @@ mod tests {
             ],
         );
         assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
+    }
+
+    #[test]
+    fn medians_are_taken_of_stages_and_paths_apart() {
+        let round = |ns: f64, bits: f64| {
+            let stage = || Stage { name: "a".into(), ns_per_packet: ns };
+            let mut limit =
+                Limit::new("up", 1, vec![stage(), Stage { name: "b".into(), ns_per_packet: 100.0 }]);
+            let row = Row { bits_per_cpu_s: Some(bits), ..Row::default() };
+            limit.paths.push(limit.share(row));
+            Round { limits: vec![limit], beside: vec![stage()] }
+        };
+        let whole = Round::median(&[round(600.0, 9e9), round(900.0, 8e9), round(300.0, 12e9)]);
+        let limit = &whole.limits[0];
+        assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
+        assert_eq!((limit.paths[0].row.bits_per_cpu_s, limit.paths[0].share), (Some(9e9), Some(9.0 / 16.0)));
+        assert_eq!(whole.beside[0].ns_per_packet, 600.0);
+        assert_eq!(Round::median(&[round(600.0, 9e9), round(500.0, 8e9)]).limits[0].ns_per_packet, 600.0);
     }
 }

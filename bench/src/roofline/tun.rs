@@ -39,7 +39,7 @@ pub struct Device {
 pub fn measure(field: &Field<'_>) -> Result<Device, Failure> {
     let explain = |error: io::Error| Failure::Environment(format!("{DEVICE}: {error}"));
     let queue = field.on_gateway(|| {
-        let mut queues = open(DEVICE, 1, true).map_err(explain)?;
+        let mut queues = open(DEVICE, 1, Some(65_535)).map_err(explain)?;
         queues.pop().ok_or_else(|| Failure::Environment(format!("{DEVICE} has no queue")))
     })?;
     let gateway = &field.topology.gateway;

@@ -4,15 +4,21 @@
 //! [`Segment`] says whether a packet may be part of one, [`Run`] whether it continues the one at hand and, in
 //! the end, which headers the whole gets. The payloads stay where they are: the caller writes the first packet
 //! and then the payloads of the others. What the device cuts out of a super-packet is, octet by octet, what
-//! came in: only packets whose checksums hold and whose headers follow from the first one's are joined.
+//! came in: only packets whose checksums hold and whose headers follow from the first one's are joined. Of a long
+//! one ([`Run::may_grow_to`]) all but PSH inside.
 
 use super::checksum::Checksum;
 use super::header::{Fragment, InnerHeader};
 use super::protocol;
 use super::virtio::{Gso, VirtioHeader};
 
-/// Most segments of a super-packet (`UDP_MAX_SEGMENTS` of the kernels before 6.9).
+/// Most segments of a super-packet (`UDP_MAX_SEGMENTS` of the kernels before 6.9), unless it may be a long one.
 pub const SEGMENTS_MAX: usize = 64;
+
+/// Most segments, and most octets, of a long super-packet ([`Run::may_grow_to`]).
+pub const LONG_SEGMENTS_MAX: usize = 192;
+/// See [`LONG_SEGMENTS_MAX`].
+pub const LONG_OCTETS_MAX: usize = 256 << 10;
 
 /// Longest super-packet: what IPv4's Total Length can say.
 const SUPER_LEN_MAX: usize = u16::MAX as usize;
@@ -97,7 +103,8 @@ fn udp_header_len(transport: &[u8], len: usize) -> Option<usize> {
 /// The sum over the pseudo header of a transport of `len` octets behind `ip`.
 fn pseudo_header(ip: &[u8], tcp: bool, len: usize) -> Checksum {
     let addresses = if ip.len() == V4_HEADER_LEN { &ip[12..] } else { &ip[8..] };
-    Checksum::new().with(addresses).with_word(protocol_of(tcp).into()).with_word(len as u16)
+    let sum = Checksum::new().with(addresses).with_word(protocol_of(tcp).into());
+    sum.with_word((len >> 16) as u16).with_word(len as u16)
 }
 
 fn protocol_of(tcp: bool) -> u8 {
@@ -124,10 +131,12 @@ pub struct Run {
     /// IP and transport header of the first packet as it came.
     header: [u8; HEADER_LEN_MAX],
     segments: u16,
+    segments_max: u16,
     payload_len: u32,
-    /// The last segment asks the receiver to pass the data on.
+    octets_max: u32,
+    /// A segment asks the receiver to pass the data on: only the last may, unless the run is a long one.
     push: bool,
-    /// The last segment was shorter, or does that: nothing may follow.
+    /// The last segment was shorter, or asks for that: nothing may follow.
     over: bool,
 }
 
@@ -138,9 +147,35 @@ impl Run {
         let mut header = [0; HEADER_LEN_MAX];
         header.get_mut(..segment.header_len())?.copy_from_slice(packet.get(..segment.header_len())?);
         let payload_len = u32::from(segment.payload_len);
-        let run = Self { first: segment, header, segments: 1, payload_len, push: false, over: false };
+        let run = Self {
+            first: segment,
+            header,
+            segments: 1,
+            segments_max: SEGMENTS_MAX as u16,
+            payload_len,
+            octets_max: SUPER_LEN_MAX as u32,
+            push: false,
+            over: false,
+        };
         let pushes = segment.tcp && run.pushes(&run.header);
         (!pushes && run.verifies(packet)).then_some(run)
+    }
+
+    /// Lets a run of TCP over IPv4 become a long one, of so many octets, at most [`LONG_OCTETS_MAX`], and up to
+    /// [`LONG_SEGMENTS_MAX`] segments. What is longer than Total Length can say has 0 there, which Linux takes from 6.3
+    /// on (BIG TCP).
+    ///
+    /// A sender with segmentation offload asks for each of its own super-packets to be passed on (PSH), which ends other
+    /// runs. A long one goes on, and asks at its end: what follows the request is there already.
+    pub fn may_grow_to(&mut self, octets: usize) {
+        if octets > SUPER_LEN_MAX && self.first.tcp && self.is_v4() {
+            self.segments_max = LONG_SEGMENTS_MAX as u16;
+            self.octets_max = octets.min(LONG_OCTETS_MAX) as u32;
+        }
+    }
+
+    fn is_long(&self) -> bool {
+        self.octets_max as usize > SUPER_LEN_MAX
     }
 
     /// Segments so far.
@@ -170,15 +205,16 @@ impl Run {
         let payload_len = packet.len() - header.len();
         let fits = !self.over
             && (1..=usize::from(self.first.payload_len)).contains(&payload_len)
-            && self.segments() < SEGMENTS_MAX
-            && self.octets() + payload_len <= SUPER_LEN_MAX;
+            && self.segments < self.segments_max
+            && self.octets() + payload_len <= self.octets_max as usize;
         if !fits || !self.continues(header, packet.len()) || !self.verifies(packet) {
             return Joined::No;
         }
         self.segments += 1;
         self.payload_len += payload_len as u32;
-        self.push = self.first.tcp && self.pushes(header);
-        self.over = self.push || payload_len < usize::from(self.first.payload_len);
+        let pushes = self.first.tcp && self.pushes(header);
+        self.push |= pushes;
+        self.over = (pushes && !self.is_long()) || payload_len < usize::from(self.first.payload_len);
         if self.over { Joined::Last } else { Joined::Yes }
     }
 
@@ -291,7 +327,8 @@ fn word(header: &[u8], at: usize) -> u16 {
 /// Writes the length of what follows the IP header, and IPv4's checksum.
 fn write_ip_len(ip: &mut [u8], transport_len: usize) {
     if ip.len() == V4_HEADER_LEN {
-        ip[2..4].copy_from_slice(&((V4_HEADER_LEN + transport_len) as u16).to_be_bytes());
+        let total_len = u16::try_from(V4_HEADER_LEN + transport_len).unwrap_or(0);
+        ip[2..4].copy_from_slice(&total_len.to_be_bytes());
         ip[10..12].fill(0);
         let checksum = Checksum::new().with(ip).finish();
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());
@@ -483,6 +520,54 @@ mod tests {
         let taken =
             (1..100).take_while(|&index| jumbo.join(&packet(flow, index, 9000, 9000, 0)) == Joined::Yes);
         assert_eq!(taken.count(), 6, "seven times 9,000 octets fit");
+    }
+
+    #[test]
+    fn a_long_run_goes_beyond_what_its_header_can_say() {
+        let (len, flow) = (1348, FLOWS[1]);
+        let head = packet(flow, 0, len, len, TCP_ACK);
+        let mut long = run(&head);
+        long.may_grow_to(200_000);
+        let mut whole = head.clone();
+        let fitting = (200_000 - head.len()) / usize::from(len);
+        for index in 1..=fitting as u16 {
+            // Every 48th asks to be passed on, as a sender's own super-packets do.
+            let next = packet(flow, index, len, len, TCP_ACK | if index % 48 == 0 { TCP_PSH } else { 0 });
+            assert_eq!(long.join(&next), Joined::Yes, "segment {index}");
+            whole.extend_from_slice(&next[long.header_len()..]);
+        }
+        let behind = packet(flow, fitting as u16 + 1, len, len, TCP_ACK);
+        assert_eq!(long.join(&behind), Joined::No, "200,000 octets are full");
+        let header = long.finish(&mut whole);
+        assert_eq!((header.gso, header.gso_size, long.octets()), (Gso::Tcp4, len, whole.len()));
+        assert_eq!(whole[2..4], [0, 0], "Total Length cannot say it");
+        assert_eq!(Checksum::new().with(&whole[..V4_HEADER_LEN]).finish(), 0);
+        assert_ne!(whole[V4_HEADER_LEN + TCP_FLAGS_AT] & TCP_PSH, 0, "its end asks to be passed on");
+        // The kernel's way: the sum over the whole, addresses and the real length included, comes out as nothing.
+        let at = usize::from(header.csum_start);
+        let sum = Checksum::new().with(&whole[at..]).finish();
+        whole[at + TCP_CHECKSUM_AT..at + TCP_CHECKSUM_AT + 2].copy_from_slice(&sum.to_be_bytes());
+        let transport_len = whole.len() - at;
+        let pseudo = pseudo_header(&whole[..V4_HEADER_LEN], true, transport_len);
+        assert_eq!(pseudo.with(&whole[at..]).finish(), 0);
+    }
+
+    #[test]
+    fn only_tcp_over_ipv4_becomes_long() {
+        for flow in FLOWS {
+            let head = packet(flow, 0, 1000, 1000, TCP_ACK);
+            let mut long = run(&head);
+            long.may_grow_to(usize::MAX);
+            let taken = (1..300)
+                .take_while(|&index| long.join(&packet(flow, index, 1000, 1000, TCP_ACK)) == Joined::Yes);
+            let most = if flow.tcp && flow.version == 4 { LONG_SEGMENTS_MAX } else { SEGMENTS_MAX };
+            assert_eq!(taken.count(), most - 1, "{flow:?}");
+            assert!(long.octets() <= LONG_OCTETS_MAX);
+        }
+        let mut ordinary = run(&packet(FLOWS[0], 0, 1400, 1400, TCP_ACK));
+        ordinary.may_grow_to(SUPER_LEN_MAX);
+        let push = packet(FLOWS[0], 1, 1400, 1400, TCP_ACK | TCP_PSH);
+        assert_eq!(ordinary.join(&push), Joined::Last, "65,535 octets are no long run");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod segment;
 mod virtio;
 
 pub use checksum::{Checksum, update_checksum};
-pub use coalesce::{Joined, Run, SEGMENTS_MAX, Segment};
+pub use coalesce::{Joined, LONG_OCTETS_MAX, LONG_SEGMENTS_MAX, Run, SEGMENTS_MAX, Segment};
 pub use header::{Fragment, InnerHeader, IpError};
 pub(crate) use header::{total_len_v4, total_len_v6};
 pub use icmp::{PACKET_TOO_BIG_LEN_MAX, packet_too_big};

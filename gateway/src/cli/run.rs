@@ -129,7 +129,7 @@ fn open_inner(config: &Config, workers: usize) -> Result<OpenedInner, Failure> {
     for (network, section) in networks(config) {
         let device = &section.device;
         let queues = match &section.netns {
-            None => tun::open(device, workers, section.offload)
+            None => tun::open(device, workers, section.super_packets())
                 .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?,
             Some(netns) => {
                 let changes = opened.changes.0.clone();

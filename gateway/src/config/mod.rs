@@ -146,9 +146,21 @@ pub struct InnerSection {
     pub hairpin: bool,
     /// Whether the device carries super-packets (TSO, USO).
     pub offload: bool,
+    /// Longest super-packet of TCP over IPv4 that the device is given, octets.
+    pub offload_octets: usize,
     /// How downlink packets wait; the same in all networks.
     pub queueing: Queueing,
 }
+
+impl InnerSection {
+    /// What the device carries: super-packets of TCP over IPv4 of up to so many octets, or `None`.
+    pub fn super_packets(&self) -> Option<usize> {
+        self.offload.then_some(self.offload_octets)
+    }
+}
+
+/// Longest packet whose length an IPv4 header can say.
+pub(super) const OFFLOAD_OCTETS_MIN: usize = u16::MAX as usize;
 
 impl Default for InnerSection {
     fn default() -> Self {
@@ -161,6 +173,7 @@ impl Default for InnerSection {
             dns: Vec::new(),
             hairpin: false,
             offload: true,
+            offload_octets: OFFLOAD_OCTETS_MIN,
             queueing: Queueing::default(),
         }
     }

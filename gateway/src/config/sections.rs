@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codec::ike::NotifyType;
+use codec::ip::LONG_OCTETS_MAX;
 use toml::Spanned;
 use toml::de::DeTable;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -12,7 +13,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use super::reader::{Field, Reader, Section};
 use super::{
     Config, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, DebugSection, GatewaySection, InnerSection, ListenSection,
-    Queueing, aaa, profile, secrets, tls,
+    OFFLOAD_OCTETS_MIN, Queueing, aaa, profile, secrets, tls,
 };
 use crate::control::pool::{PoolConfig, Prefix};
 use crate::control::responder::{
@@ -412,11 +413,14 @@ fn network(mut section: Section<'_>, several: bool, before: &[InnerSection]) -> 
         section.list("dns", allowed).iter().filter_map(|field| field.parse::<IpAddr>(allowed)).collect();
     let hairpin = section.flag("hairpin", default.hairpin);
     let offload = section.flag("offload", default.offload);
+    let octets = OFFLOAD_OCTETS_MIN as u64..=LONG_OCTETS_MAX as u64;
+    let offload_octets =
+        section.number("offload_octets", default.offload_octets as u64, octets, "octets") as usize;
     // How packets wait is one for all.
     let queueing = before.first().map_or_else(|| Queueing::read(&mut section), |first| first.queueing);
     section.finish();
     let name = name.unwrap_or_else(|| device.clone());
-    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, queueing }
+    InnerSection { name, device, netns, vrf, mtu, dns, hairpin, offload, offload_octets, queueing }
 }
 
 /// The name of an interface.

@@ -79,7 +79,7 @@ type Made = (Vec<TunQueue>, Arc<[IpAddr]>, tokio::runtime::Runtime);
 
 fn make(inner: &InnerSection, pools: &[PoolConfig], queues: usize) -> Result<Made, Failure> {
     let device = &inner.device;
-    let queues = tun::open(device, queues, inner.offload)
+    let queues = tun::open(device, queues, inner.super_packets())
         .map_err(|error| Failure::system(format!("device {device}: /dev/net/tun"), &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,7 +1,7 @@
 //! The inner device: one TUN interface with a queue per worker.
 //!
 //! A queue is read and written by plain system calls: each runs the whole path of the packet in the caller,
-//! so a ring would save nothing but the entry, and a super-packet carries up to 64 KB per call.
+//! so a ring would save nothing but the entry, and a super-packet carries 64 KB per call, or more (BIG TCP).
 
 use std::ffi::CStr;
 use std::fs::OpenOptions;
@@ -38,6 +38,8 @@ pub struct Offloads {
     pub tcp: bool,
     /// UDP datagrams of equal size (Linux 6.2).
     pub udp: bool,
+    /// Longest of TCP over IPv4 that may be written, octets; beyond 65,535 for kernels from 6.3 on (BIG TCP).
+    pub tcp4_octets: usize,
 }
 
 /// One queue of the inner device. Packets carry a [`VirtioHeader`].
@@ -110,14 +112,15 @@ pub fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Opens `queues` queues of the device `name` (at most 15 octets), creating it; it disappears with its
-/// last queue. With `super_packets` the device yields them as far as the kernel can, and takes them.
+/// last queue. With `super_packets` the device yields them as far as the kernel can, and takes them; those of TCP over
+/// IPv4 up to so many octets, which beyond 65,535 needs Linux 6.3.
 ///
 /// # Errors
 /// `PermissionDenied` without CAP_NET_ADMIN; `NotFound` without /dev/net/tun; `ResourceBusy` when another
 /// process holds the device.
-pub fn open(name: &str, queues: usize, super_packets: bool) -> io::Result<Vec<TunQueue>> {
+pub fn open(name: &str, queues: usize, super_packets: Option<usize>) -> io::Result<Vec<TunQueue>> {
     let first = open_queue_patiently(name)?;
-    let offloads = if super_packets { enable_offloads(first.as_raw_fd()) } else { Offloads::default() };
+    let offloads = super_packets.map(|octets| enable_offloads(first.as_raw_fd(), octets)).unwrap_or_default();
     let mut opened = vec![TunQueue::new(first, offloads)];
     while opened.len() < queues {
         opened.push(TunQueue::new(open_queue(name)?, offloads));
@@ -168,14 +171,25 @@ fn attach(fd: RawFd, name: &str) -> io::Result<()> {
 
 /// Lets the device, all queues of it, yield super-packets. A kernel that cannot yield a kind does not take
 /// it either.
-fn enable_offloads(fd: RawFd) -> Offloads {
+fn enable_offloads(fd: RawFd, octets: usize) -> Offloads {
     let set = |flags: libc::c_uint| {
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
         check(unsafe { libc::ioctl(fd, libc::TUNSETOFFLOAD, libc::c_ulong::from(flags)) }).is_ok()
     };
+    let tcp4_octets = if has_big_tcp() { octets } else { 0 };
     if set(OFFLOAD_TCP | OFFLOAD_UDP) {
-        Offloads { tcp: true, udp: true }
+        Offloads { tcp: true, udp: true, tcp4_octets }
     } else {
-        Offloads { tcp: set(OFFLOAD_TCP), udp: false }
+        Offloads { tcp: set(OFFLOAD_TCP), udp: false, tcp4_octets }
+    }
+}
+
+/// Whether the kernel takes packets of TCP over IPv4 that are longer than their header can say (Linux 6.3).
+fn has_big_tcp() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 3),
+        _ => false,
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use codec::esp::EspSpi;
-use codec::ip::{Joined, Run, SEGMENTS_MAX, Segment, VirtioHeader};
+use codec::ip::{Joined, LONG_SEGMENTS_MAX, Run, SEGMENTS_MAX, Segment, VirtioHeader};
 
 use super::counters::{DropReason, WorkerCounters};
 use super::uplink::Inner;
@@ -238,14 +238,22 @@ impl Outlet {
             }
             break;
         }
-        self.start(ring, counters, inner, segment);
+        self.start(ring, counters, inner, segment, offloads.tcp4_octets);
     }
 
-    fn start(&mut self, ring: &mut Ring, counters: &WorkerCounters, inner: Inner, segment: Segment) {
+    fn start(
+        &mut self,
+        ring: &mut Ring,
+        counters: &WorkerCounters,
+        inner: Inner,
+        segment: Segment,
+        tcp4_octets: usize,
+    ) {
         let Inner { spi, session, network, place, header } = inner;
-        let Some(run) = Run::new(self.bytes(ring, &place), segment) else {
+        let Some(mut run) = Run::new(self.bytes(ring, &place), segment) else {
             return self.write_alone(ring, counters, network, &place);
         };
+        run.may_grow_to(tcp4_octets);
         if self.runs.len() >= RUNS_MAX {
             self.write_run(ring, counters, 0);
         }
@@ -299,10 +307,23 @@ impl Outlet {
         let first = Place { buffer: first.buffer, range: start..first.range.end };
         let front = self.octets(ring, &first).first_chunk_mut::<{ VirtioHeader::LEN }>();
         *front.ok_or(io::ErrorKind::InvalidInput)? = header.encode();
-        let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
-        let parts = std::iter::once(&first).chain(payloads);
+        if payloads.len() < SEGMENTS_MAX {
+            self.write_parts::<SEGMENTS_MAX>(ring, network, &first, payloads)
+        } else {
+            self.write_parts::<LONG_SEGMENTS_MAX>(ring, network, &first, payloads)
+        }
+    }
+
+    fn write_parts<const N: usize>(
+        &self,
+        ring: &Ring,
+        network: NetworkId,
+        first: &Place,
+        payloads: &[Place],
+    ) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); N];
         let mut count = 0;
-        for (slice, part) in slices.iter_mut().zip(parts) {
+        for (slice, part) in slices.iter_mut().zip(std::iter::once(first).chain(payloads)) {
             *slice = IoSlice::new(self.bytes(ring, part));
             count += 1;
         }

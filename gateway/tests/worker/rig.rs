@@ -348,7 +348,7 @@ impl InnerDevice for Offloading {
     }
 
     fn offloads(&self) -> Offloads {
-        Offloads { tcp: true, udp: true }
+        Offloads { tcp: true, udp: true, ..Offloads::default() }
     }
 }
 

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use codec::esp::EspSpi;
+use codec::ip::Checksum;
 use gateway::io::tun::{InnerDevice, Offloads};
 use gateway::types::WorkerId;
 use gateway::worker::inbox::{ToControl, ToWorker};
 
-use crate::rig::{CORE, Offloading, Peer, Rig, Ue, limits, summed_udp, udp};
+use crate::rig::{CORE, Offloading, Peer, Rig, Ue, ipv4, limits, summed_udp, udp};
 
 #[test]
 fn r9329_6_1_10_a_session_is_recognised_by_its_esp_spi_alone() {
@@ -254,6 +255,74 @@ fn a_packet_that_continues_a_run_moves_its_session_all_the_same() {
     assert_ne!(moved, back);
     rig.to_ue(0, &udp(CORE, ue.addr, b"where it was heard last"));
     assert!(ue.open(second.receive()).ends_with(b"heard last"));
+}
+
+/// A device that takes long super-packets and remembers them; it is otherwise like [`Gated`].
+struct Long(Gated, Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl AsFd for Long {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl InnerDevice for Long {
+    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.0.read(buffer)
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        self.1.lock().expect("whole").push(parts.iter().flat_map(|part| part.to_vec()).collect());
+        self.0.write(parts)
+    }
+
+    fn offloads(&self) -> Offloads {
+        Offloads { tcp4_octets: 200_000, ..self.0.offloads() }
+    }
+}
+
+/// Segment `index` of a flow of TCP, 1,000 octets of data; every fortieth asks to be passed on.
+fn tcp_segment(src: Ipv4Addr, index: u32) -> Vec<u8> {
+    let push = if index % 40 == 39 { 0x08 } else { 0 };
+    let mut tcp =
+        [&[0x1f, 0x90, 0, 80][..], &(index * 1000).to_be_bytes(), &[0; 12], &[index as u8; 1000]].concat();
+    tcp[12..16].copy_from_slice(&[0x50, 0x10 | push, 0xff, 0xff]);
+    let sum = Checksum::new().with_pseudo_header(src.into(), CORE.into(), 6, tcp.len() as u32).with(&tcp);
+    tcp[16..18].copy_from_slice(&sum.finish().to_be_bytes());
+    let mut packet = ipv4(src, CORE, &[], 0x4000, &tcp);
+    packet[9] = 6;
+    packet[10..12].fill(0);
+    let sum = Checksum::new().with(&packet[..20]).finish();
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn a_device_that_takes_long_super_packets_gets_them_whole_and_in_order() {
+    let (gate, written) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(Vec::new())));
+    let rig = Rig::over(1, limits(), true, |tun| {
+        Box::new(Long(Gated(Offloading(tun), gate.clone()), written.clone()))
+    });
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    let closed = gate.lock();
+    peer.send(&ue.frame(&tcp_segment(ue.addr, 0)));
+    std::thread::sleep(Duration::from_millis(50));
+    // The worker stands at the gate; what comes now is there at its next turn.
+    let rest: Vec<u8> = (1..150).flat_map(|index| ue.frame(&tcp_segment(ue.addr, index))).collect();
+    peer.send(&rest);
+    std::thread::sleep(Duration::from_millis(100));
+    drop(closed);
+    rig.until("uplink", 150, |rig| rig.seats[0].counters.uplink_packets.get());
+    let written = written.lock().expect("whole");
+    let header_len = 10 + 40;
+    let data: Vec<u8> = written.iter().flat_map(|packet| packet[header_len..].to_vec()).collect();
+    let expected: Vec<u8> = (0..150).flat_map(|index| [index as u8; 1000]).collect();
+    assert_eq!(data, expected);
+    let longest = written.iter().max_by_key(|packet| packet.len()).expect("some");
+    assert!(longest.len() > 65_535, "longer than a header can say: {}", longest.len());
+    assert_eq!(longest[12..14], [0, 0], "its Total Length");
+    assert_eq!(rig.all_drops(0), 0);
 }
 
 #[test]
