@@ -200,8 +200,15 @@ fn judge_those_that_continue(install: fn(&Rig, usize, u8) -> Ue) {
     assert_eq!(rig.all_drops(0), 4);
 }
 
-/// A device whose writes wait while the gate is locked, so that what arrives meanwhile is one turn's.
-struct Gated(Offloading, Arc<Mutex<()>>);
+/// A device whose writes wait while the gate is locked, so that what arrives meanwhile is one turn's. It takes long
+/// super-packets, and remembers what it was given.
+#[derive(Clone, Default)]
+struct Gate {
+    gate: Arc<Mutex<()>>,
+    written: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+struct Gated(Offloading, Gate);
 
 impl AsFd for Gated {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -215,18 +222,20 @@ impl InnerDevice for Gated {
     }
 
     fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        let _open = self.1.lock();
+        let packet = parts.iter().flat_map(|part| part.to_vec()).collect();
+        self.1.written.lock().expect("whole").push(packet);
+        let _open = self.1.gate.lock();
         self.0.write(parts)
     }
 
     fn offloads(&self) -> Offloads {
-        self.0.offloads()
+        Offloads { tcp4_octets: 200_000, ..self.0.offloads() }
     }
 }
 
 #[test]
 fn a_packet_that_continues_a_run_moves_its_session_all_the_same() {
-    let gate = Arc::new(Mutex::new(()));
+    let gate = Gate::default();
     let rig = Rig::over(1, limits(), true, |tun| Box::new(Gated(Offloading(tun), gate.clone())));
     let mut ue = Ue::install(&rig, 0, 0);
     let (mut first, mut second) = (Peer::connect(&rig, 0), Peer::connect(&rig, 0));
@@ -239,7 +248,7 @@ fn a_packet_that_continues_a_run_moves_its_session_all_the_same() {
         rig.bound();
         assert_eq!(rig.core_receives_joined(0).len(), 3);
     }
-    let closed = gate.lock();
+    let closed = gate.gate.lock();
     second.send(&some(1));
     std::thread::sleep(Duration::from_millis(100));
     // The worker stands at the gate; what these bring is of its next turn, and one run.
@@ -255,30 +264,6 @@ fn a_packet_that_continues_a_run_moves_its_session_all_the_same() {
     assert_ne!(moved, back);
     rig.to_ue(0, &udp(CORE, ue.addr, b"where it was heard last"));
     assert!(ue.open(second.receive()).ends_with(b"heard last"));
-}
-
-/// A device that takes long super-packets and remembers them; it is otherwise like [`Gated`].
-struct Long(Gated, Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl AsFd for Long {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl InnerDevice for Long {
-    fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        self.0.read(buffer)
-    }
-
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        self.1.lock().expect("whole").push(parts.iter().flat_map(|part| part.to_vec()).collect());
-        self.0.write(parts)
-    }
-
-    fn offloads(&self) -> Offloads {
-        Offloads { tcp4_octets: 200_000, ..self.0.offloads() }
-    }
 }
 
 /// Segment `index` of a flow of TCP, 1,000 octets of data; every fortieth asks to be passed on.
@@ -299,13 +284,11 @@ fn tcp_segment(src: Ipv4Addr, index: u32) -> Vec<u8> {
 
 #[test]
 fn a_device_that_takes_long_super_packets_gets_them_whole_and_in_order() {
-    let (gate, written) = (Arc::new(Mutex::new(())), Arc::new(Mutex::new(Vec::new())));
-    let rig = Rig::over(1, limits(), true, |tun| {
-        Box::new(Long(Gated(Offloading(tun), gate.clone()), written.clone()))
-    });
+    let gate = Gate::default();
+    let rig = Rig::over(1, limits(), true, |tun| Box::new(Gated(Offloading(tun), gate.clone())));
     let mut ue = Ue::install(&rig, 0, 0);
     let mut peer = Peer::connect(&rig, 0);
-    let closed = gate.lock();
+    let closed = gate.gate.lock();
     peer.send(&ue.frame(&tcp_segment(ue.addr, 0)));
     std::thread::sleep(Duration::from_millis(50));
     // The worker stands at the gate; what comes now is there at its next turn.
@@ -314,7 +297,7 @@ fn a_device_that_takes_long_super_packets_gets_them_whole_and_in_order() {
     std::thread::sleep(Duration::from_millis(100));
     drop(closed);
     rig.until("uplink", 150, |rig| rig.seats[0].counters.uplink_packets.get());
-    let written = written.lock().expect("whole");
+    let written = gate.written.lock().expect("whole");
     let header_len = 10 + 40;
     let data: Vec<u8> = written.iter().flat_map(|packet| packet[header_len..].to_vec()).collect();
     let expected: Vec<u8> = (0..150).flat_map(|index| [index as u8; 1000]).collect();
