@@ -125,6 +125,16 @@ impl BlockPool {
         }
     }
 
+    /// Octets that are lent.
+    pub fn lent(&self) -> usize {
+        self.lent
+    }
+
+    /// Octets that may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// Keeps a buffer that is not lent.
     fn keep(&mut self, mut block: Block) {
         if block.pooled {

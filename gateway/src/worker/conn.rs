@@ -35,6 +35,8 @@ pub(super) struct Move {
     pub to: WorkerId,
     /// The session to bind there.
     pub session: Option<SessionId>,
+    /// A session of this worker that turned out to be on it: it stays.
+    pub stays: Option<SessionId>,
     /// Octets received but not parsed here.
     pub unread: Vec<u8>,
     /// The descriptor has been asked for.

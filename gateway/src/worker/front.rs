@@ -203,6 +203,7 @@ impl Worker {
         }
         if over {
             // RFC 9329 Appendix B.2: the peer is done; its close_notify is answered, then the connection ends.
+            self.finish_opening();
             self.part(slot, CloseCause::Peer);
         }
     }

@@ -99,15 +99,17 @@ impl Worker {
             self.deadlines.pop();
             let Some(conn) = self.conns.get_mut(slot) else { continue };
             conn.deadline_check.take_if(|due| *due <= at);
-            if let State::Draining(cause) = conn.state {
-                match conn.deadline {
-                    Some((due, _)) if due <= self.now => self.close(slot, cause),
-                    Some((due, _)) => self.check_deadline(slot, due),
-                    None => {}
+            let over = match (&conn.state, conn.deadline) {
+                (State::Open, _) => None,
+                (State::Closing, _) | (_, None) => continue,
+                (State::Draining(cause), Some((due, _))) => Some((due, *cause)),
+                (State::Moving(_), Some(deadline)) => Some(deadline),
+            };
+            if let Some((due, cause)) = over {
+                match due <= self.now {
+                    true => self.close(slot, cause),
+                    false => self.check_deadline(slot, due),
                 }
-                continue;
-            }
-            if !conn.is_open() {
                 continue;
             }
             match conn.deadline {
@@ -196,6 +198,22 @@ impl Worker {
         }
     }
 
+    /// The connection `closing` of a session ends. One that it was heard on before may still be open: what the network held
+    /// of an old connection may come, and move the session back to it, behind the first packets of the new one.
+    fn fall_back(&mut self, id: SessionId, closing: u32) {
+        let Some(session) = self.sad.session_mut(id) else { return };
+        if session.conn.is_some() || session.follow.is_some() {
+            return;
+        }
+        let mut others = session.bound.iter().rev().copied();
+        let open = others.find(|&slot| self.conns.get_mut(slot).is_some_and(|conn| conn.can_send()));
+        if let Some(slot) = open {
+            self.bind(id, slot);
+            self.move_waiting(Some(closing), slot);
+            self.note_moved(id);
+        }
+    }
+
     /// The session is over: its connections may carry another one, for a while.
     pub(super) fn close_session(&mut self, id: SessionId) {
         self.forget_early(id);
@@ -212,18 +230,28 @@ impl Worker {
 
     /// Closes a connection; sessions on it stay.
     pub(super) fn close(&mut self, slot: u32, cause: CloseCause) {
+        // What came before its end still counts.
+        self.finish_opening();
         // A peer that is gone, or reads nothing, hears no goodbye.
         if !matches!(cause, CloseCause::Peer | CloseCause::Backlog) && self.part(slot, cause) {
             return;
         }
         let Some(id) = self.conns.id(slot) else { return };
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        if matches!(conn.state, State::Closing | State::Moving(_)) {
-            return;
+        match &conn.state {
+            State::Closing => return,
+            // Its descriptor is on the way: it ends there.
+            State::Moving(moving) if moving.taking => return,
+            State::Open | State::Draining(_) | State::Moving(_) => {}
         }
         conn.state = State::Closing;
         conn.stopping = true;
         let bound = conn.session.take();
+        self.unbind(bound, slot);
+        if let Some(id) = bound {
+            self.fall_back(id, slot);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else { return };
         let queue = mem::take(&mut conn.queue);
         let mut front = conn.front.take();
         conn.carry = Vec::new();
@@ -233,8 +261,8 @@ impl Worker {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
             self.blocks.give_back(block);
         }
+        self.counters.dropped_many(DropReason::IkeNoConnection, queue.ike.len() as u64);
         self.discard_waiting(queue.waiting);
-        self.unbind(bound, slot);
         self.counters.closed(cause);
         self.ring.stop(slot);
         self.report(ToControl::Closed { conn: id });
@@ -251,6 +279,11 @@ impl Worker {
             self.close(slot, cause);
         } else {
             conn.state = State::Draining(cause);
+            // Nobody waits for ever for a peer that reads nothing.
+            let due = self.now + self.limits.linger;
+            if conn.deadline.is_none_or(|(at, _)| at > due) {
+                self.set_deadline(slot, due, cause);
+            }
         }
     }
 
@@ -280,6 +313,7 @@ impl Worker {
         conn.state = State::Moving(Box::new(Move {
             to,
             session,
+            stays: None,
             unread: Vec::new(),
             taking: false,
             abandoned: false,
@@ -304,6 +338,12 @@ impl Worker {
     pub(super) fn continue_move(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let State::Moving(moving) = &mut conn.state else { return };
+        if let Some(session) = moving.stays.filter(|_| !moving.abandoned) {
+            if !conn.receive_armed {
+                self.stay(slot, session);
+            }
+            return;
+        }
         let undecided = moving.session.is_none() && !moving.abandoned && conn.ike_waiting > 0;
         if conn.receive_armed || conn.sending || undecided || mem::replace(&mut moving.taking, true) {
             return;
@@ -311,6 +351,18 @@ impl Worker {
         if let Some(socket) = self.ring.take_socket(slot) {
             self.on_socket_taken(slot, Ok(socket));
         }
+    }
+
+    /// A connection that was about to leave is this worker's after all.
+    fn stay(&mut self, slot: u32, session: SessionId) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let State::Moving(moving) = mem::replace(&mut conn.state, State::Open) else { return };
+        // Its receive was cancelled; if that was its end, the next one will say so.
+        conn.ended = false;
+        self.bind(session, slot);
+        self.parse_unread(slot, &moving.unread);
+        self.after_receive(slot);
+        self.mark_dirty(slot);
     }
 
     /// Turns a move that has begun into a close; false when none has.
@@ -330,6 +382,7 @@ impl Worker {
         let Some(conn) = self.conns.free(slot, source) else { return };
         self.unfinished -= conn.unfinished;
         self.counters.connections.set(self.conns.len() as u64);
+        debug_assert!(conn.session.is_none(), "a session stays where its slot is");
         let Conn { path, state, mut front, deframer, carry, queue, .. } = *conn;
         self.forget_handshake(front.as_mut());
         let mut unsent = Vec::new();
@@ -384,7 +437,8 @@ impl Worker {
         if let Some(new) = self.conns.id(slot) {
             self.report(ToControl::Moved { old, new });
         }
-        match session {
+        // A session may end while its connection travels.
+        match session.filter(|id| self.sad.session_mut(*id).is_some()) {
             Some(session) => self.bind(session, slot),
             None => {
                 let due = self.now + self.limits.first_message_timeout;

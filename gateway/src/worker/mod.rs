@@ -16,11 +16,13 @@ mod front;
 mod gather;
 pub mod inbox;
 mod lifecycle;
+mod moves;
 mod opening;
 mod orders;
 mod outlet;
 mod pace;
 mod path_queue;
+mod relief;
 pub mod sad;
 mod sealing;
 mod send;
@@ -47,7 +49,7 @@ use crate::io::tun::InnerDevice;
 use crate::io::udp::UdpSocket;
 use crate::io::wake::Wake;
 use crate::tls::{StreamKind, StreamListener, TlsServer};
-use crate::types::{NetworkId, WorkerId};
+use crate::types::{NetworkId, SessionId, WorkerId};
 use conn::ConnTable;
 use control_queue::ControlSender;
 use counters::{DropReason, WorkerCounters};
@@ -59,6 +61,7 @@ use inbox::{ToControl, ToWorker};
 use opening::Opening;
 use outlet::Outlet;
 use path_queue::Watched;
+use relief::RELIEF_EVERY;
 use sad::Sad;
 use sealing::Sealing;
 use udp::Udp;
@@ -273,6 +276,12 @@ struct Worker {
     control_dirty: bool,
     /// Reports its queue had no room for: what happened to connections and sessions is never forgotten.
     late: VecDeque<ToControl>,
+    /// Sessions that the control thread believes elsewhere.
+    moved: VecDeque<SessionId>,
+    /// The same, of those that move so often that they have to wait.
+    moved_often: Vec<SessionId>,
+    /// When connections were last looked at for want of send blocks.
+    relieved: Instant,
     peers: Vec<Arc<InboxHandle>>,
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
@@ -352,6 +361,9 @@ impl Worker {
             control_wake: params.control_wake,
             control_dirty: false,
             late: VecDeque::new(),
+            moved: VecDeque::new(),
+            moved_often: Vec::new(),
+            relieved: now,
             peers: params.peers,
             limits,
             counters: params.counters,
@@ -386,9 +398,11 @@ impl Worker {
             self.flush_uplink();
             self.read_devices();
             self.report_late();
+            self.tell_moves();
             self.feed_starved();
             self.feed_udp();
             self.flush();
+            self.relieve();
             if mem::take(&mut self.control_dirty) {
                 self.control_wake.wake();
             }
@@ -404,7 +418,11 @@ impl Worker {
 
     /// How the loop may sleep.
     fn sleep(&self) -> Sleep {
-        let limit = if self.late.is_empty() { TICK } else { LATE_RETRY };
+        let limit = match (self.late.is_empty() && self.moved.is_empty(), self.is_scarce()) {
+            (false, _) => LATE_RETRY,
+            (true, true) => RELIEF_EVERY,
+            (true, false) => TICK,
+        };
         if self.handshakes.any_waits() {
             // A packet does not stand behind hundreds of ClientHellos in the kernel.
             Sleep::Sweep
@@ -462,6 +480,7 @@ impl Worker {
     /// Once a second.
     fn housekeeping(&mut self) {
         self.expire();
+        self.recall_moves();
         self.retry_udp();
         self.sad.forget_retired(self.now);
         if self.now_s.is_multiple_of(COOL_EVERY_S) {

@@ -110,15 +110,27 @@ impl Worker {
 
     /// A fresh authentic IKE message arrived on `conn`.
     fn on_bind(&mut self, session: SessionId, conn: ConnId) {
-        if let Some(slot) = self.slot_of(conn) {
-            self.bind(session, slot);
+        match self.conns.find(conn).map(|conn| &mut conn.state) {
+            Some(State::Open) => return self.bind(session, conn.slot),
+            Some(State::Moving(moving)) if !moving.taking && moving.session.is_none() => {
+                moving.stays = Some(session);
+                return self.continue_move(conn.slot);
+            }
+            // It left on behalf of another session (RFC 9329 §6.1: one on a connection).
+            Some(State::Moving(_)) => {
+                self.abandon_move(conn.slot);
+            }
+            Some(State::Draining(_) | State::Closing) | None => {}
         }
+        // The session is where it was, and its next packet from there would not say so.
+        self.note_moved(session);
     }
 
     /// The session whose authentic message came on `conn` lives on another worker.
     fn on_move(&mut self, id: ConnId, to: WorkerId, session: SessionId) {
         let Some(conn) = self.conns.find(id) else { return };
-        if conn.session.is_some() {
+        let stays = matches!(&conn.state, State::Moving(moving) if moving.stays.is_some());
+        if conn.session.is_some() || stays {
             // Its next message, already handled here, belonged to another session (RFC 9329 §6.1).
             return self.close(id.slot, CloseCause::Corrupted);
         }

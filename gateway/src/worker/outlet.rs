@@ -145,7 +145,7 @@ impl Outlet {
         octets.and_then(|octets| octets.get_mut(place.range.clone())).unwrap_or_default()
     }
 
-    /// The octets at all of `places`, which are whole frames in the order they were held.
+    /// The octets at all of `places`, which are whole frames and do not overlap.
     pub fn frames<'a, const N: usize>(
         &'a mut self,
         ring: &'a mut Ring,
@@ -158,22 +158,32 @@ impl Outlet {
             Buffer::Owned(_) => None,
         });
         ring.parts_mut(parts, &mut slices);
+        // A frame that straddled two inputs is held behind the octets that ended it, and comes before what follows in them:
+        // so buffers are gone through in their own order.
+        let (mut order, mut count) = ([(0, 0, 0, 0); N], 0);
+        for (at, place) in places.enumerate().take(N) {
+            if let Buffer::Owned(index) = place.buffer {
+                order[count] = (index, place.range.start, place.range.end, at);
+                count += 1;
+            }
+        }
+        order[..count].sort_unstable();
         let mut owned = self.owned.iter_mut().enumerate();
         // The buffer that the last frame was in, what of it comes behind that, and where this starts.
         let (mut current, mut rest, mut start) = (None, Default::default(), 0);
-        for (at, place) in places.enumerate() {
-            let Buffer::Owned(index) = place.buffer else { continue };
+        for &(index, frame_start, frame_end, at) in &order[..count] {
             if current != Some(index) {
                 let found = owned.find(|(other, _)| *other == index);
                 rest = found.map(|(_, octets)| octets.as_mut_slice()).unwrap_or_default();
                 (current, start) = (Some(index), 0);
             }
             let behind = std::mem::take(&mut rest);
-            let skipped = place.range.start.saturating_sub(start);
-            let frame = behind.get_mut(skipped..).and_then(|tail| tail.split_at_mut_checked(place.len()));
-            if let Some((frame, behind)) = frame {
+            let tail = behind.get_mut(frame_start.saturating_sub(start)..);
+            if let Some((frame, behind)) =
+                tail.and_then(|tail| tail.split_at_mut_checked(frame_end - frame_start))
+            {
                 slices[at] = frame;
-                (rest, start) = (behind, place.range.end);
+                (rest, start) = (behind, frame_end);
             }
         }
         slices

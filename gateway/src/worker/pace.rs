@@ -117,6 +117,11 @@ impl Pace {
         }
     }
 
+    /// When the send in flight, or the last one, began.
+    pub fn begun(&self) -> Option<Instant> {
+        self.begun
+    }
+
     /// The socket took `octets`; `more` says that others wait already, so that the connection set the pace
     /// and not the core, `call` that no packet of a call is to wait for the sake of large blocks. Returns whether
     /// [`Self::in_socket`] has changed.

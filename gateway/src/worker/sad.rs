@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ahash::{AHashMap, AHashSet};
+use ahash::AHashMap;
 use codec::Random;
 use codec::esp::{EspSpi, InboundSa, OutboundSa};
 use codec::ip::InnerHeader;
@@ -100,6 +100,12 @@ pub struct Session {
     pub follow: Option<Follow>,
     /// Until which second of the worker's clock it is heard over UDP although it lives on TCP.
     pub heard_over_udp_until_s: u64,
+    /// It waits to be told to the control thread where it is.
+    pub move_untold: bool,
+    /// How often it moved in second `moves_s` of the worker's clock.
+    pub moves: u8,
+    /// See `moves`.
+    pub moves_s: u32,
     /// Second of the worker's clock in which uplink activity was last reported.
     pub reported_s: u64,
     /// Second of the worker's clock in which it last moved a packet.
@@ -127,7 +133,8 @@ pub struct Sad {
     children: AHashMap<EspSpi, Box<Child>>,
     sessions: AHashMap<SessionId, Session>,
     by_addr: AHashMap<(NetworkId, IpAddr), SessionId>,
-    retired: AHashSet<EspSpi>,
+    /// Child SAs removed lately, and whose they were.
+    retired: AHashMap<EspSpi, SessionId>,
     retired_order: VecDeque<(Instant, EspSpi)>,
     /// Selectors of the core side in use lately: most UEs of a profile have the same ones.
     shared_ts: VecDeque<Arc<[TsRange]>>,
@@ -187,7 +194,7 @@ impl Sad {
                 }
             }
         }
-        self.retire(spi, now);
+        self.retire(spi, child.session, now);
     }
 
     /// Removes a session with all its SAs; returns the slots of its connections and of its current flow.
@@ -201,20 +208,20 @@ impl Sad {
         }
         for spi in session.children {
             self.children.remove(&spi);
-            self.retire(spi, now);
+            self.retire(spi, id, now);
         }
         let mut slots = session.bound;
         slots.extend(session.conn.filter(|slot| is_flow(*slot)));
         slots
     }
 
-    fn retire(&mut self, spi: EspSpi, now: Instant) {
+    fn retire(&mut self, spi: EspSpi, session: SessionId, now: Instant) {
         if self.retired_order.len() >= RETIRED_MAX
             && let Some((_, oldest)) = self.retired_order.pop_front()
         {
             self.retired.remove(&oldest);
         }
-        self.retired.insert(spi);
+        self.retired.insert(spi, session);
         self.retired_order.push_back((now, spi));
     }
 
@@ -231,7 +238,7 @@ impl Sad {
 
     /// Whether the SA was removed lately.
     pub fn is_retired(&self, spi: EspSpi) -> bool {
-        self.retired.contains(&spi)
+        self.retired.contains_key(&spi)
     }
 
     /// The Child SA by its inbound SPI.
@@ -272,6 +279,14 @@ impl Sad {
             child.is_some_and(|child| child.standby_for.is_none() && child.admits_downlink(inner))
         })?;
         Some((spi, session))
+    }
+
+    /// The Child SA for a packet that waited for one that was removed lately: what its session has by now. It has no sequence
+    /// number yet, so that a rekey loses nothing.
+    pub fn successor(&mut self, removed: EspSpi, packet: &[u8]) -> Option<EspSpi> {
+        let session = *self.retired.get(&removed)?;
+        let inner = InnerHeader::parse(packet).ok()?;
+        self.downlink(session, &inner).map(|(spi, _)| spi)
     }
 
     /// Whether there is no Child SA.

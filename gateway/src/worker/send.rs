@@ -13,7 +13,7 @@ use super::counters::{CloseCause, DropReason};
 use super::flow_queue::Delay;
 use super::inbox::ToControl;
 use super::path_queue::PathQueue;
-use super::sad::Child;
+use super::sad::{Child, Sad};
 use super::sealing::Sealing;
 use super::udp::flows::is_flow;
 use crate::io::block::{Block, BlockPool};
@@ -240,14 +240,18 @@ impl Worker {
             };
             let packet = self.flow_queues.bytes(&segment);
             let len = packet.len();
-            let result = match self.sad.child_mut(segment.spi_in) {
-                Some(child) => {
-                    conn.queue.seal(&mut child.outbound, packet, slot, &mut self.sealing).inspect(|()| {
-                        high = high.or(sequence_runs_out(child).then_some((child.session, segment.spi_in)));
-                    })
-                }
-                None => Err(DropReason::NoSession),
+            let mut seal = |sad: &mut Sad, spi| {
+                let child = sad.child_mut(spi)?;
+                let sealed = conn.queue.seal(&mut child.outbound, packet, slot, &mut self.sealing);
+                high = high.or(sequence_runs_out(child).then_some((child.session, spi)));
+                Some(sealed)
             };
+            let result = seal(&mut self.sad, segment.spi_in)
+                .or_else(|| {
+                    let spi = self.sad.successor(segment.spi_in, packet)?;
+                    seal(&mut self.sad, spi)
+                })
+                .unwrap_or(Err(DropReason::NoSession));
             self.flow_queues.release(segment);
             match result {
                 Ok(()) => {

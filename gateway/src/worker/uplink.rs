@@ -66,7 +66,7 @@ impl Worker {
     }
 
     /// Arms the receive again where it ended without the connection ending.
-    fn after_receive(&mut self, slot: u32) {
+    pub(super) fn after_receive(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else { return };
         if conn.receive_armed || conn.half_closed {
             return;
@@ -293,6 +293,11 @@ impl Worker {
                 self.close(slot, CloseCause::AuthFailed);
             }
             Refused::Elsewhere(owner) => {
+                // A frame before it may give the connection its session yet.
+                self.finish_opening();
+                if self.conns.get_mut(slot).is_some_and(|conn| conn.session.is_some()) {
+                    return self.bad_message(slot, DropReason::UnknownSpi);
+                }
                 let octets = self.outlet.octets(&mut self.ring, body).to_vec();
                 self.begin_move(slot, owner, None);
                 self.requeue(slot, &octets);
@@ -439,11 +444,7 @@ impl Worker {
         // A session that MOBIKE moved to UDP does not follow what is left of an old connection.
         if session.conn != Some(slot) && session.follow != Some(Follow::Never) {
             self.bind(id, slot);
-            if let (Some(conn), Some(path)) =
-                (self.conns.id(slot), self.conns.get_mut(slot).map(|conn| conn.path))
-            {
-                self.report(ToControl::Bound { session: id, conn, path });
-            }
+            self.note_moved(id);
         }
         if report {
             self.report(ToControl::EspActivity { session: id });

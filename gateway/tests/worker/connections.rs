@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::worker::inbox::ToWorker;
+use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, limits, udp};
 
@@ -147,4 +147,55 @@ fn r4303_3_4_2_a_packet_of_an_unknown_sa_is_discarded_and_counted() {
     peer.send(&ue.frame_to(CORE, b"known"));
     assert!(rig.core_receives(0).ends_with(b"known"));
     assert_eq!(rig.all_drops(0), 3);
+}
+
+#[test]
+fn what_came_before_the_end_of_a_connection_is_delivered_whatever_the_cipher() {
+    for cbc in [false, true] {
+        let rig = Rig::new(1);
+        let mut ue = if cbc { Ue::install_cbc(&rig, 0, 0) } else { Ue::install(&rig, 0, 0) };
+        for round in 0..20_u8 {
+            let mut peer = Peer::connect(&rig, 0);
+            let frames: Vec<u8> = (0..10).flat_map(|n| ue.frame_to(CORE, &[n ^ round; 100])).collect();
+            peer.send(&frames);
+            drop(peer);
+            for n in 0..10 {
+                assert!(rig.core_receives(0).ends_with(&[n ^ round; 100]), "{n}");
+            }
+        }
+        // Frames before one that is out of step are those of a stream that was not.
+        let mut peer = Peer::connect(&rig, 0);
+        peer.send(&[ue.frame_to(CORE, b"in step"), vec![0, 1]].concat());
+        assert!(rig.core_receives(0).ends_with(b"in step"));
+        assert_eq!((rig.all_drops(0), rig.drops(0, "bad_length")), (1, 1));
+    }
+}
+
+#[test]
+fn r9329_6_1_15_a_session_goes_back_to_the_connection_that_is_left() {
+    let rig = Rig::new(1);
+    let (mut ue, mut old) = attached(&rig);
+    let mut new = Peer::connect(&rig, 0);
+    new.send(&ue.frame_to(CORE, b"on the new one"));
+    rig.core_receives(0);
+    // What the network still held of the old connection comes later, and its end behind that.
+    old.send(&ue.frame_to(CORE, b"late"));
+    rig.core_receives(0);
+    drop(old);
+    rig.until("closed", 1, |rig| rig.closes(0, "peer"));
+    downlink_is_on(&rig, &mut ue, &mut new);
+    assert_eq!(rig.all_drops(0), 0);
+    // The control thread knows as well: where it was, where it went, where it is.
+    let told = |rig: &Rig| {
+        rig.report(|report| match report {
+            ToControl::Bound { conn, .. } => Some(*conn),
+            _ => None,
+        })
+    };
+    let conns = [told(&rig), told(&rig), told(&rig), told(&rig)];
+    assert_eq!((conns[0], conns[1]), (conns[2], conns[3]));
+    drop(new);
+    rig.until("closed", 2, |rig| rig.closes(0, "peer"));
+    rig.to_ue(0, &udp(CORE, ue.addr, b"nowhere"));
+    rig.until("counted", 1, |rig| rig.drops(0, "no_connection"));
 }

@@ -141,6 +141,39 @@ fn r7296_2_8_a_rekeyed_downlink_waits_for_the_ue_or_the_delete() {
 }
 
 #[test]
+fn r7296_2_8_what_waits_when_a_child_sa_is_deleted_leaves_under_the_one_in_its_place() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
+    let mut sent = 0;
+    while rig.drops(0, "flow_queue_full") == 0 {
+        rig.to_ue(0, &udp(CORE, ue.addr, &[7; 1300]));
+        sent += 1;
+    }
+    let spi = WorkerId(0).spi(0x77_0000).expect("not reserved");
+    let mut next = Ue::install_child(&rig, 0, 0, spi, Some(ue.spi_in));
+    rig.order(0, ToWorker::RemoveChild { session: ue.session, spi_in: ue.spi_in });
+    rig.fence(0);
+    let (mut received, mut by_next) = (0, 0);
+    let dropped = |rig: &Rig| rig.drops(0, "flow_queue_full") + rig.drops(0, "codel");
+    let old_spi = peer.receive();
+    received += 1;
+    assert!(ue.open(old_spi.clone()).ends_with(&[7; 1300]));
+    while received + dropped(&rig) < sent {
+        let body = peer.receive();
+        received += 1;
+        if body[..4] == old_spi[..4] {
+            assert!(ue.open(body).ends_with(&[7; 1300]));
+            assert_eq!(by_next, 0, "in their order");
+        } else {
+            assert!(next.open(body).ends_with(&[7; 1300]));
+            by_next += 1;
+        }
+    }
+    assert!(by_next > 100, "{by_next} of {received}");
+    assert_eq!(rig.drops(0, "no_session"), 0);
+}
+
+#[test]
 fn ike_overtakes_queued_esp_but_never_cuts_a_frame() {
     let rig = Rig::new(1);
     let (mut ue, mut peer) = attached(&rig, 0, 0);

@@ -1,9 +1,11 @@
 //! Connections that arrive at one worker and belong to another.
 
+use std::time::Duration;
+
 use gateway::types::{CloseReason, NetworkId, SessionId, WorkerId};
 use gateway::worker::inbox::{ToControl, ToWorker};
 
-use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
+use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, limits, udp};
 
 #[test]
 fn an_esp_first_frame_takes_the_connection_to_the_owner_of_its_sa() {
@@ -143,4 +145,64 @@ fn r9329_6_1_9_a_connection_two_sessions_claim_serves_one() {
     let (_, conn) = rig.bound();
     rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: SessionId(9) });
     assert!(peer.is_closed());
+}
+
+/// An ESP frame of an SPI that worker 1 would have.
+fn stray_frame() -> Vec<u8> {
+    [&[0, 42][..], &0x1234_5641u32.to_be_bytes(), &[0; 36]].concat()
+}
+
+#[test]
+fn r9329_6_1_9_a_connection_about_to_leave_stays_where_its_session_turns_out_to_be() {
+    let rig = Rig::new(2);
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    // The control thread has not said yet whose the IKE message is when a frame names another worker.
+    let frames = [ike_frame(&[7; 28]), stray_frame(), ue.frame_to(CORE, b"behind")].concat();
+    peer.send(&frames);
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Bind { session: ue.session, conn });
+    rig.order(0, ToWorker::Send { conn, message: vec![8; 28].into() });
+    rig.order(0, ToWorker::Handled { conn, good: true });
+    assert!(rig.core_receives(0).ends_with(b"behind"));
+    assert_eq!(peer.receive()[4..], [8; 28]);
+    rig.to_ue(0, &udp(CORE, ue.addr, b"down"));
+    assert!(ue.open(peer.receive()).ends_with(b"down"));
+    peer.send(&ue.frame_to(CORE, b"up"));
+    assert!(rig.core_receives(0).ends_with(b"up"));
+    assert_eq!((rig.drops(0, "unknown_spi"), rig.seats[0].counters.handed_over.get()), (1, 0));
+}
+
+#[test]
+fn r9329_6_1_9_a_session_is_never_left_on_the_place_of_a_connection_that_went() {
+    let rig = Rig::new(2);
+    let ue = Ue::install(&rig, 0, 0);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&ike_frame(&[7; 28]));
+    let (conn, _) = rig.ike();
+    // Two sessions on one connection: one that takes it away, one that is here.
+    rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: SessionId(9) });
+    rig.order(0, ToWorker::Bind { session: ue.session, conn });
+    rig.order(0, ToWorker::Handled { conn, good: true });
+    assert!(peer.is_closed());
+    rig.until("gone", 0, |rig| rig.seats[0].counters.connections.get());
+    let mut stranger = Peer::connect(&rig, 0);
+    rig.until("come", 1, |rig| rig.seats[0].counters.connections.get());
+    rig.to_ue(0, &udp(CORE, ue.addr, b"for nobody"));
+    rig.until("counted", 1, |rig| rig.drops(0, "no_connection"));
+    assert!(stranger.is_quiet());
+}
+
+#[test]
+fn d12_a_connection_whose_session_ended_on_the_way_has_as_long_as_any_new_one() {
+    let mut limits = limits();
+    limits.first_message_timeout = Duration::from_secs(1);
+    let rig = Rig::with(2, limits);
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&ike_frame(&[7; 28]));
+    let (conn, _) = rig.ike();
+    rig.order(0, ToWorker::Handled { conn, good: true });
+    rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: SessionId(9) });
+    assert!(peer.is_closed());
+    assert_eq!(rig.closes(1, "first_message_timeout"), 1);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gateway::types::CloseReason;
 use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, PATIENCE, Peer, REPORTS_MAX, Rig, Ue, ike_frame, limits, udp};
@@ -102,6 +103,78 @@ fn d10_many_deaf_peers_share_the_workers_bound() {
         rig.to_ue(0, &udp(CORE, other.addr, &[number; 200]));
         assert!(other.open(peer.receive()).ends_with(&[number; 200]));
     }
+}
+
+#[test]
+fn d10_deaf_peers_do_not_keep_the_memory_that_others_send_with() {
+    for flow_queue in [true, false] {
+        let mut limits = limits();
+        limits.send_memory = 1 << 20;
+        let rig = Rig::configured(1, limits, flow_queue);
+        let mut ues: Vec<(Ue, Peer)> = (0..40)
+            .map(|number| {
+                let (mut ue, mut peer) = (Ue::install(&rig, 0, number), Peer::connect(&rig, 0));
+                peer.send(&ue.frame_to(CORE, b"attach"));
+                rig.core_receives(0);
+                (ue, peer)
+            })
+            .collect();
+        let (mut other, mut peer) = ues.pop().expect("the last");
+        // As much as fills every socket, and blocks behind them.
+        for _ in 0..4000 {
+            for (ue, _) in &ues {
+                rig.to_ue(0, &udp(CORE, ue.addr, &[7; 1300]));
+            }
+            if rig.closes(0, "backlog") > 0 {
+                break;
+            }
+        }
+        rig.to_ue(0, &udp(CORE, other.addr, b"unhurt"));
+        assert!(other.open(peer.receive()).ends_with(b"unhurt"), "{flow_queue}");
+        assert!(rig.closes(0, "backlog") > 0);
+        // Closed is as much as was needed, and who is closed comes back.
+        let left = rig.seats[0].counters.connections.get();
+        assert!((1..40).contains(&left), "{left}");
+    }
+}
+
+#[test]
+fn d10_a_connection_that_is_to_close_does_not_wait_for_ever_for_a_deaf_peer() {
+    let mut limits = limits();
+    limits.linger = Duration::from_secs(1);
+    let rig = Rig::with(1, limits);
+    let [(deaf, _deaf_peer), _other] = two_attached(&rig);
+    let (_, conn) = rig.bound();
+    flood(&rig, &deaf, "flow_queue_full");
+    rig.order(0, ToWorker::Close { conn, reason: CloseReason::IkeAuthFailed });
+    rig.until("closed", 1, |rig| rig.closes(0, "control"));
+    rig.until("freed", 1, |rig| rig.seats[0].counters.connections.get());
+}
+
+#[test]
+fn a_session_that_goes_to_and_fro_is_told_where_it_is_and_not_where_it_was() {
+    let rig = Rig::new(1);
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut peers = [Peer::connect(&rig, 0), Peer::connect(&rig, 0)];
+    let mut conns = Vec::new();
+    for peer in &mut peers {
+        peer.send(&ue.frame_to(CORE, b"here"));
+        rig.core_receives(0);
+        conns.push(rig.bound().1);
+    }
+    for turn in 0..401 {
+        peers[turn % 2].send(&ue.frame_to(CORE, b"here"));
+        rig.core_receives(0);
+    }
+    std::thread::sleep(Duration::from_millis(2200));
+    let mut told = Vec::new();
+    while let Some(report) = rig.reports.try_recv() {
+        if let ToControl::Bound { conn, .. } = report {
+            told.push(conn);
+        }
+    }
+    assert!((1..=64).contains(&told.len()), "{}", told.len());
+    assert_eq!(told.last(), Some(&conns[0]));
 }
 
 #[test]

@@ -160,6 +160,50 @@ fn r9329_a_3_traffic_both_ways_whatever_the_cipher_of_esp() {
 }
 
 #[test]
+fn r9329_a_3_a_frame_across_two_records_is_opened_with_those_behind_it() {
+    let rig = Rig::new(1);
+    let mut ue = Ue::install_cbc(&rig, 0, 0);
+    let mut peer = TlsPeer::connect(&rig, 0);
+    for cut in [1, 2, 500] {
+        let frames: Vec<u8> = (0..5_u8).flat_map(|n| ue.frame_to(CORE, &[n; 1000])).collect();
+        let (first, rest) = frames.split_at(cut);
+        peer.send(first);
+        // The gateway has had the one record before the other comes.
+        std::thread::sleep(Duration::from_millis(20));
+        peer.send(rest);
+        for n in 0..5 {
+            assert!(rig.core_receives(0).ends_with(&[n; 1000]), "{n}");
+        }
+    }
+    assert_eq!(rig.all_drops(0), 0);
+}
+
+#[test]
+fn r9329_b_2_what_came_before_the_close_notify_is_delivered_whatever_the_cipher_of_esp() {
+    for cbc in [false, true] {
+        let rig = Rig::new(1);
+        let mut ue = if cbc { Ue::install_cbc(&rig, 0, 0) } else { Ue::install(&rig, 0, 0) };
+        let mut peer = TlsPeer::connect(&rig, 0);
+        peer.send(&ue.frame_to(CORE, b"first"));
+        rig.core_receives(0);
+        let last: Vec<u8> = (0..10_u8).flat_map(|n| ue.frame_to(CORE, &[n; 100])).collect();
+        // One write: records and close_notify arrive together.
+        let connection = &mut peer.stream.conn;
+        connection.writer().write_all(&last).expect("room");
+        connection.send_close_notify();
+        let mut octets = Vec::new();
+        while connection.wants_write() {
+            connection.write_tls(&mut octets).expect("to memory");
+        }
+        peer.stream.sock.write_all(&octets).expect("sent");
+        for n in 0..10 {
+            assert!(rig.core_receives(0).ends_with(&[n; 100]), "{n}");
+        }
+        assert_eq!(rig.all_drops(0), 0);
+    }
+}
+
+#[test]
 fn r9329_a_3_a_resumed_connection_continues_the_sa() {
     let rig = Rig::new(2);
     let config = any_version();

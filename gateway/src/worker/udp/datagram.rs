@@ -213,8 +213,7 @@ impl Worker {
         let (follow, at) = (session.follow, session.conn);
         if follow == Some(Follow::Any) && !at.is_some_and(|slot| self.conns.flows.is_at(slot, &origin.path)) {
             self.bind_path(id, &origin.path, Follow::Any);
-            let conn = ConnId::datagrams(self.id);
-            self.report(ToControl::Bound { session: id, conn, path: origin.path });
+            self.note_moved(id);
         }
         if report {
             self.report(ToControl::EspActivity { session: id });
