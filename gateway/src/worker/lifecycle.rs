@@ -18,6 +18,10 @@ use crate::io::sockets;
 use crate::tls::{SEALED_ROOM, StreamKind};
 use crate::types::{ConnId, Path, SessionId, WorkerId};
 
+/// Reports that may wait for the control thread beyond its queue: each stands for a connection that came, and with so many
+/// waiting no further one is taken. Memory: about 200 octets each.
+const LATE_MAX: usize = 65_536;
+
 /// Octets in a socket that may be unsent where nothing waits before encryption.
 const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
 
@@ -27,6 +31,9 @@ impl Worker {
         let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), self.unsent_max()) else {
             return self.counters.closed(CloseCause::Peer);
         };
+        if self.late.len() >= LATE_MAX {
+            return self.counters.closed(CloseCause::Limit);
+        }
         let kind = self.kinds.get(listener).copied().unwrap_or(StreamKind::Tcp);
         let path = Path { transport: kind.transport(), local, remote };
         if let Some(slot) = self.open(path, socket) {
