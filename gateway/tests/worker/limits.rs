@@ -131,10 +131,9 @@ fn d10_deaf_peers_do_not_keep_the_memory_that_others_send_with() {
         }
         rig.to_ue(0, &udp(CORE, other.addr, b"unhurt"));
         assert!(other.open(peer.receive()).ends_with(b"unhurt"), "{flow_queue}");
-        assert!(rig.closes(0, "backlog") > 0);
-        // Closed is as much as was needed, and who is closed comes back.
-        let left = rig.seats[0].counters.connections.get();
-        assert!((1..40).contains(&left), "{left}");
+        // As many as was needed.
+        let closed = rig.closes(0, "backlog");
+        assert!((1..39).contains(&closed), "{closed}");
     }
 }
 
