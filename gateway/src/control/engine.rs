@@ -124,7 +124,10 @@ impl Engine {
 
     fn on_closed(&mut self, now: Instant, conn: ConnId) {
         self.dispatcher.conn_closed(conn);
-        self.responder.handle_conn_closed(conn);
+        if let Some((session, worker)) = self.responder.handle_conn_closed(conn) {
+            // What was heard last, and where, its worker knows.
+            self.dispatcher.push(worker, ToWorker::Locate { session });
+        }
         self.settle(now);
     }
 

@@ -40,7 +40,7 @@ pub fn listen_tcp(addr: SocketAddr, options: &StreamOptions) -> io::Result<TcpLi
     set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     // Accepted sockets inherit the following.
-    set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, options.nodelay.into())?;
+    set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, libc::c_int::from(options.nodelay))?;
     if let Some(name) = &options.congestion {
         set_congestion(fd.as_raw_fd(), name)?;
     }
@@ -183,6 +183,14 @@ pub fn limit_unsent(fd: BorrowedFd<'_>, unsent_max: i32) -> io::Result<()> {
     set_option(fd.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, unsent_max)
 }
 
+/// Lets the end of a connection be a reset that forgets what was not sent or read.
+///
+/// # Errors
+/// When the connection is gone.
+pub fn abort_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, libc::linger { l_onoff: 1, l_linger: 0 })
+}
+
 /// Whether connections may have the congestion control `name`. Its module is loaded if it is there and we may.
 pub fn offers_congestion(name: &str) -> bool {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -204,11 +212,11 @@ fn set_congestion(fd: RawFd, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn set_option(
+pub(super) fn set_option<T: Copy>(
     fd: RawFd,
     level: libc::c_int,
     name: libc::c_int,
-    value: libc::c_int,
+    value: T,
 ) -> io::Result<()> {
     let len = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the kernel reads `len` octets of `value`, which outlives the call.

@@ -11,6 +11,9 @@ use crate::types::{ConnId, SessionId};
 /// Packets kept for one announced SPI: what fits into the time the control thread takes for a message.
 const FRAMES_MAX: usize = 4096;
 
+/// Connections that the control thread is told of for one announced SPI: each is answered with the offer.
+const REPORTS_MAX: u8 = 16;
+
 /// SPIs on offer and the packets that wait for them, in the order they came.
 pub(super) struct Early {
     announced: AHashMap<EspSpi, Announced>,
@@ -22,8 +25,8 @@ pub(super) struct Early {
 struct Announced {
     session: SessionId,
     frames: Vec<(ConnId, Box<[u8]>)>,
-    /// The connection that the control thread was last told of.
-    reported: Option<ConnId>,
+    /// The connection that the control thread was last told of, and how often it was told of one.
+    reported: (Option<ConnId>, u8),
 }
 
 impl Early {
@@ -33,7 +36,7 @@ impl Early {
     }
 
     pub(super) fn announce(&mut self, session: SessionId, spi: EspSpi) {
-        self.announced.insert(spi, Announced { session, frames: Vec::new(), reported: None });
+        self.announced.insert(spi, Announced { session, frames: Vec::new(), reported: (None, 0) });
     }
 
     /// The session that an announced SPI will belong to.
@@ -43,8 +46,10 @@ impl Early {
 
     /// Whether packets for the SPI on `conn` are news to the control thread.
     pub(super) fn is_news(&mut self, conn: ConnId, spi: EspSpi) -> bool {
-        let announced = self.announced.get_mut(&spi);
-        announced.is_some_and(|announced| announced.reported.replace(conn) != Some(conn))
+        let Some(Announced { reported: (last, times), .. }) = self.announced.get_mut(&spi) else { return false };
+        let news = last.replace(conn) != Some(conn) && *times < REPORTS_MAX;
+        *times += u8::from(news);
+        news
     }
 
     /// Keeps a frame, if there is room.

@@ -240,13 +240,16 @@ impl Worker {
         if session.output_octets() == 0 {
             return false;
         }
+        conn.state = State::Draining(cause);
+        self.let_session_go(slot);
+        let Some(conn) = self.conns.get_mut(slot) else { return false };
         let queue = mem::take(&mut conn.queue);
         conn.queue.in_flight = queue.in_flight;
-        conn.state = State::Draining(cause);
         for block in queue.blocks {
             self.counters.dropped_many(DropReason::NoConnection, u64::from(block.frames()));
             self.blocks.give_back(block);
         }
+        self.counters.dropped_many(DropReason::IkeNoConnection, queue.ike.len() as u64);
         self.discard_waiting(queue.waiting);
         self.set_deadline(slot, self.now + GOODBYE, cause);
         self.mark_dirty(slot);

@@ -45,6 +45,11 @@ pub enum ToWorker {
         /// Its current connection, on this worker.
         conn: ConnId,
     },
+    /// The control thread knows of no connection of the session any more: answer with [`ToControl::Bound`] if there is one.
+    Locate {
+        /// The session.
+        session: SessionId,
+    },
     /// The session lives on a UDP path: send there from now on.
     BindPath {
         /// The session.

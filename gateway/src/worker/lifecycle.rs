@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::conn::{Conn, Move, State};
@@ -21,6 +21,9 @@ use crate::types::{ConnId, Path, SessionId, WorkerId};
 /// Reports that may wait for the control thread beyond its queue: each stands for a connection that came, and with so many
 /// waiting no further one is taken. Memory: about 200 octets each.
 const LATE_MAX: usize = 65_536;
+
+/// How lately a connection brought something that a session may go back to.
+const HEARD_JUST_NOW: Duration = Duration::from_secs(5);
 
 /// Octets in a socket that may be unsent where nothing waits before encryption.
 const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
@@ -205,18 +208,24 @@ impl Worker {
         }
     }
 
-    /// The connection `closing` of a session ends. One that it was heard on before may still be open: what the network held
-    /// of an old connection may come, and move the session back to it, behind the first packets of the new one.
-    fn fall_back(&mut self, id: SessionId, closing: u32) {
+    /// A connection carries no frame of its session any more. The session goes on over the one that it was last heard on
+    /// beside it, if that was just now: what a network held of an old connection may come, and move the session back to it,
+    /// behind the first packets of a new one. What waits goes along.
+    pub(super) fn let_session_go(&mut self, slot: u32) {
+        let Some(id) = self.conns.get_mut(slot).and_then(|conn| conn.session.take()) else { return };
+        self.unbind(Some(id), slot);
         let Some(session) = self.sad.session_mut(id) else { return };
         if session.conn.is_some() || session.follow.is_some() {
             return;
         }
-        let mut others = session.bound.iter().rev().copied();
-        let open = others.find(|&slot| self.conns.get_mut(slot).is_some_and(|conn| conn.can_send()));
-        if let Some(slot) = open {
-            self.bind(id, slot);
-            self.move_waiting(Some(closing), slot);
+        let heard = session.bound.iter().filter_map(|&slot| {
+            let conn = self.conns.get_mut(slot).filter(|conn| conn.can_send())?;
+            let since = self.now.saturating_duration_since(conn.last_received);
+            (since < HEARD_JUST_NOW).then_some((conn.last_received, slot))
+        });
+        if let Some((_, other)) = heard.max() {
+            self.bind(id, other);
+            self.move_waiting(Some(slot), other);
             self.note_moved(id);
         }
     }
@@ -253,11 +262,7 @@ impl Worker {
         }
         conn.state = State::Closing;
         conn.stopping = true;
-        let bound = conn.session.take();
-        self.unbind(bound, slot);
-        if let Some(id) = bound {
-            self.fall_back(id, slot);
-        }
+        self.let_session_go(slot);
         let Some(conn) = self.conns.get_mut(slot) else { return };
         let queue = mem::take(&mut conn.queue);
         let mut front = conn.front.take();
@@ -278,17 +283,21 @@ impl Worker {
 
     /// Closes once what is queued has been sent.
     pub(super) fn close_when_sent(&mut self, slot: u32, cause: CloseCause) {
+        self.finish_opening();
         let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
-        let waiting = conn.queue.waiting.take();
-        self.discard_waiting(waiting);
+        conn.state = State::Draining(cause);
+        self.let_session_go(slot);
         let Some(conn) = self.conns.get_mut(slot) else { return };
+        let waiting = conn.queue.waiting.take();
         if conn.all_sent() && !conn.sending {
+            conn.state = State::Open;
+            self.discard_waiting(waiting);
             self.close(slot, cause);
         } else {
-            conn.state = State::Draining(cause);
+            self.discard_waiting(waiting);
             // Nobody waits for ever for a peer that reads nothing.
             let due = self.now + self.limits.linger;
-            if conn.deadline.is_none_or(|(at, _)| at > due) {
+            if self.conns.get_mut(slot).is_some_and(|conn| conn.deadline.is_none_or(|(at, _)| at > due)) {
                 self.set_deadline(slot, due, cause);
             }
         }

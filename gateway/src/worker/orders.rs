@@ -38,6 +38,7 @@ impl Worker {
                 self.counters.sas.set(self.sad.len() as u64);
             }
             ToWorker::Bind { session, conn } => self.on_bind(session, conn),
+            ToWorker::Locate { session } => self.note_moved(session),
             ToWorker::BindPath { session, path, follow } => self.bind_path(session, &path, follow),
             ToWorker::SendTo { path, message, .. } => self.send_ike_to(&path, &message),
             ToWorker::CloseSession { session, report } => {
@@ -111,7 +112,7 @@ impl Worker {
     /// A fresh authentic IKE message arrived on `conn`.
     fn on_bind(&mut self, session: SessionId, conn: ConnId) {
         match self.conns.find(conn).map(|conn| &mut conn.state) {
-            Some(State::Open) => return self.bind(session, conn.slot),
+            Some(State::Open) => self.bind(session, conn.slot),
             Some(State::Moving(moving)) if !moving.taking && moving.session.is_none() => {
                 moving.stays = Some(session);
                 return self.continue_move(conn.slot);
@@ -122,7 +123,7 @@ impl Worker {
             }
             Some(State::Draining(_) | State::Closing) | None => {}
         }
-        // The session is where it was, and its next packet from there would not say so.
+        // The control thread may have heard otherwise meanwhile, and a session that stays where it was would not say so.
         self.note_moved(session);
     }
 

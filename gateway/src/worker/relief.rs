@@ -10,9 +10,13 @@ use super::Worker;
 use super::conn::State;
 use super::counters::CloseCause;
 
-/// How long a send may take, by the eighths of the memory that are lent.
+/// How long a send may take, by the eighths of the memory that are lent, beyond what it takes at [`LEAST_RATE`]: longer than
+/// TCP needs to repair a loss, and than a phone is out of reach between two cells.
 const PATIENCE: [(usize, Duration); 3] =
-    [(7, Duration::from_millis(250)), (6, Duration::from_secs(2)), (4, Duration::from_secs(10))];
+    [(7, Duration::from_secs(1)), (6, Duration::from_secs(3)), (4, Duration::from_secs(10))];
+
+/// Octets per second that a peer reads at least.
+const LEAST_RATE: f64 = 125_000.0;
 
 /// How often connections are looked at while memory is scarce.
 pub(super) const RELIEF_EVERY: Duration = Duration::from_millis(100);
@@ -36,7 +40,8 @@ impl Worker {
     /// Closes connections whose peers have not read for too long, if memory is scarce.
     pub(super) fn relieve(&mut self) {
         let Some(patience) = patience(self.blocks.lent(), self.blocks.max()) else { return };
-        if self.now < self.relieved + RELIEF_EVERY {
+        // All connections are looked at: not more often than the answer changes.
+        if self.now < self.relieved + RELIEF_EVERY.max(patience / 8) {
             return;
         }
         self.relieved = self.now;
@@ -47,12 +52,14 @@ impl Worker {
                 let conn = self.conns.get_mut(slot)?;
                 let waits = conn.sending && !matches!(conn.state, State::Closing);
                 let since = conn.queue.pace.begun().filter(|_| waits)?;
-                (self.now.saturating_duration_since(since) >= patience).then_some((since, slot))
+                let allowed = patience + Duration::from_secs_f64(conn.queue.in_flight as f64 / LEAST_RATE);
+                (self.now.saturating_duration_since(since) >= allowed).then_some((since, slot))
             })
             .collect();
         stuck.sort_unstable();
         stuck.truncate((stuck.len() / CLOSED_OF).max(CLOSED_MIN));
         for (_, slot) in stuck {
+            self.ring.abort(slot);
             self.close(slot, CloseCause::Backlog);
         }
     }
@@ -67,6 +74,6 @@ mod tests {
         let of = |lent| patience(lent, 800);
         assert_eq!((of(0), of(399)), (None, None));
         let seconds = [400, 600, 700, 800].map(|lent| of(lent).expect("scarce").as_secs_f64());
-        assert_eq!(seconds, [10.0, 2.0, 0.25, 0.25]);
+        assert_eq!(seconds, [10.0, 3.0, 1.0, 1.0]);
     }
 }

@@ -187,6 +187,9 @@ impl Worker {
             };
             self.on_body(slot, body, ike_only);
         }
+        if let Some(State::Moving(moving)) = self.conns.get_mut(slot).map(|conn| &mut conn.state) {
+            moving.unread.extend_from_slice(unread.get(at..).unwrap_or_default());
+        }
         self.settle_carry(slot);
     }
 
@@ -265,6 +268,8 @@ impl Worker {
             // Such connections are short-lived: nothing tells when the last request has come.
             self.set_deadline(slot, self.now + self.limits.first_message_timeout, CloseCause::Idle);
         }
+        // What was heard before it is told before it.
+        self.tell_moves();
         if !self.report(ToControl::Ike { conn: conn_id, path, message }) {
             // The peer would not repeat it on this connection, but must on the next (RFC 9329 §6.2).
             self.close(slot, CloseCause::Backlog);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gateway::types::{CloseReason, NetworkId, SessionId, WorkerId};
+use gateway::types::{CloseReason, ConnId, NetworkId, SessionId, WorkerId};
 use gateway::worker::inbox::{ToControl, ToWorker};
 
 use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, limits, udp};
@@ -205,4 +205,22 @@ fn d12_a_connection_whose_session_ended_on_the_way_has_as_long_as_any_new_one() 
     rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: SessionId(9) });
     assert!(peer.is_closed());
     assert_eq!(rig.closes(1, "first_message_timeout"), 1);
+}
+
+#[test]
+fn a_session_whose_connection_never_arrives_is_told_to_be_where_it_was() {
+    let rig = Rig::new(1);
+    let mut ue = Ue::install(&rig, 0, 0);
+    let mut here = Peer::connect(&rig, 0);
+    here.send(&ue.frame_to(CORE, b"here"));
+    let (_, conn) = rig.bound();
+    // The control thread heard of it on a connection that is gone by now, and asks.
+    rig.order(0, ToWorker::Locate { session: ue.session });
+    assert_eq!(rig.bound(), (ue.session, conn));
+    // As it does when told to send where there is nothing any more.
+    let gone = ConnId { generation: conn.generation + 7, ..conn };
+    rig.order(0, ToWorker::Bind { session: ue.session, conn: gone });
+    assert_eq!(rig.bound(), (ue.session, conn));
+    rig.to_ue(0, &udp(CORE, ue.addr, b"down"));
+    assert!(ue.open(here.receive()).ends_with(b"down"));
 }

@@ -134,6 +134,13 @@ fn d10_deaf_peers_do_not_keep_the_memory_that_others_send_with() {
         // As many as was needed.
         let closed = rig.closes(0, "backlog");
         assert!((1..39).contains(&closed), "{closed}");
+        // The kernel keeps nothing of them either.
+        let is_reset = |peer: &Peer| {
+            let error = peer.stream.take_error().expect("asked");
+            error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        };
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(ues.iter().filter(|(_, peer)| is_reset(peer)).count() as u64 >= closed);
     }
 }
 

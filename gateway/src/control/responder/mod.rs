@@ -351,16 +351,15 @@ impl Responder {
         }
     }
 
-    /// Takes note that a connection is gone. What it carried stays (RFC 9329 §6.1).
-    pub fn handle_conn_closed(&mut self, conn: ConnId) {
+    /// Takes note that a connection is gone. What it carried stays (RFC 9329 §6.1). Returns the session that was there last,
+    /// and its worker, which may have heard of it elsewhere since.
+    pub fn handle_conn_closed(&mut self, conn: ConnId) -> Option<(SessionId, WorkerId)> {
         self.core.unsolved.conn_closed(conn);
         self.core.pacing.conn_closed(conn);
-        if let Some(ConnUse::Session(id)) = self.core.conns.remove(&conn)
-            && let Some(session) = self.sessions.get_mut(&id)
-            && session.conn == Some(conn)
-        {
-            session.conn = None;
-        }
+        let Some(ConnUse::Session(id)) = self.core.conns.remove(&conn) else { return None };
+        let session = self.sessions.get_mut(&id).filter(|session| session.conn == Some(conn))?;
+        session.conn = None;
+        Some((id, session.worker))
     }
 
     /// Takes note of authentic inbound ESP: the peer is alive.

@@ -266,6 +266,26 @@ impl Ring {
         }
     }
 
+    /// Lets the end of the slot's connection be a reset: what its peer has not read, the kernel forgets at once instead of
+    /// keeping it until the peer takes it or is given up.
+    pub fn abort(&mut self, slot: u32) {
+        const AT_ONCE: &libc::linger = &libc::linger { l_onoff: 1, l_linger: 0 };
+        let (lane, index) = self.place(slot);
+        match self.slots.get(slot as usize).and_then(|entry| entry.socket.as_ref()) {
+            Some(Socket::Direct) => {
+                let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+                // A constant: it outlives the operation.
+                let value = std::ptr::from_ref(AT_ONCE).cast();
+                let len = size_of::<libc::linger>() as u32;
+                let entry = opcode::SetSockOpt::new(types::Fixed(index), level, name, value, len).build();
+                self.push_on(lane, entry, Token::new(Kind::Ignored, 0, 0));
+            }
+            // Fails only for a connection that is gone.
+            Some(Socket::Plain(fd)) => _ = sockets::abort_on_close(fd.as_fd()),
+            None => {}
+        }
+    }
+
     /// Takes the socket out of a slot that has no operation in flight. A direct descriptor must be turned
     /// into a plain one first: then `None` is returned, [`Completion::SocketTaken`] brings it, and the slot
     /// is to be closed afterwards.
