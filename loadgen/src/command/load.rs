@@ -116,13 +116,15 @@ pub fn fill_report(report: &mut Report, outcome: &TrafficOutcome, options: &Load
     report.gateway.cpu_s_per_gb = outcome.cpu_s_per_gb();
 }
 
-/// Adds the traffic to a table.
-pub fn table(table: &mut Table, report: &Report) {
+/// Adds the traffic to a table; `at_once` says that both directions ran at the same time and so have one cost.
+pub fn table(table: &mut Table, report: &Report, at_once: bool) {
     let ways = [("uplink", report.uplink), ("downlink", report.downlink)];
     for (name, section) in ways.iter().filter_map(|(name, section)| section.as_ref().map(|some| (name, some)))
     {
         table.direction(name, section);
+        table.cost(name, section.cpu_s_per_gb.filter(|_| !at_once));
     }
+    table.cost("both directions'", report.gateway.cpu_s_per_gb.filter(|_| at_once));
     if let Some(section) = &report.voice {
         table.voice(section);
     }

@@ -57,7 +57,7 @@ pub fn run(args: &TrafficArgs) -> Result<bool, Failure> {
         load::fill_report(&mut report, &outcome, &args.load);
         (report, clean)
     })?;
-    print(&report);
+    print(&report, args.direction == Direction::Both);
     if let Some(path) = &args.measure.json {
         write_json(path, &report)?;
     }
@@ -73,11 +73,11 @@ fn config(args: &TrafficArgs, plan: &TrafficPlan) -> serde_json::Value {
     load::with_config(own, load::config(&args.load, plan))
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, at_once: bool) {
     let mut table = Table::new("traffic");
     if let Some(section) = &report.attach {
         table.attach(section);
     }
-    load::table(&mut table, report);
+    load::table(&mut table, report, at_once);
     table.gateway(&report.gateway).print();
 }

@@ -99,7 +99,7 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     gateway.stop();
     drop(topology);
     let (report, clean) = report?;
-    print(&report);
+    print(&report, args.direction == Some(Direction::Both));
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
@@ -247,12 +247,12 @@ fn drops_text(drops: Option<&BTreeMap<String, u64>>) -> String {
     }
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, at_once: bool) {
     let mut table = Table::new("demo");
     if let Some(section) = &report.attach {
         table.attach(section);
     }
-    load::table(&mut table, report);
+    load::table(&mut table, report, at_once);
     table.gateway(&report.gateway);
     if let Some(section) = &report.plain_tcp {
         table.plain_tcp(section);

@@ -146,7 +146,8 @@ pub struct DirectionSection {
     pub duplicated: Option<u64>,
     /// Received with other octets than were sent.
     pub corrupted: Option<u64>,
-    /// CPU seconds of the gateway process per 10^9 inner octets of this direction.
+    /// CPU seconds of the gateway process per 10^9 inner octets of all that ran at the same time: this direction alone, or
+    /// both with the same figure, calls included; the process's time cannot be told apart by direction.
     pub cpu_s_per_gb: Option<f64>,
     /// One-way latency of this direction.
     pub latency_us: Option<LatencySection>,
@@ -189,7 +190,7 @@ pub struct ChurnSection {
 pub struct LoadgenSection {
     /// utime + stime.
     pub cpu_s: f64,
-    /// Per 10^9 inner octets of all directions run.
+    /// Per 10^9 inner octets of all directions run, calls included.
     pub cpu_s_per_gb: Option<f64>,
 }
 
@@ -224,7 +225,7 @@ pub struct GatewaySection {
     pub cpu_s: Option<f64>,
     /// That plus softirq of its cores.
     pub core_s: Option<f64>,
-    /// `cpu_s` per 10^9 inner octets of all directions run.
+    /// `cpu_s` per 10^9 inner octets of all directions run, calls included.
     pub cpu_s_per_gb: Option<f64>,
     /// Resident octets with all sessions up.
     pub rss_bytes: Option<u64>,

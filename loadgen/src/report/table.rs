@@ -82,8 +82,13 @@ impl Table {
         if let Some(latency) = &section.latency_us {
             self.row(&format!("{name} one-way latency"), percentiles(latency));
         }
-        if section.cpu_s_per_gb.is_some() {
-            self.row(&format!("{name} gateway CPU"), format!("{} s/GB", figure(section.cpu_s_per_gb, 3)));
+        self
+    }
+
+    /// Adds what the gateway spent on `what`, where it was measured.
+    pub fn cost(&mut self, what: &str, cpu_s_per_gb: Option<f64>) -> &mut Self {
+        if cpu_s_per_gb.is_some() {
+            self.row(&format!("{what} gateway CPU"), format!("{} s/GB", figure(cpu_s_per_gb, 3)));
         }
         self
     }

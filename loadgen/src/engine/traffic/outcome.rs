@@ -52,18 +52,30 @@ pub struct ChurnOutcome {
 }
 
 impl TrafficOutcome {
-    /// Returns `cpu_s` per 10^9 inner octets of the directions that ran.
+    /// Returns `cpu_s` per 10^9 inner octets of all that ran, calls included.
     pub fn cpu_s_per_gb(&self) -> Option<f64> {
         per_gb(self.cpu_s, self.bytes())
     }
 
-    /// Returns `own_cpu_s` per 10^9 inner octets of the directions that ran.
+    /// Returns `own_cpu_s` per 10^9 inner octets of all that ran, calls included.
     pub fn own_cpu_s_per_gb(&self) -> Option<f64> {
         per_gb(Some(self.own_cpu_s), self.bytes())
     }
 
+    /// Inner octets of all that ran: both directions, bulk and calls.
     fn bytes(&self) -> u64 {
-        [&self.uplink, &self.downlink].into_iter().flatten().filter_map(|way| way.bytes).sum()
+        let voice = self.voice.unwrap_or_default();
+        let ways = [self.uplink, self.downlink, voice.uplink, voice.downlink];
+        ways.into_iter().flatten().filter_map(|way| way.bytes).sum()
+    }
+
+    /// Charges the directions of bulk with the gateway's CPU time. What ran at the same time cannot be told apart in it, so
+    /// all of that shares it by octets, which gives each the same figure.
+    fn charge(&mut self) {
+        let cpu_s_per_gb = self.cpu_s_per_gb();
+        for way in [&mut self.uplink, &mut self.downlink].into_iter().flatten() {
+            way.cpu_s_per_gb = cpu_s_per_gb;
+        }
     }
 
     /// Puts a run of the other direction beside this one.
@@ -105,9 +117,7 @@ impl TrafficOutcome {
             let ues = flows.iter().filter(|(_, flow)| flow.borrow().class() == classes.voice.class).count();
             self.voice = Some(VoiceOutcome { ues: ues as u64, uplink, downlink });
         }
-        for way in [&mut self.uplink, &mut self.downlink].into_iter().flatten() {
-            way.cpu_s_per_gb = per_gb(self.cpu_s, way.bytes.unwrap_or(0));
-        }
+        self.charge();
     }
 
     /// Returns uplink and downlink of one class.
@@ -203,4 +213,45 @@ impl CpuMeter {
 
 fn per_gb(cpu_s: Option<f64>, bytes: u64) -> Option<f64> {
     cpu_s.filter(|_| bytes > 0).map(|cpu_s| cpu_s / (bytes as f64 / 1e9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(bytes: u64) -> Option<DirectionSection> {
+        Some(DirectionSection { bytes: Some(bytes), ..DirectionSection::default() })
+    }
+
+    #[test]
+    fn directions_at_the_same_time_share_the_cpu_time_and_calls_count() {
+        let run = |voice| {
+            let (uplink, downlink) = (way(1_000_000_000), way(3_000_000_000));
+            let mut outcome =
+                TrafficOutcome { uplink, downlink, voice, cpu_s: Some(2.0), ..TrafficOutcome::default() };
+            outcome.charge();
+            outcome
+        };
+        let both = run(None);
+        assert_eq!(both.uplink.unwrap().cpu_s_per_gb, Some(0.5), "not 2 s for its 1 GB");
+        assert_eq!((both.downlink.unwrap().cpu_s_per_gb, both.cpu_s_per_gb()), (Some(0.5), Some(0.5)));
+        let voice = VoiceOutcome { ues: 1, uplink: way(500_000_000), downlink: way(500_000_000) };
+        let with_calls = run(Some(voice));
+        assert_eq!(with_calls.uplink.unwrap().cpu_s_per_gb, Some(0.4));
+        assert_eq!(with_calls.cpu_s_per_gb(), Some(0.4));
+    }
+
+    #[test]
+    fn one_direction_after_the_other_keeps_its_own_cost() {
+        let run = |uplink, downlink, cpu_s| {
+            let mut outcome =
+                TrafficOutcome { uplink, downlink, cpu_s: Some(cpu_s), ..TrafficOutcome::default() };
+            outcome.charge();
+            outcome
+        };
+        let merged = run(way(1_000_000_000), None, 1.0).merge(&run(None, way(1_000_000_000), 2.0));
+        assert_eq!(merged.uplink.unwrap().cpu_s_per_gb, Some(1.0));
+        assert_eq!(merged.downlink.unwrap().cpu_s_per_gb, Some(2.0));
+        assert_eq!(merged.cpu_s_per_gb(), Some(1.5));
+    }
 }
