@@ -32,6 +32,8 @@ pub struct Row {
     pub cpu_s_per_gb: Option<f64>,
     /// Packets sent and not received.
     pub lost: Option<u64>,
+    /// UEs whose packets the far end did not account for.
+    pub unreported: Option<u64>,
     /// Packets that arrived behind a later one of their flow.
     pub reordered: Option<u64>,
     /// Packets that arrived again.
@@ -79,6 +81,7 @@ impl Row {
             bits_per_s: way.bits_per_s,
             packets_per_s: way.packets_per_s,
             lost: way.lost,
+            unreported: way.unreported,
             reordered: way.reordered,
             duplicated: way.duplicated,
             corrupted: way.corrupted,
@@ -112,7 +115,7 @@ impl Row {
 
     /// Returns whether everything sent arrived once, intact and in order, as far as somebody looked.
     pub fn is_clean(&self) -> bool {
-        let counts = [self.lost, self.reordered, self.duplicated, self.corrupted];
+        let counts = [self.lost, self.unreported, self.reordered, self.duplicated, self.corrupted];
         !counts.iter().any(|count| count.is_some_and(|count| count > 0))
     }
 
@@ -160,5 +163,6 @@ mod tests {
         assert!(Row::default().is_clean());
         assert!(Row { lost: Some(0), ..Row::default() }.is_clean());
         assert!(!Row { reordered: Some(1), ..Row::default() }.is_clean());
+        assert!(!Row { unreported: Some(1), ..Row::default() }.is_clean());
     }
 }

@@ -196,11 +196,15 @@ mod tests {
     fn cuts_excuse_nothing_but_what_was_in_flight() {
         use crate::engine::traffic::ChurnOutcome;
         use crate::probe::Tally;
-        use crate::report::DirectionSection;
-        let outcome = |tally: &Tally| TrafficOutcome {
-            uplink: Some(DirectionSection::checked(10, tally, 1.0)),
-            churn: Some(ChurnOutcome::default()),
-            ..TrafficOutcome::default()
+        use crate::report::{Account, DirectionSection};
+        let outcome = |tally: &Tally| {
+            let mut account = Account::default();
+            account.add(10, tally);
+            TrafficOutcome {
+                uplink: Some(DirectionSection::checked(&account, 1.0)),
+                churn: Some(ChurnOutcome::default()),
+                ..TrafficOutcome::default()
+            }
         };
         let explained = Tally { received: 8, lost_at_cut: 2, ..Tally::default() };
         assert!(is_clean(&outcome(&explained)));

@@ -1,8 +1,7 @@
 //! The JSON report; key names are fixed by the contract, a figure that was not measured is null.
 
-use super::LatencySummary;
+use super::{Account, LatencySummary};
 use crate::error::Failure;
-use crate::probe::Tally;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -138,8 +137,11 @@ pub struct DirectionSection {
     pub received: Option<u64>,
     /// Sent, not received one second after the end, and not explained by a cut.
     pub lost: Option<u64>,
-    /// Not received because the UE cut the connection that they were in.
+    /// Not received because the UE cut the connection that they were in, or came to the gateway while it had none.
     pub lost_at_cut: Option<u64>,
+    /// Flows of which the far end gave no report: uplink all their packets count as lost, downlink those behind the last one
+    /// that arrived count nowhere, so the direction is not clean. 0 where all reported.
+    pub unreported: Option<u64>,
     /// Received after a later one.
     pub reordered: Option<u64>,
     /// Received again.
@@ -267,17 +269,19 @@ impl LatencySection {
 }
 
 impl DirectionSection {
-    /// A direction whose receiving end reported: `sent` packets left, `tally` arrived within `span_s` seconds.
-    pub fn checked(sent: u64, tally: &Tally, span_s: f64) -> Self {
+    /// A direction whose receiving end counts: the flows of `account` within `span_s` seconds.
+    pub fn checked(account: &Account, span_s: f64) -> Self {
         let per_s = |amount: u64| (span_s > 0.0).then(|| amount as f64 / span_s);
+        let tally = &account.tally;
         Self {
             bits_per_s: per_s(tally.bytes * 8),
             packets_per_s: per_s(tally.received),
             bytes: Some(tally.bytes),
-            sent: Some(sent),
+            sent: Some(account.sent),
             received: Some(tally.received),
-            lost: Some(sent.saturating_sub(tally.received + tally.lost_at_cut)),
+            lost: Some(account.lost),
             lost_at_cut: Some(tally.lost_at_cut),
+            unreported: Some(account.unreported),
             reordered: Some(tally.reordered),
             duplicated: Some(tally.duplicated),
             corrupted: Some(tally.corrupted),
@@ -305,9 +309,10 @@ impl DirectionSection {
         }
     }
 
-    /// Returns whether packets were lost, repeated or damaged.
+    /// Returns whether packets were lost, repeated or damaged, or may have been: not every flow was reported.
     pub fn is_damaged(&self) -> bool {
-        [self.lost, self.duplicated, self.corrupted].iter().any(|count| count.is_some_and(|count| count > 0))
+        let counts = [self.lost, self.unreported, self.duplicated, self.corrupted];
+        counts.iter().any(|count| count.is_some_and(|count| count > 0))
     }
 }
 
@@ -359,6 +364,13 @@ pub fn write_json(path: &Path, report: &impl Serialize) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Tally;
+
+    fn checked(sent: u64, tally: &Tally, span_s: f64) -> DirectionSection {
+        let mut account = Account::default();
+        account.add(sent, tally);
+        DirectionSection::checked(&account, span_s)
+    }
 
     fn report() -> Report {
         Report {
@@ -379,11 +391,7 @@ mod tests {
                     late: 0,
                 },
             )),
-            uplink: Some(DirectionSection::checked(
-                10,
-                &Tally { received: 9, bytes: 12_600, ..Tally::default() },
-                2.0,
-            )),
+            uplink: Some(checked(10, &Tally { received: 9, bytes: 12_600, ..Tally::default() }, 2.0)),
             downlink: None,
             latency_us: None,
             voice: None,
@@ -423,12 +431,23 @@ mod tests {
         let way = |p99: u64, late: u64, received: u64| {
             let tally = Tally { received, lost_at_cut: 1, ..Tally::default() };
             let latency = LatencySummary { count: 10, p99: p99 * 1000, late, ..LatencySummary::default() };
-            Some(DirectionSection::checked(10, &tally, 1.0).with_latency(Some(&latency)))
+            Some(checked(10, &tally, 1.0).with_latency(Some(&latency)))
         };
         let voice = VoiceSection::new(1, true, way(7, 2, 9), way(5, 1, 7));
         assert_eq!((voice.lost, voice.late), (Some(2), Some(3)));
         assert_eq!(voice.latency_us.unwrap().p99, 7.0);
         assert_eq!(VoiceSection::new(1, false, None, None).latency_us.map(|latency| latency.p50), None);
+    }
+
+    #[test]
+    fn a_flow_without_report_is_not_clean() {
+        let mut account = Account::default();
+        account.add(5, &Tally { received: 5, ..Tally::default() });
+        assert!(!DirectionSection::checked(&account, 1.0).is_damaged());
+        account.add_unreported(5, &Tally { received: 5, ..Tally::default() });
+        let way = DirectionSection::checked(&account, 1.0);
+        assert_eq!((way.lost, way.unreported), (Some(0), Some(1)));
+        assert!(way.is_damaged(), "nobody knows what else was sent");
     }
 
     #[test]

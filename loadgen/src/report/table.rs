@@ -77,7 +77,10 @@ impl Table {
             [section.lost, section.reordered, section.duplicated, section.corrupted].map(count).join(" / "),
         );
         if let Some(lost) = section.lost_at_cut.filter(|lost| *lost > 0) {
-            self.row(&format!("{name} in flight in connections cut"), lost.to_string());
+            self.row(&format!("{name} lost in connections cut or without one"), lost.to_string());
+        }
+        if let Some(unreported) = section.unreported.filter(|unreported| *unreported > 0) {
+            self.row(&format!("{name} UEs without a report of the far end"), unreported.to_string());
         }
         if let Some(latency) = &section.latency_us {
             self.row(&format!("{name} one-way latency"), percentiles(latency));

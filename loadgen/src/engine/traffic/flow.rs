@@ -6,8 +6,9 @@ use crate::engine::{Cut, Inner, Sealer, Ue};
 use crate::host::clock;
 use crate::probe::{
     Arrival, Checker, FLAG_ACK_NOW, FLAG_DOWNLINK, FLAG_EF, HeaderError, PacketBuilder, ProbeHeader,
-    ProbeKind, SendFlow, Tally, UdpView, parse_udp,
+    ProbeKind, SendFlow, UdpView, parse_udp,
 };
+use crate::report::Account;
 use crate::sink::protocol::{Report, Start, Started};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -72,6 +73,30 @@ impl Uplink {
     }
 }
 
+impl Downlink {
+    fn new() -> Self {
+        Self {
+            checker: Checker::new(),
+            cuts: 0,
+            asked_ns: 0,
+            ack_due: false,
+            running: false,
+            open: false,
+            acked_ns: 0,
+            report: None,
+        }
+    }
+
+    fn add_to(&self, account: &mut Account) {
+        let tally = self.checker.tally();
+        match self.report {
+            Some(report) => account.add(report.sent, tally),
+            // What has arrived has been sent, and what came before it.
+            None => account.add_unreported(self.checker.next_seq(), tally),
+        }
+    }
+}
+
 impl UeFlow {
     /// Creates the flow of UE `ue` at inner address `address`; `None` when the far end is of another family.
     pub(super) fn new(ue: &Rc<Ue>, address: IpAddr, shared: Rc<Shared>) -> Option<Self> {
@@ -94,16 +119,7 @@ impl UeFlow {
         if up.is_some() {
             shared.add_uplink();
         }
-        let down = shared.down.then(|| Downlink {
-            checker: Checker::new(),
-            cuts: 0,
-            asked_ns: 0,
-            ack_due: false,
-            running: false,
-            open: false,
-            acked_ns: 0,
-            report: None,
-        });
+        let down = shared.down.then(Downlink::new);
         Some(Self {
             ue: ue.index,
             handle: Rc::downgrade(ue),
@@ -248,16 +264,10 @@ impl UeFlow {
         self.up.as_ref().and_then(|up| up.report)
     }
 
-    /// Returns the sink's latest report on the downlink.
-    pub(super) fn downlink_report(&self) -> Option<Report> {
-        self.down.as_ref().and_then(|down| down.report)
-    }
-
-    /// Returns what has arrived downlink.
-    pub(super) fn received_down(&self) -> &Tally {
-        const NOTHING: &Tally =
-            &Tally { received: 0, bytes: 0, reordered: 0, duplicated: 0, corrupted: 0, lost_at_cut: 0 };
-        self.down.as_ref().map_or(NOTHING, |down| down.checker.tally())
+    /// Adds what became of the downlink to `account`, if the flow has one.
+    pub(super) fn add_downlink(&self, account: &mut Account) {
+        let Some(down) = &self.down else { return };
+        down.add_to(account);
     }
 
     fn header(&self, kind: ProbeKind, flags: u8) -> ProbeHeader {
@@ -439,5 +449,26 @@ impl Inner for UeFlows {
 
     fn on_cut(&mut self, cut: Cut) {
         self.each().for_each(|flow| flow.borrow_mut().on_cut(cut));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::MARK_NONE;
+
+    #[test]
+    fn a_downlink_without_report_is_not_lossless() {
+        let mut down = Downlink::new();
+        for seq in [0, 1, 4] {
+            down.checker.on_packet(seq, MARK_NONE, 100);
+        }
+        let mut account = Account::default();
+        down.add_to(&mut account);
+        assert_eq!((account.sent, account.lost, account.unreported), (5, 2, 1));
+        down.report = Some(Report { sent: 9, ..Report::default() });
+        let mut account = Account::default();
+        down.add_to(&mut account);
+        assert_eq!((account.sent, account.lost, account.unreported), (9, 6, 0));
     }
 }

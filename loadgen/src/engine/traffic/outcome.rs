@@ -4,7 +4,7 @@ use super::shared::Shared;
 use super::{Classes, Direction, Flows, TrafficPlan};
 use crate::host::process::{CpuReading, GatewayProcess, own_cpu_s};
 use crate::probe::Tally;
-use crate::report::{DirectionSection, LatencySummary};
+use crate::report::{Account, DirectionSection, LatencySummary};
 
 /// What a run measured.
 #[derive(Clone, Debug, Default)]
@@ -144,43 +144,48 @@ impl TrafficOutcome {
 }
 
 fn collect_uplink(flows: &Flows, shared: &Shared, corrupt_headers: &mut u64) -> DirectionSection {
-    let mut tally = Tally::default();
-    let (mut sent, mut unreported) = (0, 0);
+    let mut account = Account::default();
     let (mut first_ns, mut last_ns, mut latency) = (u64::MAX, 0, LatencySummary::default());
     for (_, flow) in flows {
         let flow = flow.borrow();
-        sent += flow.sent_up().0;
+        let sent = flow.sent_up().0;
         let Some(report) = flow.uplink_report() else {
-            unreported += 1;
+            account.add_unreported(sent, &Tally::default());
             continue;
         };
-        tally.add(&report.tally);
+        account.add(sent, &report.tally);
         *corrupt_headers = (*corrupt_headers).max(report.corrupt_headers);
         first_ns = first_ns.min(report.first_ns.max(1));
         if report.last_ns >= last_ns {
             (last_ns, latency) = (report.last_ns, report.latency);
         }
     }
-    tally.corrupted += *corrupt_headers;
-    if unreported > 0 {
-        tracing::warn!(unreported, "the sink gave no report for some UEs; all their packets count as lost");
+    account.tally.corrupted += *corrupt_headers;
+    if account.unreported > 0 {
+        tracing::warn!(
+            unreported = account.unreported,
+            "the sink gave no report for some UEs; all their packets uplink count as lost"
+        );
     }
     let span_s = last_ns.saturating_sub(first_ns) as f64 / 1e9;
-    DirectionSection::checked(sent, &tally, span_s).with_latency(shared.same_clock().then_some(&latency))
+    DirectionSection::checked(&account, span_s).with_latency(shared.same_clock().then_some(&latency))
 }
 
 fn collect_downlink(flows: &Flows, shared: &Shared) -> DirectionSection {
-    let mut tally = Tally::default();
-    let mut sent = 0;
+    let mut account = Account::default();
     for (_, flow) in flows {
-        let flow = flow.borrow();
-        tally.add(flow.received_down());
-        sent += flow.downlink_report().map_or(flow.received_down().received, |report| report.sent);
+        flow.borrow().add_downlink(&mut account);
     }
-    tally.corrupted += shared.corrupt_headers.get();
+    account.tally.corrupted += shared.corrupt_headers.get();
+    if account.unreported > 0 {
+        tracing::warn!(
+            unreported = account.unreported,
+            "the sink gave no report for some UEs; what it sent them behind the last packet that arrived is unknown"
+        );
+    }
     let span_s = shared.last_ns.get().saturating_sub(shared.first_ns.get()) as f64 / 1e9;
     let latency = shared.same_clock().then(|| shared.latencies.borrow().summary());
-    DirectionSection::checked(sent, &tally, span_s).with_latency(latency.as_ref())
+    DirectionSection::checked(&account, span_s).with_latency(latency.as_ref())
 }
 
 /// Reads CPU clocks at both ends of the traffic phase.
