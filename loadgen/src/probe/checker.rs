@@ -1,8 +1,10 @@
 //! Counts what happened to the packets of one flow, at the end that receives them.
 //!
-//! Packets in flight in a connection that its UE cuts on purpose are gone, and nobody's fault. They are told from packets
-//! that the gateway lost by the mark that the sender puts into what it sends after the cut: it says where the new part of
-//! the flow begins. What is missing before that was in flight at the cut, what is missing behind it is loss.
+//! Packets in a connection that its UE cuts on purpose are gone, and nobody's fault; so are those that come to the gateway
+//! while the UE has no connection, where its queue does not keep them. They are told from packets that the gateway lost by
+//! the mark that the sender puts into what it sends once it has heard of the cut: it says where the new part of the flow
+//! begins. What is missing before that is the cut's, what is missing behind it is loss. So the excuse ends, at the latest,
+//! with the first sequence number sent after the sender has heard of the cut.
 
 use super::MARK_NONE;
 use std::ops::Range;
@@ -35,7 +37,7 @@ pub struct Tally {
     pub duplicated: u64,
     /// Arrivals whose header or content was not what was sent.
     pub corrupted: u64,
-    /// Not received, and in flight when the UE cut its connection.
+    /// Not received, and in the connection that the UE cut, or sent before the sender had heard of that.
     pub lost_at_cut: u64,
 }
 
@@ -186,8 +188,9 @@ fn slot(seq: u64) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::SendFlow;
     use proptest::prelude::*;
-    use std::collections::HashSet;
+    use std::collections::{HashSet, VecDeque};
 
     fn fed(sequence: &[u64]) -> Tally {
         let mut checker = Checker::new();
@@ -267,7 +270,96 @@ mod tests {
         assert_eq!(cut_tally(&twice).lost_at_cut, 14 + 2, "marks of an earlier cut are no news");
     }
 
+    /// A sender, a gateway that keeps everything in order, and a receiver that cuts its connection.
+    struct Path {
+        sender: SendFlow,
+        checker: Checker,
+        /// What is in the connection: sequence number and mark.
+        connection: VecDeque<(u64, u16)>,
+        /// Cuts made, and cuts that the sender has heard of.
+        cuts: (u32, u32),
+    }
+
+    impl Path {
+        fn new() -> Self {
+            let sender = SendFlow::closed(u32::MAX);
+            Self { sender, checker: Checker::new(), connection: VecDeque::new(), cuts: (0, 0) }
+        }
+
+        fn send(&mut self, packets: u64) {
+            for _ in 0..packets {
+                let seq = self.sender.take();
+                self.connection.push_back((seq, self.sender.mark(seq)));
+            }
+        }
+
+        fn arrive(&mut self, packets: usize) {
+            for _ in 0..packets.min(self.connection.len()) {
+                let (seq, mark) = self.connection.pop_front().unwrap();
+                self.checker.on_packet(seq, mark, 1);
+            }
+        }
+
+        /// Cuts the connection; what was in it is gone, but for the last `kept`, which the gateway had not sent yet.
+        fn cut(&mut self, kept: usize) {
+            self.checker.on_cut();
+            self.cuts.0 += 1;
+            let gone = self.connection.len().saturating_sub(kept);
+            self.connection.drain(..gone);
+        }
+
+        fn hear(&mut self) {
+            if self.cuts.0 > self.cuts.1 {
+                self.cuts.1 = self.cuts.0;
+                self.sender.cut();
+            }
+        }
+
+        fn step(&mut self, (what, amount): (u8, u8)) {
+            match what {
+                0 => self.send(u64::from(amount)),
+                1 => self.arrive(usize::from(amount)),
+                2 => self.cut(usize::from(amount)),
+                _ => self.hear(),
+            }
+        }
+
+        /// Sends `lost` packets that the gateway loses, and one more that arrives.
+        fn lose(&mut self, lost: u64) {
+            self.arrive(usize::MAX);
+            self.send(lost);
+            self.connection.clear();
+            self.send(1);
+            self.arrive(1);
+        }
+
+        fn unexplained(&self) -> u64 {
+            let tally = self.checker.tally();
+            self.sender.sent() - tally.received - tally.lost_at_cut
+        }
+    }
+
     proptest! {
+        /// However cuts follow each other, with packets between them or without: once the sender has heard of the last one,
+        /// what the gateway loses is loss, from the very next packet on.
+        #[test]
+        fn the_excuse_of_a_cut_ends_when_the_sender_has_heard_of_it(
+            steps in proptest::collection::vec((0_u8..4, 0_u8..6), 0..60),
+            losses in proptest::collection::vec(0_u64..5, 1..6),
+        ) {
+            let mut path = Path::new();
+            steps.into_iter().for_each(|step| path.step(step));
+            path.hear();
+            let (mut total, mut explained) = (0, None);
+            for lost in losses {
+                path.lose(lost);
+                total += lost;
+                prop_assert!(path.unexplained() >= total && !path.checker.is_cut());
+                let now = path.checker.tally().lost_at_cut;
+                prop_assert_eq!(*explained.get_or_insert(now), now);
+            }
+        }
+
         /// Against a set: within the window nothing is misjudged, whatever the order.
         #[test]
         fn agrees_with_a_set(steps in proptest::collection::vec(0_u64..WINDOW, 1..400)) {
