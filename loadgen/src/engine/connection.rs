@@ -127,7 +127,12 @@ impl Ue {
         self.drive(|initiator, now, random| initiator.handle_connected(now, local, remote, random));
         let mut reader = tokio_uring::spawn(self.clone().read_all(stream.clone(), tls.clone()));
         let ended = self.write_all(&stream, tls.as_deref()).await;
-        self.core.borrow_mut().connected = false;
+        {
+            let mut core = self.core.borrow_mut();
+            core.connected = false;
+            // A cut that was asked for and came too late is none, and the next connection's neither.
+            core.cut = false;
+        }
         if ended == Ended::Cut {
             self.cut_now(&stream, &mut reader).await;
         } else {
@@ -197,14 +202,16 @@ impl Ue {
         }
     }
 
-    /// Returns why the writer has to end, if it has.
+    /// Returns why the writer has to end, if it has. A connection that is broken was not cut, even if that was asked for:
+    /// the reconnect, and what was lost, have another cause.
     fn end_of_writing(&self) -> Option<Ended> {
         let core = &mut *self.core.borrow_mut();
         if let Some(failure) = core.broken.clone() {
-            core.cut = false;
             return Some(Ended::Failed(failure));
         }
-        std::mem::take(&mut core.cut).then_some(Ended::Cut)
+        let cut = std::mem::take(&mut core.cut);
+        self.shared.cuts.set(self.shared.cuts.get() + u64::from(cut));
+        cut.then_some(Ended::Cut)
     }
 
     /// Gathers the next write; returns whether the IKE SA is over.
@@ -382,5 +389,47 @@ impl Ue {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::SourceSpread;
+    use super::*;
+    use crate::ue::{Credentials, Handset, Identity, Initiator, UeConfig};
+    use std::sync::Arc;
+
+    /// An attached UE whose connection was just asked to be cut.
+    fn asked_to_cut() -> Ue {
+        let config = UeConfig {
+            ike: vec!["aes128gcm16-prfsha256-x25519".parse().unwrap()],
+            esp: vec!["aes128gcm16".parse().unwrap()],
+            credentials: Credentials::Psk(b"secret".to_vec().into()),
+            idr: None,
+            gateway_id: None,
+            response_timeout: Duration::from_secs(1),
+            dpd: None,
+            replay_window: 64,
+            handset: Handset::default(),
+        };
+        let (gateway, random) = ("127.0.0.1:4500".parse().unwrap(), Box::new(codec::OsRandom));
+        let shared = Shared::new(gateway, None, SourceSpread::new(None), None, 64, random);
+        let initiator = Initiator::new(Arc::new(config), Identity::parse("ue@test"));
+        let ue = Ue::new(0, Rc::new(shared), initiator);
+        ue.core.borrow_mut().state = UeState::Attached;
+        ue.core.borrow_mut().connected = true;
+        assert!(ue.cut());
+        ue
+    }
+
+    #[test]
+    fn a_connection_that_breaks_before_its_cut_is_not_counted_as_cut() {
+        let ue = asked_to_cut();
+        ue.core.borrow_mut().broken = Some("closed by gateway".into());
+        assert_eq!(ue.end_of_writing(), Some(Ended::Failed("closed by gateway".into())));
+        assert_eq!(ue.shared.cuts.get(), 0, "its flows were never told of a cut");
+        let ue = asked_to_cut();
+        assert_eq!(ue.end_of_writing(), Some(Ended::Cut));
+        assert_eq!((ue.shared.cuts.get(), ue.end_of_writing()), (1, None), "once");
     }
 }

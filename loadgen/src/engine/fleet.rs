@@ -1,20 +1,18 @@
 //! Attaching and detaching many UEs.
 
 use super::congestion::Congestion;
-use super::link::{READ_LEN_SHARED, Shared, Ue, UeState};
+use super::link::{Shared, Ue, UeState};
 use super::source::SourceSpread;
 use super::tls::TlsSettings;
 use crate::report::{Latencies, LatencySummary, Progress, failure_counts};
 use crate::ue::{EndCause, Initiator, Subscriber, UeConfig};
 use codec::crypto::KeyExchange;
 use codec::{OsRandom, Random};
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
 
 /// How often the IKE timers of all UEs run.
 const TICK: Duration = Duration::from_millis(100);
@@ -97,22 +95,9 @@ impl Fleet {
     ///
     /// Must run inside [`super::run`].
     pub async fn attach(plan: FleetPlan, progress: &Progress) -> (Self, AttachOutcome) {
-        let shared = Rc::new(Shared {
-            gateway: plan.gateway,
-            tls: plan.tls,
-            source: plan.source,
-            congestion: plan.congestion,
-            replay_window: plan.config.replay_window,
-            random: RefCell::new(plan.random),
-            changed: Notify::new(),
-            settled: Cell::new(0),
-            reconnects: Cell::new(0),
-            esp_dropped: Cell::new(0),
-            recoveries: RefCell::new(Latencies::new()),
-            read_buffer: RefCell::new(vec![0; READ_LEN_SHARED]),
-            write_buffers: RefCell::new(Vec::new()),
-            laid: RefCell::default(),
-        });
+        let (gateway, replay_window) = (plan.gateway, plan.config.replay_window);
+        let shared = Shared::new(gateway, plan.tls, plan.source, plan.congestion, replay_window, plan.random);
+        let shared = Rc::new(shared);
         let ues: Vec<Rc<Ue>> = (0..plan.ues)
             .map(|index| {
                 let initiator = Initiator::new(plan.config.clone(), (plan.who)(index));
@@ -164,6 +149,11 @@ impl Fleet {
     /// Returns how many connections had to be opened again.
     pub fn reconnects(&self) -> u64 {
         self.shared.reconnects.get()
+    }
+
+    /// Returns how many connections were cut on purpose.
+    pub fn cuts(&self) -> u64 {
+        self.shared.cuts.get()
     }
 
     /// Returns the times from a cut on purpose to the first octets on the new connection.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Read buffer that all connections share once one of them has more waiting.
-pub(super) const READ_LEN_SHARED: usize = 256 << 10;
+const READ_LEN_SHARED: usize = 256 << 10;
 
 /// Where a UE stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) settled: Cell<u32>,
     /// Connections opened again after the first.
     pub(super) reconnects: Cell<u64>,
+    /// Connections cut on purpose.
+    pub(super) cuts: Cell<u64>,
     /// ESP packets that were for no SA, replayed or not authentic.
     pub(super) esp_dropped: Cell<u64>,
     /// From a cut on purpose to the first octets on the new connection.
@@ -54,6 +56,36 @@ pub(super) struct Shared {
     pub(super) write_buffers: RefCell<Vec<Vec<u8>>>,
     /// Frames of the write that is being gathered.
     pub(super) laid: RefCell<Laid>,
+}
+
+impl Shared {
+    /// What UEs share before the first of them connects.
+    pub(super) fn new(
+        gateway: SocketAddr,
+        tls: Option<TlsSettings>,
+        source: SourceSpread,
+        congestion: Option<Congestion>,
+        replay_window: u32,
+        random: Box<dyn Random>,
+    ) -> Self {
+        Self {
+            gateway,
+            tls,
+            source,
+            congestion,
+            replay_window,
+            random: RefCell::new(random),
+            changed: Notify::new(),
+            settled: Cell::new(0),
+            reconnects: Cell::new(0),
+            cuts: Cell::new(0),
+            esp_dropped: Cell::new(0),
+            recoveries: RefCell::new(Latencies::new()),
+            read_buffer: RefCell::new(vec![0; READ_LEN_SHARED]),
+            write_buffers: RefCell::new(Vec::new()),
+            laid: RefCell::default(),
+        }
+    }
 }
 
 /// One UE of a fleet.
@@ -150,7 +182,8 @@ impl Ue {
     }
 
     /// Cuts the connection as soon as the write under way is done, by FIN or RST in turn, and connects again at once;
-    /// returns whether there was a connection of an attached UE to cut.
+    /// returns whether there was a connection of an attached UE to cut. A connection that breaks before that is not cut
+    /// any more; the fleet counts those that were.
     pub fn cut(&self) -> bool {
         let mut core = self.core.borrow_mut();
         let can = core.connected && core.state == UeState::Attached;

@@ -14,7 +14,9 @@ pub(super) struct Churn {
     per_s: f64,
     until: Duration,
     next: usize,
-    cuts: u64,
+    /// Cuts asked for; a connection that breaks before its turn is not cut.
+    asked: u64,
+    cuts_before: u64,
     reconnects_before: u64,
 }
 
@@ -27,7 +29,8 @@ impl Churn {
             until: duration.saturating_sub(QUIET),
             ues,
             next: 0,
-            cuts: 0,
+            asked: 0,
+            cuts_before: fleet.cuts(),
             reconnects_before: fleet.reconnects(),
         }
     }
@@ -36,22 +39,20 @@ impl Churn {
     pub(super) fn tick(&mut self, elapsed: Duration) {
         let due = (elapsed.min(self.until).as_secs_f64() * self.per_s) as u64;
         for _ in 0..self.ues.len() {
-            if self.cuts >= due {
+            if self.asked >= due {
                 return;
             }
             let ue = &self.ues[self.next];
             self.next = (self.next + 1) % self.ues.len();
-            self.cuts += u64::from(ue.cut());
+            self.asked += u64::from(ue.cut());
         }
     }
 
     /// Returns what came of it.
     pub(super) fn outcome(&self, fleet: &Fleet) -> ChurnOutcome {
         let reconnects = fleet.reconnects() - self.reconnects_before;
-        ChurnOutcome {
-            cuts: self.cuts,
-            uncalled: reconnects.saturating_sub(self.cuts),
-            recoveries: fleet.recoveries(),
-        }
+        // The fleet's count is what the flows were told of: what they excuse and what is said here are the same cuts.
+        let cuts = fleet.cuts() - self.cuts_before;
+        ChurnOutcome { cuts, uncalled: reconnects.saturating_sub(cuts), recoveries: fleet.recoveries() }
     }
 }
