@@ -13,7 +13,7 @@ use loadgen::error::Failure;
 use loadgen::host::process::GatewayProcess;
 use loadgen::host::{affinity, privilege, signal};
 use loadgen::report::Progress;
-use loadgen::sink::Sink;
+use loadgen::sink::{Served, Sink};
 use loadgen::ue::Identity;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -100,7 +100,7 @@ impl Cores {
 /// The far end's thread.
 struct FarEnd {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<u64, Failure>>,
+    thread: JoinHandle<Result<Served, Failure>>,
 }
 
 /// Namespaces, a gateway and a far end; everything goes when it is dropped.

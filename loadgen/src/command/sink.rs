@@ -30,10 +30,15 @@ pub fn run(args: &SinkArgs) -> Result<bool, Failure> {
         });
     }
     let listen = sink.local_addr();
-    let packets = sink.run(&stop)?;
-    println!("received {packets} data packets");
+    let served = sink.run(&stop)?;
+    println!("received {} data packets", served.packets);
+    if served.refused > 0 {
+        println!("the kernel refused to send {} datagrams: no route to the UEs, or a rule", served.refused);
+    }
     if let Some(path) = &args.json {
-        let report = serde_json::json!({"command": "sink", "config": {"listen": listen}, "packets": packets});
+        let report = serde_json::json!({
+            "command": "sink", "config": {"listen": listen}, "packets": served.packets, "refused": served.refused,
+        });
         write_json(path, &report)?;
     }
     Ok(true)

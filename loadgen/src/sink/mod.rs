@@ -31,6 +31,16 @@ const TICK_PER_FLOW: Duration = Duration::from_micros(1);
 const GATHER_FROM: u64 = 32;
 const GATHER: Duration = Duration::from_micros(100);
 
+/// What a sink did until it was stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Data packets received.
+    pub packets: u64,
+    /// Datagrams that the kernel refused to send (EPERM, EHOSTUNREACH, ENETUNREACH, ECONNREFUSED, EINTR, or a full buffer in
+    /// the middle of a burst). Those with data are among the packets sent.
+    pub refused: u64,
+}
+
 /// A bound sink, not yet running.
 pub struct Sink {
     socket: SinkSocket,
@@ -51,11 +61,11 @@ impl Sink {
         self.socket.local_addr()
     }
 
-    /// Serves until `stop` is set; returns the number of data packets received.
+    /// Serves until `stop` is set; returns what came and what could not go.
     ///
     /// # Errors
     /// [`Failure::Environment`] when the socket breaks.
-    pub fn run(mut self, stop: &AtomicBool) -> Result<u64, Failure> {
+    pub fn run(mut self, stop: &AtomicBool) -> Result<Served, Failure> {
         let (mut next_tick_ns, mut tick) = (0, TICK);
         while !stop.load(Ordering::Relaxed) {
             let packets_before = self.flows.packets();
@@ -78,7 +88,7 @@ impl Sink {
                 self.socket.wait(acks_due.map_or(tick, |due| due.min(tick)))?;
             }
         }
-        Ok(self.flows.packets())
+        Ok(Served { packets: self.flows.packets(), refused: self.socket.refused() })
     }
 
     /// Takes a few batches; returns whether more may wait.

@@ -29,7 +29,7 @@ const SOCKET_BUFFER_LEN: usize = 32 << 20;
 /// What became of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The kernel took it.
+    /// The kernel took it, or refused it for good, which [`SinkSocket::refused`] counts: it will not be sent again.
     Done,
     /// The socket buffer is full: try again after [`SinkSocket::wait`].
     Blocked,
@@ -42,6 +42,8 @@ pub struct SinkSocket {
     slots: Vec<Vec<u8>>,
     /// See [`SEGMENTS_MAX`]; 1 where the path cannot segment.
     segments_max: Cell<u64>,
+    /// Datagrams that the kernel refused to send.
+    refused: Cell<u64>,
 }
 
 impl SinkSocket {
@@ -67,6 +69,7 @@ impl SinkSocket {
             local,
             slots,
             segments_max: Cell::new(if offload { SEGMENTS_MAX as u64 } else { 1 }),
+            refused: Cell::new(0),
         })
     }
 
@@ -78,6 +81,12 @@ impl SinkSocket {
     /// Returns how many datagrams one send may carry.
     pub fn segments_max(&self) -> u64 {
         self.segments_max.get().max(SEGMENTS_MAX_BEFORE)
+    }
+
+    /// Returns how many datagrams the kernel has refused to send so far and nobody sends again: for want of a route, by a
+    /// rule, or in the middle of a burst that had to leave one by one and found the buffer full. No other counter has them.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
     }
 
     /// Hands every waiting datagram of one batch to `each`, with the length of the train it came in; returns whether the
@@ -137,13 +146,16 @@ impl SinkSocket {
             let control = [&[ControlMessage::UdpGsoSegments(&gso)], class].concat();
             match self.send_once(peer, octets, &control) {
                 Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) => self.limit_segments(segments),
-                other => return self.outcome(other),
+                other => return self.outcome(other, segments),
             }
         }
         for (index, datagram) in octets.chunks(segment_len).enumerate() {
-            let sent = self.outcome(self.send_once(peer, datagram, class))?;
-            if index == 0 && sent == Sent::Blocked {
-                return Ok(Sent::Blocked);
+            let sent = self.outcome(self.send_once(peer, datagram, class), 1)?;
+            match sent {
+                Sent::Blocked if index == 0 => return Ok(Sent::Blocked),
+                // Part of the burst has left, so it is not repeated.
+                Sent::Blocked => self.refused.set(self.refused.get() + 1),
+                Sent::Done => {}
             }
         }
         Ok(Sent::Done)
@@ -179,14 +191,18 @@ impl SinkSocket {
         )
     }
 
-    fn outcome(&self, result: nix::Result<usize>) -> Result<Sent, Failure> {
+    /// Judges a send of so many datagrams.
+    fn outcome(&self, result: nix::Result<usize>, datagrams: u64) -> Result<Sent, Failure> {
         match result {
             Ok(_) => Ok(Sent::Done),
             Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(Sent::Blocked),
-            // The UE or its route is gone: what is not delivered shows as loss.
+            // The UE or its route is gone, or a rule forbids it: what is not delivered shows as loss.
             Err(
                 Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EPERM | Errno::EINTR,
-            ) => Ok(Sent::Done),
+            ) => {
+                self.refused.set(self.refused.get() + datagrams);
+                Ok(Sent::Done)
+            }
             Err(error) => Err(Failure::Environment(format!("sending from UDP {}: {error}", self.local))),
         }
     }
@@ -226,5 +242,15 @@ mod tests {
         let got = drain(&mut receiver);
         assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
         assert_eq!(got.concat(), burst);
+    }
+    #[test]
+    fn what_the_kernel_refuses_is_counted_by_datagrams() {
+        let socket = SinkSocket::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        for (errno, datagrams) in [(Errno::EPERM, 46), (Errno::EHOSTUNREACH, 1), (Errno::ENETUNREACH, 1)] {
+            assert_eq!(socket.outcome(Err(errno), datagrams).unwrap(), Sent::Done, "{errno}");
+        }
+        assert_eq!(socket.outcome(Err(Errno::EAGAIN), 7).unwrap(), Sent::Blocked);
+        assert_eq!(socket.outcome(Ok(1_400), 1).unwrap(), Sent::Done);
+        assert_eq!(socket.refused(), 48);
     }
 }
