@@ -46,6 +46,15 @@ fn demo_attaches_everyone_and_loses_nothing() {
         assert!(report[way]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
     }
     assert!(report["gateway"]["rss_bytes"].as_u64().unwrap() > 0);
+    // What would explain a loss, had there been one.
+    assert!(report["gateway"]["drops"].is_object());
+    let devices = report["network"]["devices"].as_object().unwrap();
+    assert_eq!(devices.keys().collect::<Vec<_>>(), ["core0", "gw0", "gw1", "swu0", "ue0"]);
+    assert!(devices.values().all(|drops| drops["rx_dropped"].is_u64() && drops["tx_dropped"].is_u64()));
+    for namespace in ["ue", "gateway", "core"] {
+        assert!(report["network"]["udp"][namespace]["rcvbuf_errors"].is_u64(), "{namespace}");
+    }
+    assert_eq!(report["network"]["far_end_refused"], 0);
     assert!(report["loadgen"]["cpu_s_per_gb"].as_f64().unwrap() > 0.0);
 }
 
@@ -66,6 +75,9 @@ fn r9329_6_1_sessions_survive_cut_connections_and_every_packet_is_accounted_for(
         assert_eq!(count("sent"), count("received") + count("lost_at_cut"), "{way}");
         assert!(way["latency_us"]["p999"].as_f64().unwrap() > 0.0 && way["late"].is_u64());
     }
+    let cost = &report["gateway"]["cpu_s_per_gb"];
+    assert!(cost.as_f64().unwrap() > 0.0);
+    assert_eq!((&report["uplink"]["cpu_s_per_gb"], &report["downlink"]["cpu_s_per_gb"]), (cost, cost));
     assert_eq!((&voice["ues"], &voice["beside"], &voice["lost"]), (&3.into(), &true.into(), &0.into()));
     // 3 calls of 50 packets per second.
     let calls = voice["uplink"]["sent"].as_u64().unwrap();

@@ -184,7 +184,8 @@ fn report(args: &AttachArgs, core: usize, run: &Run) -> Report {
         voice: None,
         churn: None,
         loadgen: None,
-        gateway: run.gateway,
+        gateway: run.gateway.clone(),
+        network: None,
         plain_tcp: None,
     }
 }

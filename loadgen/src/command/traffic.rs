@@ -52,6 +52,7 @@ pub fn run(args: &TrafficArgs) -> Result<bool, Failure> {
             churn: None,
             loadgen: None,
             gateway,
+            network: None,
             plain_tcp: None,
         };
         load::fill_report(&mut report, &outcome, &args.load);

@@ -57,6 +57,7 @@ pub fn run(args: &UeArgs) -> Result<bool, Failure> {
             churn: None,
             loadgen: None,
             gateway: GatewaySection::default(),
+            network: None,
             plain_tcp: None,
         };
         let ended = match outcome.failed.keys().next() {

@@ -10,6 +10,7 @@
 //! after Ctrl-C.
 
 pub(crate) mod certificate;
+mod drops;
 pub mod gateway;
 mod plain_tcp;
 pub mod sims;
@@ -28,9 +29,9 @@ use crate::sink::Sink;
 use crate::ue::{Identity, Subscriber};
 use certificate::Certificate;
 use codec::OsRandom;
+use drops::KernelDrops;
 use gateway::{Gateway, Setup};
 use sims::{Sims, Who};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,17 +96,15 @@ pub fn run(args: &DemoArgs) -> Result<bool, Failure> {
     progress.step("plain TCP on the same path, for comparison");
     let plain = plain_tcp::measure(&topology, cores.gateway, cores.load, PLAIN_TCP)?;
     let report = measure(args, &topology, &gateway, (&who, certificate.as_ref()), cores, plain, &progress);
-    let drops = gateway.drops();
     gateway.stop();
     drop(topology);
     let (report, clean) = report?;
-    print(&report, args.direction == Some(Direction::Both));
+    print(&report, args);
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
     if !clean {
         eprintln!("not everything attached or arrived: see the counts above");
-        eprintln!("the gateway itself has dropped, by reason: {}", drops_text(drops.as_ref()));
     }
     Ok(clean)
 }
@@ -123,7 +122,7 @@ fn choose_cores(progress: &Progress) -> Cores {
     cores
 }
 
-/// Attaches, passes traffic both ways, detaches.
+/// Attaches, passes traffic both ways, detaches, and asks gateway and kernel what they have dropped meanwhile.
 fn measure(
     args: &DemoArgs,
     topology: &Topology,
@@ -134,6 +133,7 @@ fn measure(
     progress: &Progress,
 ) -> Result<(Report, bool), Failure> {
     let stop = AtomicBool::new(false);
+    let dropped_before = KernelDrops::read(topology);
     std::thread::scope(|scope| {
         let sink = scope.spawn(|| {
             topology.core.enter(cores.load)?;
@@ -149,9 +149,13 @@ fn measure(
         let report = ues.join().unwrap_or_else(|_| Err(Failure::Check("the UE engine panicked".into())));
         stop.store(true, Ordering::Relaxed);
         let sink = sink.join().unwrap_or_else(|_| Err(Failure::Check("the sink panicked".into())));
-        let report = report.map_err(|failure| gateway.explain(failure))?;
-        sink?;
-        Ok(report)
+        let (mut report, clean) = report.map_err(|failure| gateway.explain(failure))?;
+        let far_end = sink?;
+        // Now or never: the inner device goes with the gateway, the others with their namespaces.
+        report.gateway.drops = gateway.drops();
+        let dropped = KernelDrops::read(topology).zip(dropped_before);
+        report.network = dropped.map(|(after, before)| after.since(&before, far_end.refused));
+        Ok((report, clean))
     })
 }
 
@@ -217,7 +221,7 @@ async fn drive(
     let plan = load::plan(&load, args.ues, Direction::Both, args.seconds, None, 0);
     let own = serde_json::json!({
         "ues": args.ues, "auth": format!("{:?}", args.auth).to_lowercase(), "seconds": args.seconds, "ike": IKE, "esp": args.esp, "gateway_core": cores.gateway,
-        "offload": !args.no_offload,
+        "offload": !args.no_offload, "direction": args.direction.map(|way| format!("{way:?}").to_lowercase()),
     });
     let mut report = Report {
         command: "demo",
@@ -231,28 +235,20 @@ async fn drive(
         churn: None,
         loadgen: None,
         gateway,
+        network: None,
         plain_tcp: Some(plain),
     };
     load::fill_report(&mut report, &total, &args.load);
     Ok((report, clean))
 }
 
-fn drops_text(drops: Option<&BTreeMap<String, u64>>) -> String {
-    match drops {
-        None => "it did not say".into(),
-        Some(drops) if drops.is_empty() => "nothing".into(),
-        Some(drops) => {
-            drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
-        }
-    }
-}
-
-fn print(report: &Report, at_once: bool) {
+fn print(report: &Report, args: &DemoArgs) {
     let mut table = Table::new("demo");
     if let Some(section) = &report.attach {
         table.attach(section);
     }
-    load::table(&mut table, report, at_once);
+    load::table(&mut table, report, args.direction == Some(Direction::Both));
+    table.evidence(report, args.load.rate.is_some());
     table.gateway(&report.gateway);
     if let Some(section) = &report.plain_tcp {
         table.plain_tcp(section);

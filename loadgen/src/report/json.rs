@@ -1,6 +1,6 @@
 //! The JSON report; key names are fixed by the contract, a figure that was not measured is null.
 
-use super::{Account, LatencySummary};
+use super::{Account, LatencySummary, NetworkSection};
 use crate::error::Failure;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,6 +34,9 @@ pub struct Report {
     pub loadgen: Option<LoadgenSection>,
     /// What the gateway process used, nulls when it is not on this host.
     pub gateway: GatewaySection,
+    /// What the kernel dropped (`demo`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkSection>,
     /// Plain TCP on the same path in the same run (`demo`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plain_tcp: Option<SinkSection>,
@@ -221,7 +224,7 @@ impl VoiceSection {
 }
 
 /// What the gateway process used.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct GatewaySection {
     /// utime + stime over the traffic phase.
     pub cpu_s: Option<f64>,
@@ -243,6 +246,9 @@ pub struct GatewaySection {
     pub kernel_slab_bytes_per_connection: Option<f64>,
     /// CPU seconds per attach.
     pub attach_cpu_s: Option<f64>,
+    /// Packets it says it has dropped since its start, by reason, those that are not 0 (`demo`); null when nobody asked or it
+    /// did not answer.
+    pub drops: Option<BTreeMap<String, u64>>,
 }
 
 /// Plain TCP on the same path.
@@ -398,6 +404,7 @@ mod tests {
             churn: None,
             loadgen: None,
             gateway: GatewaySection::default(),
+            network: None,
             plain_tcp: None,
         }
     }

@@ -1,12 +1,14 @@
 //! What a command tells: progress while it runs, a table at the end, and the JSON of the contract.
 
 mod account;
+pub mod evidence;
 mod json;
 mod latency;
 mod progress;
 mod table;
 
 pub use account::Account;
+pub use evidence::NetworkSection;
 pub use json::{
     AttachSection, ChurnSection, DetachSection, DirectionSection, GatewaySection, HoldSection,
     LatencySection, LoadgenSection, Report, SinkSection, StormSection, VoiceSection, attach_section,

@@ -1,8 +1,8 @@
 //! Tables for people.
 
 use super::{
-    AttachSection, ChurnSection, DirectionSection, GatewaySection, LatencySection, LoadgenSection,
-    SinkSection, VoiceSection,
+    AttachSection, ChurnSection, DirectionSection, GatewaySection, LatencySection, LoadgenSection, Report,
+    SinkSection, VoiceSection, evidence,
 };
 use comfy_table::{CellAlignment, presets};
 
@@ -149,6 +149,14 @@ impl Table {
         );
         if let Some(attach_cpu_s) = section.attach_cpu_s {
             self.row("gateway CPU per attach", format!("{:.0} us", attach_cpu_s * 1e6));
+        }
+        self
+    }
+
+    /// Adds where lost packets went, if there is anything to say; see [`evidence::rows`].
+    pub fn evidence(&mut self, report: &Report, open_loop: bool) -> &mut Self {
+        for (name, said) in evidence::rows(report, open_loop) {
+            self.row(name, said);
         }
         self
     }
