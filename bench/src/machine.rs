@@ -61,6 +61,30 @@ impl Snapshot {
     }
 }
 
+/// The machine over the part of a measurement between [`Watch::begin`] and [`Watch::end`].
+#[derive(Debug, Default)]
+pub struct Watch {
+    begun: Option<Snapshot>,
+    usage: Option<Usage>,
+}
+
+impl Watch {
+    /// The part begins.
+    pub fn begin(&mut self) {
+        self.begun = Some(Snapshot::take());
+    }
+
+    /// It ends; harmless when it never began.
+    pub fn end(&mut self) {
+        self.usage = self.begun.take().map(|begun| begun.usage());
+    }
+
+    /// Returns the shares of that part; `None` when it did not begin or end.
+    pub fn usage(self) -> Option<Usage> {
+        self.usage
+    }
+}
+
 /// Busy (all but idle, iowait and steal) and steal of each `cpuN` line.
 fn parse(stat: &str) -> Vec<(f64, f64)> {
     let cores = stat.lines().filter(|line| {
@@ -101,6 +125,23 @@ mod tests {
         let stat =
             "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 0 50 700 7 1 9 40 0 0\ncpu1 0 0 0 5 0 0 0 0 0 0\nintr 5\n";
         assert_eq!(parse(stat), [(1.6, 0.4), (0.0, 0.0)]);
+    }
+
+    #[test]
+    fn only_what_lies_between_begin_and_end_is_seen() {
+        let mut watch = Watch::default();
+        watch.end();
+        assert!(watch.usage().is_none());
+        let mut watch = Watch::default();
+        watch.begin();
+        watch.end();
+        watch.end();
+        assert!(watch.usage().is_none(), "the second end had no beginning");
+        let mut watch = Watch::default();
+        watch.begin();
+        assert!(watch.begun.is_some());
+        watch.end();
+        assert!(watch.usage().is_some());
     }
 
     #[test]

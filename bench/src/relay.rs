@@ -5,7 +5,7 @@
 
 use crate::bed::{Cores, Ground};
 use crate::cli::RelayArgs;
-use crate::machine::Snapshot;
+use crate::machine::Watch;
 use crate::report::{environment, figure, print_table, write_json};
 use codec::stream::{LENGTH_LEN, STREAM_PREFIX};
 use gateway::io::datagram::{self, RUN_LEN_MAX};
@@ -39,7 +39,7 @@ const CONNECTIONS: [usize; 2] = [1, 16];
 pub struct Row {
     direction: &'static str,
     connections: usize,
-    /// ESP octets that the worker passed on, in bits per second.
+    /// ESP octets that the worker passed on while they were sent, in bits per second.
     bits_per_s: f64,
     packets_per_s: f64,
     /// Thread CPU seconds of the worker per 10^9 octets of ESP that it passed on.
@@ -48,6 +48,8 @@ pub struct Row {
     arrived: f64,
     /// Packets dropped by the worker.
     dropped: u64,
+    /// Cores the hypervisor kept while they were sent.
+    stolen: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -56,6 +58,7 @@ struct Report {
     config: serde_json::Value,
     environment: serde_json::Value,
     rows: Vec<Row>,
+    /// Mean of the rows.
     stolen: f64,
 }
 
@@ -65,7 +68,6 @@ struct Report {
 /// See [`Ground::prepare`]; a relay that cannot be started, or whose connections break.
 pub fn run(args: &RelayArgs) -> Result<bool, Failure> {
     let ground = Ground::prepare(args.common.swugate.as_deref())?;
-    let snapshot = Snapshot::take();
     let cores = Cores::choose(1)?;
     let span = Duration::from_secs_f64(args.seconds);
     let mut rows = Vec::new();
@@ -77,12 +79,13 @@ pub fn run(args: &RelayArgs) -> Result<bool, Failure> {
             rows.push(measure(&topology, &cores, connections, up, span).map_err(explain)?);
         }
     }
+    let stolen = rows.iter().filter_map(|row| row.stolen).sum::<f64>() / rows.len() as f64;
     let report = Report {
         command: "relay",
         config: serde_json::json!({"seconds": args.seconds, "packet_len": PACKET_LEN}),
         environment: environment(),
         rows,
-        stolen: snapshot.usage().stolen,
+        stolen,
     };
     let cells = report.rows.iter().map(|row| {
         vec![
@@ -95,7 +98,7 @@ pub fn run(args: &RelayArgs) -> Result<bool, Failure> {
         ]
     });
     print_table("relay, one worker", &["Gbit/s", "1000 packets/s", "CPU s/GB", "arrived", "dropped"], cells);
-    println!("the hypervisor kept {:.2} cores", report.stolen);
+    println!("the hypervisor kept {:.2} cores meanwhile", report.stolen);
     write_json(args.common.json.as_deref(), &report)?;
     Ok(report.rows.iter().all(|row| row.arrived > 0.0))
 }
@@ -198,9 +201,10 @@ fn measure(
     sleep(SETTLE);
     let relayed = if up { &relay.counters.uplink_bytes } else { &relay.counters.downlink_bytes };
     let (cpu_before, relayed_before) = (relay.counters.cpu_ns.get(), relayed.get());
-    let begun_at = Instant::now();
+    let (begun_at, mut watch) = (Instant::now(), Watch::default());
+    watch.begin();
     let done = AtomicBool::new(false);
-    let arrived = std::thread::scope(|scope| {
+    let (arrived, rate) = std::thread::scope(|scope| {
         let (done, backend, ports) = (&done, &backend, &ports);
         let threads: Vec<_> = ues
             .iter()
@@ -211,6 +215,10 @@ fn measure(
         let far = scope.spawn(move || {
             on_load(cores, || if up { count(backend, done) } else { send(backend, ports, span) })
         });
+        // The rate is that of the time in which they send: what is on the way then, and the ends of the threads, come after it.
+        sleep(span);
+        let rate = (relayed.get() - relayed_before) as f64 / begun_at.elapsed().as_secs_f64();
+        watch.end();
         let mut octets = 0;
         for thread in threads {
             octets += thread.join().unwrap_or_else(|_| Err(io::Error::other("a UE panicked")))?;
@@ -218,9 +226,8 @@ fn measure(
         sleep(Duration::from_millis(100));
         done.store(true, Ordering::Relaxed);
         let counted = far.join().unwrap_or_else(|_| Err(io::Error::other("the backend panicked")))?;
-        Ok::<_, io::Error>(if up { counted } else { octets })
+        Ok::<_, io::Error>((if up { counted } else { octets }, rate))
     })?;
-    let seconds = begun_at.elapsed().as_secs_f64();
     sleep(SETTLE);
     let cpu_s = (relay.counters.cpu_ns.get() - cpu_before) as f64 / 1e9;
     let dropped = relay.counters.drops().map(|(_, n)| n).sum();
@@ -229,11 +236,12 @@ fn measure(
     Ok(Row {
         direction: if up { "up" } else { "down" },
         connections,
-        bits_per_s: octets * 8.0 / seconds,
-        packets_per_s: octets / PACKET_LEN as f64 / seconds,
+        bits_per_s: rate * 8.0,
+        packets_per_s: rate / PACKET_LEN as f64,
         cpu_s_per_gb: cpu_s / octets.max(1.0) * 1e9,
         arrived: arrived as f64 / octets.max(1.0),
         dropped,
+        stolen: watch.usage().map(|usage| usage.stolen),
     })
 }
 

@@ -5,7 +5,9 @@ mod script;
 
 use codec::ike::ExchangeType;
 use codec::stream::{Deframer, FrameKind, NON_ESP_MARKER, Next, classify, frame_ike};
+use loadgen::engine::traffic::{self, Direction, Pace, Phase, TrafficPlan};
 use loadgen::engine::{self, Fleet, FleetPlan, SourceSpread};
+use loadgen::probe::SizePlan;
 use loadgen::report::Progress;
 use script::Script;
 use script::tcp::{answer, plan, script};
@@ -77,6 +79,44 @@ fn r9329_6_1_o3_session_goes_on_over_a_new_connection_after_fin() {
 #[test]
 fn r9329_3_o1_length_zero_closes_the_connection_and_keeps_the_session() {
     reconnects_after(Ending::BadLength);
+}
+
+/// A second of one packet every 10 ms uplink, towards nobody.
+fn traffic_plan() -> TrafficPlan {
+    TrafficPlan {
+        direction: Direction::Up,
+        size: SizePlan::Fixed(200),
+        duration: Duration::from_secs(1),
+        far: None,
+        pace: Pace::PacketsPerSecond(100.0),
+        run: 1,
+        run_len: None,
+        burst: 1,
+        queue: 1,
+        voice: None,
+        churn: None,
+    }
+}
+
+#[test]
+fn whoever_watches_the_traffic_is_told_of_its_time_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || serve(listener, Vec::new()));
+    engine::run(async {
+        let (fleet, attach) = Fleet::attach(plan(gateway, RESPONSE_TIMEOUT), &Progress::new()).await;
+        assert_eq!(attach.ok, 1);
+        let mut seen = Vec::new();
+        let mut watch = |phase| seen.push((phase, Instant::now()));
+        let outcome = traffic::run_watched(&fleet, &traffic_plan(), None, &Progress::new(), &mut watch).await;
+        assert!(outcome.uplink.unwrap().sent.unwrap() > 50);
+        let [(Phase::Begun, begun_at), (Phase::Ended, ended_at)] = seen[..] else { panic!("{seen:?}") };
+        let span = ended_at - begun_at;
+        assert!(span >= Duration::from_secs(1) && span < Duration::from_millis(1500), "{span:?}");
+        assert_eq!(fleet.detach().await, 0);
+    })
+    .unwrap();
+    server.join().unwrap();
 }
 
 /// Serves one UE on one connection and returns the script, what came behind its last message, and how it ended.

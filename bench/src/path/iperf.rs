@@ -4,6 +4,7 @@ use super::child::Program;
 use super::tunnel::Tunnel;
 use super::{Row, Scenario};
 use crate::bed::Bed;
+use crate::machine::{Usage, Watch};
 use loadgen::demo::topology;
 use loadgen::engine::traffic::Direction;
 use loadgen::error::Failure;
@@ -33,6 +34,17 @@ pub fn require() -> Result<(), Failure> {
 pub struct Iperf {
     server: Program,
     client: Program,
+    watch: Watch,
+}
+
+/// What a run gave.
+pub struct Carried {
+    /// Payload octets received.
+    pub bytes: f64,
+    /// Payload bits per second received.
+    pub bits_per_s: f64,
+    /// What the machine did from the start of the client to its end.
+    pub usage: Option<Usage>,
 }
 
 impl Iperf {
@@ -57,22 +69,25 @@ impl Iperf {
         if direction == Direction::Down {
             args.push("-R");
         }
+        let mut watch = Watch::default();
+        watch.begin();
         let client = Program::start(bed, &bed.topology.ue, "iperf3 -c", "iperf3", &args, &[])?;
-        Ok(Self { server, client })
+        Ok(Self { server, client, watch })
     }
 
-    /// Waits for its end; returns payload octets and bits per second received.
+    /// Waits for its end and returns what was received.
     ///
     /// # Errors
     /// [`Failure::Check`] with iperf3's own words.
-    pub fn finish(self, seconds: f64) -> Result<(f64, f64), Failure> {
+    pub fn finish(mut self, seconds: f64) -> Result<Carried, Failure> {
         let output = self.client.finish(PATIENCE + Duration::from_secs_f64(seconds.ceil()))?;
+        self.watch.end();
         self.server.stop();
         let report: serde_json::Value = serde_json::from_slice(&output.stdout)
             .map_err(|error| Failure::Check(format!("iperf3's report: {error}")))?;
         let received = &report["end"]["sum_received"];
         match (received["bytes"].as_f64(), received["bits_per_second"].as_f64()) {
-            (Some(bytes), Some(bits_per_s)) => Ok((bytes, bits_per_s)),
+            (Some(bytes), Some(bits_per_s)) => Ok(Carried { bytes, bits_per_s, usage: self.watch.usage() }),
             _ => Err(Failure::Check(format!("iperf3: {}", report["error"]))),
         }
     }
@@ -85,7 +100,8 @@ impl Iperf {
 pub fn measure(bed: &Bed, scenario: &Scenario, seconds: f64) -> Result<Row, Failure> {
     let tunnel = Tunnel::start(bed, false)?;
     let before = bed.process().cpu();
-    let (bytes, bits_per_s) = Iperf::start(bed, scenario.direction, seconds)?.finish(seconds)?;
+    let Carried { bytes, bits_per_s, usage } =
+        Iperf::start(bed, scenario.direction, seconds)?.finish(seconds)?;
     let after = bed.process().cpu();
     tunnel.stop();
     let (bytes, packets) = (bytes * PACKET_LEN / PAYLOAD_LEN, bytes / PAYLOAD_LEN);
@@ -100,6 +116,7 @@ pub fn measure(bed: &Bed, scenario: &Scenario, seconds: f64) -> Result<Row, Fail
         ..Row::default()
     };
     row.set_cost(bytes, packets, spent.map(|spent| spent.0), spent.map(|spent| spent.1));
+    row.set_machine(usage.as_ref(), &bed.cores);
     Ok(row)
 }
 

@@ -147,8 +147,8 @@ fn beside_own(bed: &Bed, ends: &Ends, direction: Direction, seconds: f64) -> Res
     let bulk = iperf::Iperf::start(bed, direction, span_s)?;
     std::thread::sleep(RAMP);
     let probed = ends.probe(bed, direction, seconds)?;
-    let (_, bits_per_s) = bulk.finish(span_s)?;
-    Ok(Row::new("iperf3 of the same UE", direction, Some(bits_per_s), &probed))
+    let bulk = bulk.finish(span_s)?;
+    Ok(Row::new("iperf3 of the same UE", direction, Some(bulk.bits_per_s), &probed))
 }
 
 /// Prints the table.

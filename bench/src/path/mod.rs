@@ -14,9 +14,9 @@ pub use scenario::{FleetLoad, Load, Scenario};
 
 use crate::bed::{Bed, Cores, Ground};
 use crate::cli::PathArgs;
-use crate::machine::Snapshot;
+use crate::machine::Watch;
 use crate::report::{environment, print_table, write_json};
-use loadgen::engine::traffic;
+use loadgen::engine::traffic::{self, Phase};
 use loadgen::error::Failure;
 use loadgen::report::Progress;
 use serde::Serialize;
@@ -114,12 +114,10 @@ pub fn measure(ground: &Ground, set: Set, scenarios: &[Scenario], seconds: f64) 
 /// [`Failure::Check`] when UEs do not attach or the tools at the ends fail.
 pub fn measure_one(bed: &Bed, scenario: &Scenario, seconds: f64) -> Result<Row, Failure> {
     let drops_before = bed.drops();
-    let snapshot = Snapshot::take();
     let mut row = match scenario.load {
         Load::Iperf => iperf::measure(bed, scenario, seconds)?,
         Load::Fleet(load) => fleet(bed, scenario, load, seconds)?,
     };
-    row.set_machine(&snapshot.usage(), &bed.cores);
     row.gateway_drops = bed.drops().zip(drops_before).map(|(after, before)| after - before);
     row.workers = bed.cores.gateway.len();
     Ok(row)
@@ -128,9 +126,19 @@ pub fn measure_one(bed: &Bed, scenario: &Scenario, seconds: f64) -> Result<Row, 
 fn fleet(bed: &Bed, scenario: &Scenario, fleet: FleetLoad, seconds: f64) -> Result<Row, Failure> {
     let plan = fleet.plan(scenario.direction, seconds, bed.inner_queue());
     let process = bed.process();
-    let outcome = bed.with_fleet(fleet.ues, fleet.esp, async |ues| {
-        traffic::run(ues, &plan, Some(process), &Progress::new()).await
+    let (outcome, watch) = bed.with_fleet(fleet.ues, fleet.esp, async |ues| {
+        // Attaching, opening, reports and detaching are no part of what the rates speak of.
+        let mut watch = Watch::default();
+        let outcome =
+            traffic::run_watched(ues, &plan, Some(process), &Progress::new(), &mut |phase| match phase {
+                Phase::Begun => watch.begin(),
+                Phase::Ended => watch.end(),
+            })
+            .await;
+        (outcome, watch)
     })?;
-    Row::from_outcome(scenario, &outcome)
-        .ok_or_else(|| Failure::Check(format!("{}: the far end did not answer", scenario.name())))
+    let mut row = Row::from_outcome(scenario, &outcome)
+        .ok_or_else(|| Failure::Check(format!("{}: the far end did not answer", scenario.name())))?;
+    row.set_machine(watch.usage().as_ref(), &bed.cores);
+    Ok(row)
 }

@@ -42,13 +42,14 @@ pub struct Row {
     pub corrupted: Option<u64>,
     /// Packets the gateway says it dropped.
     pub gateway_drops: Option<u64>,
-    /// Busy share of the gateway's cores and of the load's core, softirq and everybody else included.
+    /// Busy share of the gateway's cores and of the load's core while the traffic went, softirq and everybody else included.
     pub gateway_busy: Option<f64>,
     /// See `gateway_busy`.
     pub load_busy: Option<f64>,
-    /// Interrupts per second by which other cores called the gateway's; `None` where the kernel does not count them.
+    /// Interrupts per second by which other cores called the gateway's, over the same time; `None` where the kernel does not
+    /// count them.
     pub gateway_calls_per_s: Option<f64>,
-    /// Cores the hypervisor kept.
+    /// Cores the hypervisor kept, over the same time.
     pub stolen: Option<f64>,
 }
 
@@ -102,8 +103,9 @@ impl Row {
         self.cpu_s_per_gb = cpu_s.filter(|_| bytes > 0.0).map(|seconds| seconds / (bytes / 1e9));
     }
 
-    /// Notes what the machine did meanwhile.
-    pub fn set_machine(&mut self, usage: &Usage, cores: &Cores) {
+    /// Notes what the machine did while the traffic went, if somebody looked.
+    pub fn set_machine(&mut self, usage: Option<&Usage>, cores: &Cores) {
+        let Some(usage) = usage else { return };
         let busy = |core: usize| usage.busy.get(core).copied();
         self.gateway_busy = cores.gateway.iter().map(|core| busy(*core)).sum();
         self.load_busy = busy(cores.load);

@@ -110,6 +110,15 @@ pub struct VoicePlan {
     pub beside: bool,
 }
 
+/// Ends of the traffic phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// All flows are open, and now they go.
+    Begun,
+    /// Nobody sends any more; what is still on the way is waited for next.
+    Ended,
+}
+
 type Flows = Vec<(Rc<Ue>, Rc<RefCell<UeFlow>>)>;
 
 /// Settings and measurements of the two kinds of flows.
@@ -124,6 +133,18 @@ pub async fn run(
     plan: &TrafficPlan,
     gateway: Option<GatewayProcess>,
     progress: &Progress,
+) -> TrafficOutcome {
+    run_watched(fleet, plan, gateway, progress, &mut |_| ()).await
+}
+
+/// Does what [`run`] does and tells `watch` when the traffic begins and ends, for what else is measured over just that
+/// time.
+pub async fn run_watched(
+    fleet: &Fleet,
+    plan: &TrafficPlan,
+    gateway: Option<GatewayProcess>,
+    progress: &Progress,
+    watch: &mut dyn FnMut(Phase),
 ) -> TrafficOutcome {
     let far = plan.far.unwrap_or_else(|| NOWHERE.parse().expect("a literal address"));
     let classes = Classes {
@@ -140,9 +161,11 @@ pub async fn run(
     }
     let mut churn = plan.churn.map(|share| Churn::new(share, fleet, plan.duration));
     let meter = CpuMeter::start(gateway);
+    watch(Phase::Begun);
     let begun_ns = clock::monotonic_ns();
     pass(&flows, plan, churn.as_mut(), progress).await;
     let span_s = (clock::monotonic_ns() - begun_ns) as f64 / 1e9;
+    watch(Phase::Ended);
     if plan.far.is_some() {
         ask_until(&flows, GRACE, UeFlow::is_settled, UeFlow::ask_report).await;
     }
