@@ -62,9 +62,9 @@ pub struct PathArgs {
     /// Names the scenarios and ends
     #[arg(long)]
     pub list: bool,
-    /// Seconds of each scenario
-    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = positive)]
-    pub seconds: f64,
+    /// Seconds of each scenario or probe [default: 3, with --latency 6]
+    #[arg(long, value_name = "S", value_parser = positive)]
+    pub seconds: Option<f64>,
     /// Numbers of workers, one after the other
     #[arg(long, value_name = "N,N", default_value = "1", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Vec<u16>,

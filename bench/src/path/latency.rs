@@ -24,6 +24,10 @@ const PORT: u16 = 40_100;
 const BULK_UES: u32 = 64;
 /// Parts of the full rate.
 const PARTS: [f64; 3] = [0.1, 0.5, 0.9];
+/// Seconds of each probe unless others are asked for: six packets lie above the 99.9th percentile.
+pub(super) const PROBE_S: f64 = 6.0;
+/// Most of the packets of a probe that may be lost: what is left would be the latency of those that got through.
+const LOST_MAX: f64 = 0.05;
 /// Seconds in which the full rate is found, and before probing begins.
 const SEARCH_S: f64 = 1.5;
 const RAMP: Duration = Duration::from_millis(500);
@@ -37,7 +41,7 @@ pub struct Row {
     pub direction: &'static str,
     /// Bits per second of the bulk beside it.
     pub bulk_bits_per_s: Option<f64>,
-    /// One-way latency of the voice packets.
+    /// One-way latency of the voice packets that arrived; null when none did. One in a thousand lies above `p999`.
     pub latency_us: Option<LatencySection>,
     /// Voice packets sent.
     pub sent: u64,
@@ -68,6 +72,11 @@ impl Row {
         let direction = if direction == Direction::Up { "up" } else { "down" };
         let Probed { latency_us, sent, lost } = *probed;
         Self { beside: beside.to_owned(), direction, bulk_bits_per_s, latency_us, sent, lost }
+    }
+
+    /// Returns whether the latencies stand for the packets sent: there are some, and few packets are missing.
+    pub fn is_clean(&self) -> bool {
+        self.latency_us.is_some() && self.lost as f64 <= LOST_MAX * self.sent as f64
     }
 }
 
@@ -168,4 +177,20 @@ pub fn print(rows: &[Row]) {
         ]
     };
     print_table("latency, one way", &columns, rows.iter().map(cells));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_latency_or_with_many_packets_lost_is_not_clean() {
+        let one = LatencySection { p50: 1.0, p90: 1.0, p99: 1.0, p999: 1.0, max: 1.0 };
+        let clean = |latency_us, lost| {
+            Row::new("nothing", Direction::Up, None, &Probed { latency_us, sent: 1_000, lost }).is_clean()
+        };
+        assert!(clean(Some(one), 0) && clean(Some(one), 50));
+        assert!(!clean(Some(one), 51));
+        assert!(!clean(None, 1_000) && !clean(None, 0));
+    }
 }

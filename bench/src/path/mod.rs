@@ -21,6 +21,9 @@ use loadgen::error::Failure;
 use loadgen::report::Progress;
 use serde::Serialize;
 
+/// Seconds of each scenario unless others are asked for.
+const SCENARIO_S: f64 = 3.0;
+
 /// The report of the command.
 #[derive(Serialize)]
 struct Report {
@@ -31,7 +34,8 @@ struct Report {
     latency: Vec<latency::Row>,
 }
 
-/// Runs the command; returns whether nothing was lost, repeated, out of order or damaged.
+/// Runs the command; returns whether nothing was lost, repeated, out of order or damaged, and, of latencies, whether every
+/// row has some and at most a twentieth of its packets is missing.
 ///
 /// # Errors
 /// See [`Ground::prepare`] and [`Bed::start`].
@@ -45,9 +49,10 @@ pub fn run(args: &PathArgs) -> Result<bool, Failure> {
         iperf::require()?;
     }
     let ground = Ground::prepare(args.common.swugate.as_deref())?;
+    let seconds = args.seconds.unwrap_or(if args.latency { latency::PROBE_S } else { SCENARIO_S });
     let (mut rows, mut latency) = (Vec::new(), Vec::new());
     if args.latency {
-        latency = latency::measure(&ground, args.seconds)?;
+        latency = latency::measure(&ground, seconds)?;
         latency::print(&latency);
     } else {
         for workers in &args.workers {
@@ -58,16 +63,16 @@ pub fn run(args: &PathArgs) -> Result<bool, Failure> {
                         super_packets: *super_packets,
                         flow_queue: *flow_queue,
                     };
-                    rows.extend(measure(&ground, set, &scenarios, args.seconds)?);
+                    rows.extend(measure(&ground, set, &scenarios, seconds)?);
                 }
             }
         }
         print_table("path", &Row::COLUMNS, rows.iter().map(Row::cells));
     }
-    let clean = rows.iter().all(|row| row.is_clean());
+    let clean = rows.iter().all(Row::is_clean) && latency.iter().all(latency::Row::is_clean);
     let report = Report {
         command: "path",
-        config: serde_json::json!({"seconds": args.seconds, "workers": args.workers}),
+        config: serde_json::json!({"seconds": seconds, "workers": args.workers}),
         environment: environment(),
         rows,
         latency,
