@@ -20,15 +20,18 @@ pub struct Row {
     pub flow_queue: bool,
     /// Bits per second by the clock on the wall.
     pub bits_per_s: Option<f64>,
-    /// Bits per CPU second of the gateway (utime + stime): what one core carries.
+    /// Bits per CPU second of the gateway (utime + stime): what one core carries at most. A kernel without
+    /// CONFIG_IRQ_TIME_ACCOUNTING charges softirq work to whoever it interrupts, so what comes while the core is idle, or is
+    /// done by ksoftirqd, is missing.
     pub bits_per_cpu_s: Option<f64>,
-    /// The same with the softirq time of its cores added.
+    /// The same with all softirq time of its cores added: what one core carries at least. On such a kernel what interrupts the
+    /// gateway's threads is counted twice.
     pub bits_per_core_s: Option<f64>,
     /// Packets per second by the clock on the wall.
     pub packets_per_s: Option<f64>,
-    /// Packets per CPU second of the gateway.
+    /// Packets per CPU second of the gateway; see `bits_per_cpu_s`.
     pub packets_per_cpu_s: Option<f64>,
-    /// CPU seconds of the gateway per 10^9 octets.
+    /// CPU seconds (utime + stime) of the gateway per 10^9 octets, the lower bound of the cost.
     pub cpu_s_per_gb: Option<f64>,
     /// Packets sent and not received.
     pub lost: Option<u64>,
@@ -92,7 +95,8 @@ impl Row {
         Some(row)
     }
 
-    /// Derives what a core carries from what `cpu_s` and `core_s` seconds have carried.
+    /// Derives what a core carries from what `cpu_s` seconds, the lower bound of the cost, and `core_s` seconds, the upper
+    /// bound, have carried.
     pub fn set_cost(&mut self, bytes: f64, packets: f64, cpu_s: Option<f64>, core_s: Option<f64>) {
         let per = |amount: f64, seconds: Option<f64>| {
             seconds.filter(|seconds| *seconds > 0.0).map(|seconds| amount / seconds)

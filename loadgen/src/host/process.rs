@@ -16,6 +16,9 @@ pub struct GatewayProcess {
 }
 
 /// CPU seconds since the process or machine started.
+///
+/// A kernel without CONFIG_IRQ_TIME_ACCOUNTING charges softirq work to the thread it interrupts as well: then the two overlap,
+/// and their sum is an upper bound of what the process costs, as `process_s` alone is a lower one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuReading {
     /// utime + stime of the process.

@@ -226,9 +226,11 @@ impl VoiceSection {
 /// What the gateway process used.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct GatewaySection {
-    /// utime + stime over the traffic phase.
+    /// utime + stime over the traffic phase: the lower bound of the cost. Softirq work that comes while its cores are idle, or
+    /// is done by ksoftirqd, is not in it.
     pub cpu_s: Option<f64>,
-    /// That plus softirq of its cores.
+    /// That plus all softirq of its cores: the upper bound. On kernels without CONFIG_IRQ_TIME_ACCOUNTING what interrupts the
+    /// process is in both terms.
     pub core_s: Option<f64>,
     /// `cpu_s` per 10^9 inner octets of all directions run, calls included.
     pub cpu_s_per_gb: Option<f64>,

@@ -17,7 +17,8 @@ pub struct TrafficOutcome {
     pub voice: Option<VoiceOutcome>,
     /// Connections cut on purpose, `None` without.
     pub churn: Option<ChurnOutcome>,
-    /// Gateway CPU seconds over the traffic phase: process, and process plus softirq.
+    /// Gateway CPU seconds over the traffic phase: the process, lower bound of the cost, and process plus softirq of its cores,
+    /// upper bound; see [`CpuReading`].
     pub cpu_s: Option<f64>,
     /// See `cpu_s`.
     pub core_s: Option<f64>,
