@@ -46,7 +46,9 @@ impl Early {
 
     /// Whether packets for the SPI on `conn` are news to the control thread.
     pub(super) fn is_news(&mut self, conn: ConnId, spi: EspSpi) -> bool {
-        let Some(Announced { reported: (last, times), .. }) = self.announced.get_mut(&spi) else { return false };
+        let Some(Announced { reported: (last, times), .. }) = self.announced.get_mut(&spi) else {
+            return false;
+        };
         let news = last.replace(conn) != Some(conn) && *times < REPORTS_MAX;
         *times += u8::from(news);
         news

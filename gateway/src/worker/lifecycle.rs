@@ -149,6 +149,10 @@ impl Worker {
     /// The session sends and receives on this connection from now on.
     pub(super) fn bind(&mut self, id: SessionId, slot: u32) {
         let Some(session) = self.sad.session_mut(id) else { return };
+        // A place that somebody else will have is nobody's.
+        if !self.conns.get_mut(slot).is_some_and(|conn| conn.is_open()) {
+            return;
+        }
         let replaced = session.conn.replace(slot).filter(|&old| old != slot);
         if session.follow.take().is_some() {
             // What was on its way over UDP is still taken.

@@ -279,6 +279,10 @@ impl Worker {
     pub(super) fn on_esp(&mut self, slot: u32, spi: EspSpi, body: Place) {
         if self.opening.as_ref().is_some_and(|opening| opening.is_full()) {
             self.finish_opening();
+            // One of them may have ended the connection.
+            if !self.conns.get_mut(slot).is_some_and(|conn| conn.is_open()) {
+                return self.counters.dropped(DropReason::NoConnection);
+            }
         }
         match self.open_esp(slot, spi, &body) {
             Ok(Some(inner)) => self.outlet.push(&mut self.ring, &self.counters, inner),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use codec::esp::BATCH_MAX;
 use gateway::types::{CloseReason, ConnId, NetworkId, SessionId, WorkerId};
 use gateway::worker::inbox::{ToControl, ToWorker};
 
@@ -142,7 +143,12 @@ fn r9329_6_1_9_a_connection_two_sessions_claim_serves_one() {
     // The same where the second lives on another worker: the connection is not worth keeping.
     let mut peer = Peer::connect(&rig, 0);
     peer.send(&one.frame_to(CORE, b"again"));
-    let (_, conn) = rig.bound();
+    let conn = rig.report(|report| match report {
+        ToControl::Bound { session, conn: other, .. } if *session == one.session && *other != conn => {
+            Some(*other)
+        }
+        _ => None,
+    });
     rig.order(0, ToWorker::Move { conn, to: WorkerId(1), session: SessionId(9) });
     assert!(peer.is_closed());
 }
@@ -223,4 +229,26 @@ fn a_session_whose_connection_never_arrives_is_told_to_be_where_it_was() {
     assert_eq!(rig.bound(), (ue.session, conn));
     rig.to_ue(0, &udp(CORE, ue.addr, b"down"));
     assert!(ue.open(here.receive()).ends_with(b"down"));
+}
+
+#[test]
+fn d6_nothing_that_follows_a_failed_icv_gives_the_connection_a_session() {
+    let rig = Rig::new(1);
+    let mut cbc = Ue::install_cbc(&rig, 0, 0);
+    let spi = WorkerId(0).spi(0x55_0000).expect("not reserved");
+    let mut gcm = Ue::install_child(&rig, 0, 0, spi, None);
+    rig.fence(0);
+    // As many as are opened together, the last of them forged, and behind them one that is opened at once.
+    let mut frames: Vec<u8> = (0..BATCH_MAX).flat_map(|_| cbc.frame_to(CORE, &[1; 20])).collect();
+    *frames.last_mut().expect("not empty") ^= 1;
+    frames.extend(gcm.frame_to(CORE, b"behind"));
+    let mut peer = Peer::connect(&rig, 0);
+    peer.send(&frames);
+    assert!(peer.is_closed());
+    rig.until("gone", 0, |rig| rig.seats[0].counters.connections.get());
+    let mut stranger = Peer::connect(&rig, 0);
+    rig.until("come", 1, |rig| rig.seats[0].counters.connections.get());
+    rig.to_ue(0, &udp(CORE, gcm.addr, b"for nobody"));
+    rig.until("counted", 2, |rig| rig.drops(0, "no_connection"));
+    assert!(stranger.is_quiet());
 }
