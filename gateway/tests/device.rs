@@ -119,7 +119,7 @@ fn the_kernel_takes_a_packet_that_is_longer_than_its_header_can_say() {
     let queues = tun::open("swtest2", 1, Some(200_000)).expect("tun");
     let offloads = queues[0].offloads();
     if offloads.tcp4_octets == 0 {
-        return eprintln!("skipped: a kernel before 6.3 is not given any");
+        return eprintln!("skipped: a kernel before 6.6 is not given any");
     }
     ip("link set swtest2 up mtu 1400");
     ip("addr add 10.64.0.1/16 dev swtest2");

@@ -38,7 +38,7 @@ pub struct Offloads {
     pub tcp: bool,
     /// UDP datagrams of equal size (Linux 6.2).
     pub udp: bool,
-    /// Longest of TCP over IPv4 that may be written, octets; beyond 65,535 for kernels from 6.3 on (BIG TCP).
+    /// Longest of TCP over IPv4 that may be written, octets; beyond 65,535 for kernels from 6.6 on (BIG TCP).
     pub tcp4_octets: usize,
 }
 
@@ -113,7 +113,7 @@ pub fn is_gone(error: &io::Error) -> bool {
 
 /// Opens `queues` queues of the device `name` (at most 15 octets), creating it; it disappears with its
 /// last queue. With `super_packets` the device yields them as far as the kernel can, and takes them; those of TCP over
-/// IPv4 up to so many octets, which beyond 65,535 needs Linux 6.3.
+/// IPv4 up to so many octets, which beyond 65,535 needs Linux 6.6.
 ///
 /// # Errors
 /// `PermissionDenied` without CAP_NET_ADMIN; `NotFound` without /dev/net/tun; `ResourceBusy` when another
@@ -184,12 +184,33 @@ fn enable_offloads(fd: RawFd, octets: usize) -> Offloads {
     }
 }
 
-/// Whether the kernel takes packets of TCP over IPv4 that are longer than their header can say (Linux 6.3).
+/// Whether a TUN device of this kernel takes packets of TCP over IPv4 that are longer than their header can say.
 fn has_big_tcp() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    takes_long_packets(&release)
+}
+
+/// As [`has_big_tcp`], of a kernel by its release. IPv4 knows such packets from Linux 6.3 on, but until 6.6 a TUN device
+/// puts what is written to it into single pages, of which a packet has 17 at most: longer ones fail with EMSGSIZE.
+fn takes_long_packets(release: &str) -> bool {
     let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 3),
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 6),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::takes_long_packets;
+
+    #[test]
+    fn kernels_from_6_6_on_take_packets_longer_than_their_header_can_say() {
+        for release in ["6.6.0", "6.6-rc1", "6.12.1-generic", "7.0.0", "6.18.44-fc-v595"] {
+            assert!(takes_long_packets(release), "{release}");
+        }
+        for release in ["6.1.0-18-amd64", "6.3.0", "6.5.13", "5.15.0", "6", "", "6.x"] {
+            assert!(!takes_long_packets(release), "{release}");
+        }
     }
 }
