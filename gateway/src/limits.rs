@@ -220,7 +220,7 @@ limits! {
     /// off; further packets are dropped before they get a sequence number. Memory: this for each connection that does not drain, within
     /// `send_memory_octets`.
     send_queue_octets: u32 = 262_144, 65_536..=16_777_216, "octets";
-    /// Octets of all send blocks of one worker. Memory: this per worker.
+    /// Octets of all send blocks of one worker, in use and kept for the next time. Memory: this per worker.
     send_memory_octets: u64 = 268_435_456, 4_194_304..=68_719_476_736, "octets";
     /// Sends of so many octets or more leave without a copy (SEND_ZC), smaller ones by copy; 0: all by copy. Costs what
     /// is in flight: such a block is lent, and counts towards `send_memory_octets`, until the peer has acknowledged it.
@@ -232,7 +232,8 @@ limits! {
     /// connection is slower than its traffic, within `flow_memory_octets`.
     flow_queue_octets: u32 = 4_194_304, 131_072..=1_073_741_824, "octets";
     /// Octets of inner packets of all UEs of one worker that wait to be encrypted; beyond it the oldest of
-    /// the UE that holds most are dropped. Memory: this per worker.
+    /// the UE that holds most are dropped. Memory: this per worker, with the buffers kept for the next time, and 0.2 KB
+    /// for each of the most packets that ever waited.
     flow_memory_octets: u64 = 134_217_728, 1_048_576..=68_719_476_736, "octets";
     /// Octets of the receive buffers of one worker, those of further rings included, of which each takes
     /// at least 64 KB. Memory: this per worker, half of it or more taken at start.

@@ -51,9 +51,51 @@ impl Block {
     }
 }
 
+/// Buffers of a few sizes that are not in use, kept for the next time.
+pub struct Spares<T, const N: usize> {
+    sizes: [usize; N],
+    by_size: [Vec<T>; N],
+    /// Octets of all of them.
+    octets: usize,
+}
+
+impl<T, const N: usize> Spares<T, N> {
+    /// None yet, of any of `sizes`, which are octets.
+    pub fn new(sizes: [usize; N]) -> Self {
+        Self { sizes, by_size: std::array::from_fn(|_| Vec::new()), octets: 0 }
+    }
+
+    /// One of the size at `class`, if there is any.
+    pub fn take(&mut self, class: usize) -> Option<T> {
+        let buffer = self.by_size.get_mut(class)?.pop()?;
+        self.octets -= self.sizes[class];
+        Some(buffer)
+    }
+
+    /// Keeps one of the size at `class`, within `max` octets of all that are kept.
+    pub fn keep(&mut self, class: usize, buffer: T, max: usize) {
+        if let Some(same) = self.by_size.get_mut(class) {
+            same.push(buffer);
+            self.octets += self.sizes[class];
+            self.shrink_to(max);
+        }
+    }
+
+    /// Frees buffers until those that are kept have at most `max` octets, of the size that holds most of them first.
+    pub fn shrink_to(&mut self, max: usize) {
+        while self.octets > max {
+            let held = |class: usize| self.by_size[class].len() * self.sizes[class];
+            let Some(most) = (0..N).max_by_key(|&class| held(class)) else { return };
+            if self.take(most).is_none() {
+                return;
+            }
+        }
+    }
+}
+
 /// The blocks of one worker.
 pub struct BlockPool {
-    free: [Vec<Block>; BLOCK_SIZES.len()],
+    free: Spares<Block, { BLOCK_SIZES.len() }>,
     /// Octets of the blocks that are lent.
     lent: usize,
     max: usize,
@@ -64,9 +106,11 @@ fn class_of(size: usize) -> usize {
 }
 
 impl BlockPool {
-    /// A pool that lends at most `memory` octets, and keeps as much of it as has been needed at once.
+    /// A pool of at most `memory` octets, lent and kept together. What has been needed once is kept for the next time,
+    /// unless blocks of another size need its memory.
     pub fn new(memory: usize) -> Self {
-        Self { free: Default::default(), lent: 0, max: memory.max(2 * BLOCK_SIZES[BLOCK_SIZES.len() - 1]) }
+        let max = memory.max(2 * BLOCK_SIZES[BLOCK_SIZES.len() - 1]);
+        Self { free: Spares::new(BLOCK_SIZES), lent: 0, max }
     }
 
     /// An empty block for `wanted` octets, as far as the sizes and the memory go, and at least for `needed`.
@@ -77,7 +121,11 @@ impl BlockPool {
             return None;
         }
         self.lent += BLOCK_SIZES[class];
-        Some(self.free[class].pop().unwrap_or_else(|| Block::new(BLOCK_SIZES[class])))
+        if let Some(block) = self.free.take(class) {
+            return Some(block);
+        }
+        self.free.shrink_to(self.max - self.lent);
+        Some(Block::new(BLOCK_SIZES[class]))
     }
 
     /// Moves the frames of `block` into a larger one with room for `needed` more octets, and for `wanted` as
@@ -103,7 +151,7 @@ impl BlockPool {
         recode: impl FnOnce(&[u8], &mut [u8]) -> Option<usize>,
     ) -> bool {
         let class = class_of(block.octets.len());
-        let spare = if block.pooled { self.free[class].pop() } else { None };
+        let spare = if block.pooled { self.free.take(class) } else { None };
         let mut made = spare.unwrap_or_else(|| match block.pooled {
             true => Block::new(BLOCK_SIZES[class]),
             false => Block { pooled: false, ..Block::new(room) },
@@ -135,17 +183,19 @@ impl BlockPool {
         self.max
     }
 
-    /// Keeps a buffer that is not lent.
+    /// Keeps a buffer that is not lent, as far as the memory goes.
     fn keep(&mut self, mut block: Block) {
         if block.pooled {
             (block.used, block.frames) = (0, 0);
-            self.free[class_of(block.octets.len())].push(block);
+            self.free.keep(class_of(block.octets.len()), block, self.max - self.lent);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use allocation_counter::measure;
+
     use super::*;
 
     #[test]
@@ -162,6 +212,47 @@ mod tests {
         assert!(pool.take(40_000, 40_000).is_none(), "it was not one of the pool's");
         pool.give_back(first);
         assert!(pool.take(40_000, 40_000).is_some());
+    }
+
+    /// Takes blocks of `size` until there are no more, and gives them all back.
+    fn fill(pool: &mut BlockPool, size: usize, blocks: &mut Vec<Block>) {
+        blocks.extend(std::iter::from_fn(|| pool.take(size, size)));
+        blocks.drain(..).for_each(|block| pool.give_back(block));
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_sizes_were_needed_before() {
+        const MEMORY: usize = 4 << 20;
+        let mut blocks = Vec::with_capacity(MEMORY / BLOCK_SIZES[0]);
+        let mut pool = BlockPool::new(MEMORY);
+        // With the smallest the lists of blocks are the longest they become.
+        fill(&mut pool, BLOCK_SIZES[0], &mut blocks);
+        let taken = measure(|| {
+            for size in BLOCK_SIZES.into_iter().rev() {
+                fill(&mut pool, size, &mut blocks);
+                assert_eq!((pool.lent, pool.free.octets), (0, MEMORY));
+            }
+        });
+        assert!(taken.bytes_max < MEMORY as u64 / 8, "{} octets more", taken.bytes_max);
+        // One that is recoded while all are lent: the spare one is not kept.
+        blocks.extend(std::iter::from_fn(|| pool.take(1, 1)));
+        assert!(pool.recode(&mut blocks[0], 0, |_, _| Some(5)));
+        assert_eq!((pool.lent, pool.free.octets), (MEMORY, 0));
+    }
+
+    #[test]
+    fn blocks_of_any_mix_of_sizes_are_used_again() {
+        let mut pool = BlockPool::new(4 << 20);
+        let mut blocks = Vec::with_capacity(100);
+        let mut round = || {
+            for number in 0..60 {
+                let size = BLOCK_SIZES[number % BLOCK_SIZES.len()].min(100_000);
+                blocks.extend(pool.take(size, size));
+            }
+            blocks.drain(..).for_each(|block| pool.give_back(block));
+        };
+        round();
+        assert_eq!(measure(|| (0..10).for_each(|_| round())).count_total, 0);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Instant;
 use codec::esp::EspSpi;
 use codec::ip::Segmenter;
 
+use crate::io::block::Spares;
+
 /// Octets of the buffers: voice, a packet, a short run of one flow, and the largest super-packet the inner
 /// device yields with its virtio-net header.
 const CLASSES: [usize; 4] = [256, 2048, 16_384, SUPER_LEN];
@@ -36,11 +38,12 @@ impl Entry {
     }
 }
 
-/// The entries and buffers of one worker. What was needed once is kept for the next time.
+/// The entries and buffers of one worker. What was needed once is kept for the next time, unless buffers of another size
+/// need its memory.
 pub(super) struct Memory {
     entries: Vec<Option<Entry>>,
     vacant: Vec<u32>,
-    buffers: [Vec<Box<[u8]>>; CLASSES.len()],
+    buffers: Spares<Box<[u8]>, { CLASSES.len() }>,
     used: usize,
     max: usize,
 }
@@ -55,9 +58,9 @@ pub(super) fn buffer_len(len: usize) -> usize {
 }
 
 impl Memory {
-    /// Buffers of at most `max` octets in all.
+    /// Buffers of at most `max` octets in all, used and kept together.
     pub fn new(max: usize) -> Self {
-        Self { entries: Vec::new(), vacant: Vec::new(), buffers: Default::default(), used: 0, max }
+        Self { entries: Vec::new(), vacant: Vec::new(), buffers: Spares::new(CLASSES), used: 0, max }
     }
 
     /// Octets of the buffers in use.
@@ -75,7 +78,11 @@ impl Memory {
     pub fn take(&mut self, len: usize) -> Box<[u8]> {
         let class = class_of(len);
         self.used += CLASSES[class];
-        self.buffers[class].pop().unwrap_or_else(|| vec![0; CLASSES[class]].into_boxed_slice())
+        if let Some(buffer) = self.buffers.take(class) {
+            return buffer;
+        }
+        self.buffers.shrink_to(self.max.saturating_sub(self.used));
+        vec![0; CLASSES[class]].into_boxed_slice()
     }
 
     pub fn add(&mut self, entry: Entry) -> u32 {
@@ -98,13 +105,50 @@ impl Memory {
         let class = class_of(entry.buffer.len());
         debug_assert_eq!(entry.buffer.len(), CLASSES[class]);
         self.used -= CLASSES[class];
-        self.buffers[class].push(entry.buffer);
+        self.buffers.keep(class, entry.buffer, self.max.saturating_sub(self.used));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use allocation_counter::measure;
+
     use super::*;
+
+    /// An entry of a packet of `len` octets.
+    fn entry(memory: &mut Memory, len: usize) -> u32 {
+        let mut packet = [0; 20];
+        (packet[0], packet[3]) = (0x45, 20);
+        let inner = codec::ip::InnerHeader::parse(&packet).expect("a packet");
+        let segmenter = Segmenter::new(&packet, &inner, &Default::default(), 1400).expect("fits");
+        let buffer = memory.take(len);
+        memory.add(Entry {
+            buffer,
+            offset: 0,
+            segmenter,
+            spi_in: EspSpi(1),
+            since: Instant::now(),
+            next: NONE,
+        })
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_sizes_were_needed_before() {
+        const MAX: usize = 2 << 20;
+        let mut memory = Memory::new(MAX);
+        let mut entries = Vec::with_capacity(MAX / CLASSES[0]);
+        let mut fill = |len| {
+            while memory.has_room(len) {
+                entries.push(entry(&mut memory, len));
+            }
+            entries.drain(..).for_each(|index| memory.remove(index));
+        };
+        // With the smallest the tables and lists are the longest they become.
+        fill(CLASSES[0]);
+        let taken = measure(|| CLASSES.into_iter().rev().for_each(&mut fill));
+        assert!(taken.bytes_max < MAX as u64 / 8, "{} octets more", taken.bytes_max);
+        assert_eq!(memory.used(), 0);
+    }
 
     #[test]
     fn buffers_are_of_the_least_size_that_fits_and_used_again() {
