@@ -27,6 +27,8 @@ struct Aim {
     slot: u32,
     inner: InnerHeader,
     segmenter: Segmenter,
+    /// Of its network.
+    mtu: u16,
 }
 
 enum Refused {
@@ -150,7 +152,7 @@ impl Worker {
                 false => ip::clamp_mss(packet, &inner, mtu),
             };
         }
-        Ok(Aim { session: id, spi_in, slot, inner, segmenter })
+        Ok(Aim { session: id, spi_in, slot, inner, segmenter, mtu })
     }
 
     /// Seals a packet straight into its connection's send block while the connection takes it; what is left
@@ -178,6 +180,7 @@ impl Worker {
             spi_in: aim.spi_in,
             flow: flow_hash(&self.flow_hasher, &aim.inner),
             voice: flow_queue::is_voice(&aim.inner),
+            mtu: aim.mtu,
         };
         let waiting = &mut conn.queue.waiting;
         self.flow_queues.push(waiting, aim.slot, arrival, self.now, &self.counters);

@@ -259,8 +259,6 @@ struct Worker {
     /// Packets wait for a send block.
     round_blocked: bool,
     networks: Vec<Network>,
-    /// The greatest MTU among them.
-    mtu_max: u16,
     /// A packet of an inner device behind its virtio-net header.
     packet: Box<[u8]>,
     /// Connections with something to send.
@@ -350,7 +348,6 @@ impl Worker {
             flow_hasher: ahash::RandomState::new(),
             round_blocked: false,
             networks: inner.networks.into_iter().map(Network::new).collect(),
-            mtu_max,
             packet: vec![0; SUPER_LEN].into_boxed_slice(),
             dirty: Vec::new(),
             unfinished: 0,

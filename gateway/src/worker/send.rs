@@ -215,12 +215,12 @@ impl Worker {
 
     /// One UE's turn.
     fn serve(&mut self, slot: u32) -> Served {
-        let frame_max = usize::from(self.mtu_max) + FRAME_OVERHEAD_MAX;
         let mut sealed = 0;
         let mut high = None;
         let served = loop {
             let Some(conn) = self.conns.get_mut(slot) else { break Served::Done(sealed) };
             let Some(ue) = conn.queue.waiting else { break Served::Done(sealed) };
+            let frame_max = self.flow_queues.mtu(ue) + FRAME_OVERHEAD_MAX;
             if !conn.queue.has_room(frame_max) {
                 // Its turn comes again when the send in flight has ended.
                 break Served::Done(sealed);

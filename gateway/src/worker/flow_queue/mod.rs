@@ -35,7 +35,7 @@ pub(super) use memory::SUPER_LEN;
 /// Code points of voice: EF (RFC 3246) and VOICE-ADMIT (RFC 5865).
 const VOICE_DSCP: [u8; 2] = [46, 44];
 
-/// Inner packets of full size that a UE may send before it is the next one's turn.
+/// Inner packets of the greatest MTU that a UE may send before it is the next one's turn.
 const ROUND_PACKETS: i32 = 16;
 
 /// Lists of UEs by the octets they hold: one for each power of two.
@@ -59,6 +59,8 @@ pub struct Arrival<'a> {
     pub flow: u64,
     /// It goes first.
     pub voice: bool,
+    /// The most octets that a packet of its network has.
+    pub mtu: u16,
 }
 
 /// An inner packet that leaves; give it back with [`FlowQueues::release`].
@@ -76,13 +78,15 @@ struct Ue {
     /// The connection it waits for.
     slot: u32,
     deficit: i32,
+    /// The most octets that a packet of it may have: the MTU of its network.
+    mtu: u16,
     in_round: bool,
     in_use: bool,
     /// Its place in the list of its size.
     size: Option<(u8, u32)>,
 }
 
-/// What holds for the queue of every UE.
+/// What holds for the next packet of a UE.
 #[derive(Clone, Copy)]
 struct Terms {
     /// Octets a flow may send before it is the next one's turn.
@@ -102,7 +106,11 @@ pub struct FlowQueues {
     round: VecDeque<UeId>,
     by_size: [Vec<UeId>; SIZE_CLASSES],
     ue_max: usize,
-    terms: Terms,
+    /// Octets a UE may send before it is the next one's turn. All have the same, or those of a network of long packets had
+    /// more of the worker than others.
+    turn: i32,
+    /// How long voice may wait.
+    voice_late: Duration,
 }
 
 /// Whether a packet is voice by its code point.
@@ -111,9 +119,9 @@ pub(super) fn is_voice(inner: &InnerHeader) -> bool {
 }
 
 impl FlowQueues {
-    /// Queues of at most `ue_max` octets of buffers each and `worker_max` in all, for packets up to `mtu`.
+    /// Queues of at most `ue_max` octets of buffers each and `worker_max` in all, for packets up to `mtu_max`.
     /// Voice that has waited longer than `voice_late` is dropped; `None`: it never is for that.
-    pub fn new(ue_max: usize, worker_max: usize, mtu: u16, voice_late: Option<Duration>) -> Self {
+    pub fn new(ue_max: usize, worker_max: usize, mtu_max: u16, voice_late: Option<Duration>) -> Self {
         Self {
             ues: Vec::new(),
             vacant: Vec::new(),
@@ -121,11 +129,8 @@ impl FlowQueues {
             round: VecDeque::new(),
             by_size: Default::default(),
             ue_max: ue_max.max(SUPER_LEN),
-            terms: Terms {
-                quantum: mtu.into(),
-                delay: Delay::default(),
-                voice_late: voice_late.unwrap_or(Duration::MAX),
-            },
+            turn: ROUND_PACKETS * i32::from(mtu_max),
+            voice_late: voice_late.unwrap_or(Duration::MAX),
         }
     }
 
@@ -142,9 +147,13 @@ impl FlowQueues {
         let id = *ue.get_or_insert_with(|| self.open(slot));
         self.make_room(id, arrival.range.len(), counters);
         let bucket = ue::bucket(arrival.flow, arrival.voice);
+        let mtu = arrival.mtu;
         let entry = self.entry_for(arrival, now);
         let index = self.memory.add(entry);
-        self.ues[id.0 as usize].queue.push(bucket, index, &mut self.memory, self.terms.quantum);
+        let ue = &mut self.ues[id.0 as usize];
+        // A UDP path that sessions of several networks share has packets of all of them.
+        ue.mtu = ue.mtu.max(mtu);
+        ue.queue.push(bucket, index, &mut self.memory, ue.mtu.into());
         self.resize(id);
     }
 
@@ -172,7 +181,8 @@ impl FlowQueues {
     ) -> Option<Segment> {
         let id = (*ue)?;
         let entry = self.ues.get_mut(id.0 as usize)?;
-        let departure = entry.queue.pop(&mut self.memory, Terms { delay, ..self.terms }, now, counters);
+        let terms = Terms { quantum: entry.mtu.into(), delay, voice_late: self.voice_late };
+        let departure = entry.queue.pop(&mut self.memory, terms, now, counters);
         if departure.as_ref().is_none_or(|departure| departure.last) {
             self.resize(id);
         }
@@ -220,14 +230,18 @@ impl FlowQueues {
         let ue = self.round.pop_front()?;
         let entry = self.ues.get_mut(ue.0 as usize)?;
         entry.in_round = false;
-        let turn = self.terms.quantum * ROUND_PACKETS;
-        entry.deficit = (entry.deficit + turn).min(turn);
+        entry.deficit = (entry.deficit + self.turn).min(self.turn);
         Some(entry.slot)
     }
 
     /// Whether a UE has sent what its turn allows.
     pub fn turn_is_over(&self, ue: UeId) -> bool {
         self.ues.get(ue.0 as usize).is_none_or(|entry| entry.deficit <= 0)
+    }
+
+    /// Octets of the longest packet that a UE may have waiting.
+    pub fn mtu(&self, ue: UeId) -> usize {
+        self.ues.get(ue.0 as usize).map_or(0, |entry| entry.mtu.into())
     }
 
     /// The UE waits for another connection now.
@@ -260,7 +274,7 @@ impl FlowQueues {
             (self.ues.len() - 1) as u32
         });
         let entry = &mut self.ues[index as usize];
-        (entry.slot, entry.in_use, entry.deficit) = (slot, true, 0);
+        (entry.slot, entry.in_use, entry.deficit, entry.mtu) = (slot, true, 0, 0);
         UeId(index)
     }
 
@@ -325,6 +339,14 @@ impl FlowQueues {
 
 impl Ue {
     fn new() -> Self {
-        Self { queue: UeQueue::new(), slot: 0, deficit: 0, in_round: false, in_use: false, size: None }
+        Self {
+            queue: UeQueue::new(),
+            slot: 0,
+            deficit: 0,
+            mtu: 0,
+            in_round: false,
+            in_use: false,
+            size: None,
+        }
     }
 }

@@ -42,6 +42,8 @@ struct Rig {
     ues: Vec<Option<UeId>>,
     counters: WorkerCounters,
     now: Instant,
+    /// MTU of the network that packets come from.
+    mtu: u16,
 }
 
 impl Rig {
@@ -51,6 +53,7 @@ impl Rig {
             ues: vec![None; ues],
             counters: WorkerCounters::default(),
             now: Instant::now(),
+            mtu: MTU,
         }
     }
 
@@ -60,7 +63,7 @@ impl Rig {
 
     fn push_offloaded(&mut self, ue: usize, packet: &[u8], virtio: &VirtioHeader) {
         let inner = InnerHeader::parse(packet).expect("a packet");
-        let segmenter = Segmenter::new(packet, &inner, virtio, MTU).expect("fits");
+        let segmenter = Segmenter::new(packet, &inner, virtio, self.mtu).expect("fits");
         let mut buffer = vec![0; SUPER_LEN].into_boxed_slice();
         buffer[10..10 + packet.len()].copy_from_slice(packet);
         let IpAddr::V4(src) = inner.src else { panic!("IPv4") };
@@ -71,6 +74,7 @@ impl Rig {
             spi_in: EspSpi(0x1000 + ue as u32),
             flow: src.octets()[3].into(),
             voice: is_voice(&inner),
+            mtu: self.mtu,
         };
         self.queues.push(&mut self.ues[ue], ue as u32, arrival, self.now, &self.counters);
     }
@@ -326,6 +330,30 @@ fn ues_take_turns_by_octets() {
     for octets in sent {
         assert!(octets.abs_diff(turn) < 1400, "{sent:?}");
     }
+}
+
+/// Beside a network of jumbo packets a UE of another one is served as if there were none.
+#[test]
+fn the_mtu_of_another_network_changes_nothing_within_a_ue() {
+    let mut rig = Rig::new(2, 1 << 20, 1 << 22);
+    rig.queues = FlowQueues::new(1 << 20, 1 << 22, 9000, None);
+    rig.mtu = 9000;
+    rig.push(1, &packet(1, 0, false, 8900, 0));
+    rig.mtu = MTU;
+    for number in 0..20 {
+        rig.push(0, &packet(1, 0, false, 1300, number));
+        rig.push(0, &packet(2, 0, false, 1300, number));
+    }
+    assert_eq!([0, 1].map(|ue| rig.queues.mtu(rig.ues[ue].expect("it waits"))), [MTU.into(), 9000]);
+    // Of the worker both have the same part.
+    for ue in rig.ues.clone().into_iter().flatten() {
+        rig.queues.activate(ue);
+        assert!(rig.queues.next_turn().is_some());
+        assert_eq!(rig.queues.ues[ue.0 as usize].deficit, 16 * 9000, "UE {}", ue.0);
+    }
+    let order: Vec<u8> = (0..12).map(|_| flow_of(&rig.pop(0).expect("plenty"))).collect();
+    let runs: Vec<usize> = order.chunk_by(|one, other| one == other).map(<[u8]>::len).collect();
+    assert!(runs.iter().all(|&run| run <= 2), "a packet, and what is begun of the next: {runs:?}");
 }
 
 #[test]
