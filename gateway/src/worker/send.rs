@@ -124,13 +124,16 @@ pub(super) fn sequence_runs_out(child: &mut Child) -> bool {
 }
 
 impl Worker {
-    /// Puts the connection on the list of those to flush at the end of the turn.
+    /// Puts the connection, or the flow, on the list of those to flush at the end of the turn.
     pub(super) fn mark_dirty(&mut self, slot: u32) {
         if let Some(conn) = self.conns.get_mut(slot)
             && !conn.dirty
         {
             conn.dirty = true;
-            self.dirty.push(slot);
+            match is_flow(slot) {
+                true => self.mark_flow(slot),
+                false => self.dirty.push(slot),
+            }
         }
     }
 
@@ -157,10 +160,6 @@ impl Worker {
         // Nothing leaves in the clear.
         self.sealing.run(&mut self.conns);
         while let Some(slot) = self.dirty.pop() {
-            if is_flow(slot) {
-                self.mark_flow(slot);
-                continue;
-            }
             let Some(conn) = self.conns.get_mut(slot) else { continue };
             conn.dirty = false;
             if conn.sending || matches!(conn.state, State::Closing | State::Moving(_)) {

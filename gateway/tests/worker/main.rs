@@ -3,6 +3,7 @@
 //! The inner device is one end of a packet socket pair, so these tests need no privilege; the real TUN is
 //! used by the system tests.
 
+mod congestion;
 mod connections;
 mod crowd;
 mod device;

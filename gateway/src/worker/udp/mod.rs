@@ -7,12 +7,13 @@
 mod bind;
 mod datagram;
 pub(super) mod flows;
+mod outgoing;
 mod send;
 
 use std::net::SocketAddr;
 
-use crate::io::udp::Batch;
 use crate::types::{Path, Transport};
+use outgoing::Outgoing;
 
 /// How long a session that moved from UDP to TCP is still heard over UDP: what was on its way.
 pub(super) const HEARD_AFTER_MOVE_S: u64 = 10;
@@ -38,17 +39,6 @@ impl Origin {
     fn new(socket: usize, local: SocketAddr, remote: SocketAddr) -> Self {
         Self { socket: socket as u16, path: Path { transport: Transport::Udp, local, remote } }
     }
-}
-
-/// What a worker knows of one of its UDP sockets.
-#[derive(Default)]
-struct Outgoing {
-    /// Flows with something to send.
-    dirty: Vec<u32>,
-    /// What is on its way.
-    batch: Batch,
-    /// The socket is full: it reports itself when it is not.
-    blocked: bool,
 }
 
 /// A worker's UDP side.

@@ -31,11 +31,11 @@ impl Worker {
         }
     }
 
-    /// Puts a flow on the list of those to send from at the end of the turn.
+    /// Puts a flow behind those that something is to be sent from at the end of the turn.
     pub(in crate::worker) fn mark_flow(&mut self, slot: u32) {
         let Some(flow) = self.conns.flows.get_mut(slot) else { return };
         if let Some(outgoing) = self.udp.outgoing.get_mut(usize::from(flow.socket)) {
-            outgoing.dirty.push(slot);
+            outgoing.push(slot);
         }
     }
 
@@ -61,7 +61,7 @@ impl Worker {
         let mut outgoing = mem::take(outgoing);
         loop {
             while !outgoing.batch.is_full()
-                && let Some(slot) = outgoing.dirty.pop()
+                && let Some(slot) = outgoing.next(&mut self.conns.flows, socket)
             {
                 self.collect(slot, &mut outgoing.batch);
             }
