@@ -191,6 +191,13 @@ impl Worker {
     fn move_waiting(&mut self, from: Option<u32>, to: u32) {
         let from = from.and_then(|slot| self.conns.get_mut(slot));
         let Some(waiting) = from.and_then(|conn| conn.queue.waiting.take()) else { return };
+        // On a flow there may be packets of other sessions, which stay; on a connection only of one that left it.
+        if is_flow(to)
+            && let Some(there) = self.conns.get_mut(to).and_then(|conn| conn.queue.waiting)
+        {
+            self.flow_queues.merge(waiting, there, &self.counters);
+            return self.flow_queues.activate(there);
+        }
         self.flow_queues.rebind(waiting, to);
         let replaced = self.conns.get_mut(to).and_then(|conn| conn.queue.waiting.replace(waiting));
         self.discard_waiting(replaced);

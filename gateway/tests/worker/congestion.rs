@@ -99,3 +99,27 @@ fn a_full_udp_socket_serves_all_ues_alike() {
     let (least, most) = (sealed.iter().min(), sealed.iter().max());
     assert!(least > Some(&0) && least.map(|least| least * 2) > most.copied(), "{sealed:?}");
 }
+
+#[test]
+fn a_session_that_joins_another_on_its_path_takes_nothing_from_it() {
+    if !in_slow_namespace("a_session_that_joins_another_on_its_path_takes_nothing_from_it") {
+        return;
+    }
+    let rig = Rig::new(1);
+    let [(greedy, _deaf), (one, path), (other, _elsewhere)] = [0, 1, 2].map(|number| attached(&rig, number));
+    // The socket is full, and then some.
+    while rig.drops(0, "flow_queue_full") == 0 {
+        backlog(&rig, greedy.addr, 1);
+    }
+    // More than is sealed ahead of it.
+    for _ in 0..12 {
+        backlog(&rig, one.addr, 1);
+        backlog(&rig, other.addr, 1);
+    }
+    std::thread::sleep(Duration::from_millis(50));
+    bind(&rig, &other, path.local_addr().expect("bound"));
+    let sealed = u64::from(sealed(&one, &path, &AtomicBool::new(true)));
+    // The last ones may be lost at the socket.
+    let (all, by_codel) = (12 * 45, rig.drops(0, "codel"));
+    assert!(sealed + by_codel > all * 3 / 4, "{sealed} of {all}, {by_codel} dropped by CoDel");
+}

@@ -251,6 +251,22 @@ impl FlowQueues {
         }
     }
 
+    /// Puts all that waits of `from`, which is gone then, behind what waits of `into`. Where the bound of a UE is exceeded,
+    /// the fattest flow pays with its oldest packets.
+    pub fn merge(&mut self, from: UeId, into: UeId, counters: &WorkerCounters) {
+        let Some(entry) = self.ues.get_mut(from.0 as usize).filter(|_| from != into) else { return };
+        let (queue, mtu) = (mem::replace(&mut entry.queue, UeQueue::new()), entry.mtu);
+        self.resize(from);
+        self.close(from);
+        let Some(entry) = self.ues.get_mut(into.0 as usize) else { return };
+        entry.mtu = entry.mtu.max(mtu);
+        entry.queue.append(&queue, &mut self.memory, entry.mtu.into());
+        while entry.queue.octets() > self.ue_max {
+            counters.dropped_many(DropReason::FlowQueueFull, entry.queue.drop_fattest(&mut self.memory));
+        }
+        self.resize(into);
+    }
+
     /// Drops everything of a UE; returns how many packets it was.
     pub fn discard(&mut self, ue: UeId) -> u64 {
         let mut packets = 0;

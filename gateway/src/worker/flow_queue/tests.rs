@@ -80,11 +80,17 @@ impl Rig {
     }
 
     fn pop(&mut self, ue: usize) -> Option<Vec<u8>> {
-        let segment = self.queues.pop(&mut self.ues[ue], Delay::default(), self.now, &self.counters)?;
-        assert_eq!(segment.spi_in, EspSpi(0x1000 + ue as u32));
-        let octets = self.queues.bytes(&segment).to_vec();
-        self.queues.release(segment);
+        let (spi_in, octets) = self.pop_of_any(ue)?;
+        assert_eq!(spi_in, EspSpi(0x1000 + ue as u32));
         Some(octets)
+    }
+
+    /// The next packet of a UE's queue, in which there may be others' packets.
+    fn pop_of_any(&mut self, ue: usize) -> Option<(EspSpi, Vec<u8>)> {
+        let segment = self.queues.pop(&mut self.ues[ue], Delay::default(), self.now, &self.counters)?;
+        let popped = (segment.spi_in, self.queues.bytes(&segment).to_vec());
+        self.queues.release(segment);
+        Some(popped)
     }
 
     /// Flow and number of everything a UE has.
@@ -354,6 +360,50 @@ fn the_mtu_of_another_network_changes_nothing_within_a_ue() {
     let order: Vec<u8> = (0..12).map(|_| flow_of(&rig.pop(0).expect("plenty"))).collect();
     let runs: Vec<usize> = order.chunk_by(|one, other| one == other).map(<[u8]>::len).collect();
     assert!(runs.iter().all(|&run| run <= 2), "a packet, and what is begun of the next: {runs:?}");
+}
+
+#[test]
+fn what_is_merged_waits_behind_what_was_there_and_nothing_is_lost() {
+    let mut rig = Rig::new(2, 1 << 20, 1 << 22);
+    for number in 0..10 {
+        rig.push(0, &packet(1, 0, false, 1300, number));
+        rig.push(1, &packet(2, 0, false, 1300, number));
+    }
+    // Of one flow, older packets of which have been left on the path.
+    rig.push(0, &packet(3, 46, false, 160, 1));
+    rig.push(1, &packet(3, 46, false, 160, 0));
+    let octets = rig.queues.octets();
+    let (from, into) = (rig.ues[0].take().expect("it waits"), rig.ues[1].expect("it waits"));
+    rig.queues.activate(from);
+    rig.queues.merge(from, into, &rig.counters);
+    assert_eq!(rig.queues.octets(), octets);
+    rig.queues.activate(into);
+    assert_eq!(
+        (rig.queues.next_turn(), rig.queues.next_turn()),
+        (Some(1), None),
+        "the other is out of the round"
+    );
+    let mut next = [0; 4];
+    while let Some((_, packet)) = rig.pop_of_any(1) {
+        let flow = usize::from(flow_of(&packet));
+        assert_eq!(number_of(&packet), next[flow], "flow {flow} in order");
+        next[flow] += 1;
+    }
+    assert_eq!(next, [0, 10, 10, 2]);
+    assert_eq!((rig.queues.octets(), rig.counters.drops().map(|(_, n)| n).sum::<u64>()), (0, 0));
+}
+
+#[test]
+fn what_is_merged_keeps_to_the_bound_of_a_ue() {
+    let mut rig = Rig::new(2, 256 * 1024, 1 << 24);
+    for number in 0..100 {
+        rig.push(0, &packet(1, 0, false, 1300, number));
+        rig.push(1, &packet(2, 0, false, 1300, number));
+    }
+    let (from, into) = (rig.ues[0].take().expect("it waits"), rig.ues[1].expect("it waits"));
+    rig.queues.merge(from, into, &rig.counters);
+    assert_eq!((rig.queues.octets(), rig.drops("flow_queue_full")), (256 * 1024, 72));
+    assert_eq!(rig.queues.discard(into), 128);
 }
 
 #[test]

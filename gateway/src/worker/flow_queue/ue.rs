@@ -124,15 +124,34 @@ impl UeQueue {
     pub fn push(&mut self, bucket: usize, index: u32, memory: &mut Memory, quantum: i32) {
         let Some(entry) = memory.get_mut(index) else { return };
         entry.next = NONE;
-        let octets = entry.buffer.len();
+        let octets = entry.buffer.len() as u32;
+        self.append_chain(bucket, (index, index), octets, memory, quantum);
+    }
+
+    /// Puts all of `other`, whose entries are the same memory's, at the ends of the flows that their hashes say.
+    pub fn append(&mut self, other: &Self, memory: &mut Memory, quantum: i32) {
+        for (bucket, flow) in other.flows.iter().enumerate().filter(|(_, flow)| flow.head != NONE) {
+            self.append_chain(bucket, (flow.head, flow.tail), flow.octets, memory, quantum);
+        }
+    }
+
+    /// Puts a chain of entries, by its first and last and the octets of its buffers, at the end of a flow.
+    fn append_chain(
+        &mut self,
+        bucket: usize,
+        (first, last): (u32, u32),
+        octets: u32,
+        memory: &mut Memory,
+        quantum: i32,
+    ) {
         let Some(flow) = self.flows.get_mut(bucket) else { return };
-        let tail = std::mem::replace(&mut flow.tail, index);
-        flow.octets += octets as u32;
-        self.octets += octets;
+        let tail = std::mem::replace(&mut flow.tail, last);
+        flow.octets += octets;
+        self.octets += octets as usize;
         if flow.head == NONE {
-            flow.head = index;
+            flow.head = first;
         } else if let Some(before) = memory.get_mut(tail) {
-            before.next = index;
+            before.next = first;
         }
         if !flow.listed {
             flow.listed = true;
