@@ -17,6 +17,9 @@ use crate::types::{NetworkId, SessionId, WorkerId};
 /// The protocol number of TCP.
 const TCP: u8 = 6;
 
+/// Octets of the header of UDP.
+const UDP_HEADER_LEN: usize = 8;
+
 /// Room for an ICMP Packet Too Big: headers and the first octets of the packet it answers.
 const PACKET_TOO_BIG_LEN: usize = 1280;
 
@@ -96,13 +99,13 @@ impl Worker {
                 self.pass_to(worker, ToWorker::Downlink { network, packet: copy });
             }
             Err(Refused::TooBig) => {
-                self.counters.dropped(DropReason::TooBig);
+                self.counters.dropped_many(DropReason::TooBig, packets_in(&virtio, packet));
                 let answer = self.mtu(network).and_then(|mtu| packet_too_big(packet, mtu));
                 if let Some(answer) = answer {
                     self.outlet.write_own(&self.counters, network, &answer);
                 }
             }
-            Err(Refused::Drop(reason)) => self.counters.dropped(reason),
+            Err(Refused::Drop(reason)) => self.counters.dropped_many(reason, packets_in(&virtio, packet)),
         }
     }
 
@@ -114,10 +117,15 @@ impl Worker {
         let range = VirtioHeader::LEN..VirtioHeader::LEN + packet.len();
         match self.aim(network, &virtio, packet) {
             Ok(aim) => self.take(aim, &mut buffer, range),
-            Err(Refused::Drop(reason)) => self.counters.dropped(reason),
-            // A packet passed on once is not passed on again: the owner changed meanwhile.
-            Err(Refused::Elsewhere(_)) => self.counters.dropped(DropReason::NoSession),
-            Err(Refused::TooBig) => self.counters.dropped(DropReason::TooBig),
+            Err(refused) => {
+                let reason = match refused {
+                    Refused::Drop(reason) => reason,
+                    // A packet passed on once is not passed on again: the owner changed meanwhile.
+                    Refused::Elsewhere(_) => DropReason::NoSession,
+                    Refused::TooBig => DropReason::TooBig,
+                };
+                self.counters.dropped_many(reason, packets_in(&virtio, packet));
+            }
         }
         // The next order may close the connection or move it with its blocks.
         self.sealing.run(&mut self.conns);
@@ -244,6 +252,23 @@ impl Worker {
         }
         self.report_sequence(high);
         result
+    }
+}
+
+/// How many packets a refused packet of an inner device stands for, by its virtio-net header, of which nothing is trusted.
+fn packets_in(virtio: &VirtioHeader, packet: &[u8]) -> u64 {
+    let transport_at = usize::from(virtio.csum_start);
+    let transport_len = match virtio.gso {
+        // Data Offset, in words.
+        Gso::Tcp4 | Gso::Tcp6 => packet.get(transport_at + 12).map_or(0, |octet| usize::from(octet >> 4) * 4),
+        Gso::Udp => UDP_HEADER_LEN,
+        Gso::None | Gso::Other(_) => return 1,
+    };
+    // Where the header says nothing that can be, all is payload.
+    let payload = packet.len().checked_sub(transport_at + transport_len).unwrap_or(packet.len());
+    match usize::from(virtio.gso_size) {
+        0 => 1,
+        size => payload.div_ceil(size).max(1) as u64,
     }
 }
 

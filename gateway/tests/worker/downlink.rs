@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use codec::ip::{Gso, VirtioHeader};
 use gateway::types::WorkerId;
 use gateway::worker::inbox::ToWorker;
 
+use crate::queueing::super_packet;
 use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
 
 fn attached(rig: &Rig, worker: usize, number: u8) -> (Ue, Peer) {
@@ -205,6 +207,41 @@ fn unknown_and_unwanted_destinations_are_counted() {
     rig.to_ue(0, &[0x45, 0, 0]);
     rig.until("garbage", 1, |rig| rig.drops(0, "bad_inner_packet"));
     assert!(peer.is_quiet());
+}
+
+#[test]
+fn a_super_packet_that_is_refused_counts_as_the_packets_it_stands_for() {
+    let rig = Rig::new(1);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
+    let nobody = Ipv4Addr::new(10, 64, 9, 9);
+    let (virtio, packet) = super_packet(nobody, 0, &[1; 60_000]);
+    rig.to_ue_offloaded(0, &virtio, &packet);
+    rig.until("nobody", 45, |rig| rig.drops(0, "no_session"));
+    // The last segment may be short, and need not be there.
+    for (payload, packets) in [(1348, 1), (1349, 2), (2 * 1348, 2)] {
+        let (before, (virtio, packet)) =
+            (rig.drops(0, "no_session"), super_packet(nobody, 0, &vec![1; payload]));
+        rig.to_ue_offloaded(0, &virtio, &packet);
+        rig.until("nobody", before + packets, |rig| rig.drops(0, "no_session"));
+    }
+    // Datagrams larger than the MTU.
+    let packet = udp(CORE, ue.addr, &[1; 6000]);
+    let virtio = VirtioHeader { gso: Gso::Udp, gso_size: 2000, csum_offset: 6, ..virtio };
+    rig.to_ue_offloaded(0, &virtio, &packet);
+    rig.until("too big", 3, |rig| rig.drops(0, "too_big"));
+    // Headers that contradict themselves: nothing of them is divided by, or goes below nothing.
+    for (bad, packets) in [
+        (VirtioHeader { gso_size: 0, ..virtio }, 1),
+        (VirtioHeader { csum_start: u16::MAX, gso_size: 1000, ..virtio }, 7),
+        (VirtioHeader { gso: Gso::Tcp4, gso_size: u16::MAX, ..virtio }, 1),
+        (VirtioHeader { gso: Gso::Other(9), ..virtio }, 1),
+    ] {
+        let before = rig.drops(0, "bad_offload");
+        rig.to_ue_offloaded(0, &bad, &packet);
+        rig.until("contradicting", before + packets, |rig| rig.drops(0, "bad_offload"));
+    }
+    rig.to_ue(0, &udp(CORE, ue.addr, b"behind"));
+    assert!(ue.open(peer.receive()).ends_with(b"behind"));
 }
 
 #[test]
