@@ -15,6 +15,12 @@ pub const BRIDGE_OCTETS_MAX: usize = 256 * 1024;
 /// calls wait in the path's queue. Memory: a descriptor and 200 octets each.
 pub const WATCHED_MAX: usize = 1_024;
 
+/// Octets of the packets that other workers have passed on and that wait in one worker's inbox: ESP datagrams and inner
+/// packets that the kernel gave to a worker they are not for, all of them where no steering program can be attached. Each
+/// of the others has the same part of it, and 65,600 octets at least; further packets are dropped and counted
+/// (`handoff_full`). Memory: this per worker.
+pub const PASSED_OCTETS_MAX: usize = 16 << 20;
+
 /// IKE SAs one `swugate originate` carries, a connection each. Memory: 2 KB each, what its IKE exchanges keep
 /// (above), and 256 KB while its connection does not drain.
 pub const ORIGINATE_LINKS_MAX: usize = 16_384;
@@ -210,8 +216,8 @@ limits! {
     /// Octets of the messages waiting there, 120 of them for each message besides an IKE message's own; what
     /// goes beyond is dropped as above. Memory: this per worker.
     control_queue_octets: u64 = 67_108_864, 1_048_576..=4_294_967_296, "octets";
-    /// Messages waiting in one worker's inbox. Memory: 64 octets each and worker, and the IKE response or
-    /// the inner packet in it.
+    /// Messages waiting in one worker's inbox. Those with packets of other workers, whose octets [`PASSED_OCTETS_MAX`]
+    /// bounds, are dropped when it is half full. Memory: 64 octets each and worker, and the IKE response in it.
     inbox: u32 = 16_384, 64..=1_048_576, "messages";
     /// Messages the control thread holds back for one worker whose inbox is full; beyond it the control
     /// thread takes no further work. Memory: as `inbox`.

@@ -10,7 +10,7 @@ use super::counters::DropReason;
 use super::flow_queue::{self, Arrival};
 use super::inbox::{ToControl, ToWorker};
 use super::send::sequence_runs_out;
-use super::{DEVICE_OCTETS, DEVICE_READS, Worker};
+use super::{DEVICE_OCTETS, DEVICE_READS, Passed, Worker};
 use crate::io::tun;
 use crate::types::{NetworkId, SessionId, WorkerId};
 
@@ -95,8 +95,9 @@ impl Worker {
         match self.aim(network, &virtio, packet) {
             Ok(aim) => self.take(aim, buffer, VirtioHeader::LEN..len),
             Err(Refused::Elsewhere(worker)) => {
-                let copy = buffer[..len].to_vec().into_boxed_slice();
-                self.pass_to(worker, ToWorker::Downlink { network, packet: copy });
+                let packets = packets_in(&virtio, packet);
+                let copy = self.claim(worker, len).map(|claim| claim.hold(&buffer[..len]));
+                self.pass_packets(worker, packets, copy.map(|packet| ToWorker::Downlink { network, packet }));
             }
             Err(Refused::TooBig) => {
                 self.counters.dropped_many(DropReason::TooBig, packets_in(&virtio, packet));
@@ -110,7 +111,8 @@ impl Worker {
     }
 
     /// A packet another worker's queue of the device yielded.
-    pub(super) fn on_passed_downlink(&mut self, network: NetworkId, mut buffer: Box<[u8]>) {
+    pub(super) fn on_passed_downlink(&mut self, network: NetworkId, packet: Passed) {
+        let mut buffer = packet.into_octets().into_boxed_slice();
         let Some((virtio, packet)) = VirtioHeader::split(&mut buffer) else {
             return self.counters.dropped(DropReason::BadOffload);
         };

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use codec::esp::EspSpi;
 
 use super::front::Guard;
+use super::passing::Passed;
 use super::udp::Stray;
 use crate::tls::TlsServer;
 use crate::types::{ChildInstall, CloseReason, ConnId, Follow, NetworkId, Path, SessionId, WorkerId};
@@ -142,7 +143,7 @@ pub enum ToWorker {
         /// The network of the device.
         network: NetworkId,
         /// The packet with its virtio-net header.
-        packet: Box<[u8]>,
+        packet: Passed,
     },
     /// Answer with [`ToControl::FenceReached`] when all earlier messages are in force.
     Fence(u64),

@@ -21,6 +21,7 @@ mod opening;
 mod orders;
 mod outlet;
 mod pace;
+mod passing;
 mod path_queue;
 mod relief;
 pub mod sad;
@@ -60,6 +61,8 @@ use gather::Gather;
 use inbox::{ToControl, ToWorker};
 use opening::Opening;
 use outlet::Outlet;
+pub use passing::Passed;
+use passing::Passing;
 use path_queue::Watched;
 use relief::RELIEF_EVERY;
 use sad::Sad;
@@ -281,6 +284,8 @@ struct Worker {
     /// When connections were last looked at for want of send blocks.
     relieved: Instant,
     peers: Vec<Arc<InboxHandle>>,
+    /// Packets passed to them.
+    passing: Passing,
     limits: WorkerLimits,
     counters: Arc<WorkerCounters>,
     queueing: Queueing,
@@ -361,6 +366,7 @@ impl Worker {
             moved: VecDeque::new(),
             moved_often: Vec::new(),
             relieved: now,
+            passing: Passing::new(params.peers.len()),
             peers: params.peers,
             limits,
             counters: params.counters,

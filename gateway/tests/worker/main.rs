@@ -13,6 +13,7 @@ mod ike_tcp;
 mod inner;
 mod limits;
 mod networks;
+mod passing;
 mod queueing;
 mod rig;
 mod stream;

@@ -263,7 +263,7 @@ fn a_stray_datagram_is_passed_to_the_worker_its_spi_names() {
     let mut ue = Ue::install(&rig, 1, 0);
     bind(&rig, 1, &ue, &host, Follow::Tcp);
     let packet = ue.frame_to(CORE, b"stray")[LENGTH_LEN..].to_vec();
-    let stray = gateway::worker::udp::Stray { socket: 0, path: host.path(&rig), packet };
+    let stray = gateway::worker::udp::Stray { socket: 0, path: host.path(&rig), packet: packet.into() };
     rig.order(1, ToWorker::Stray(Box::new(stray)));
     assert!(rig.core_receives(1).ends_with(b"stray"));
 }

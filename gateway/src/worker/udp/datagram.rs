@@ -118,9 +118,12 @@ impl Worker {
 
     /// Passes a datagram to the worker its SPI names: the kernel joined it to others, or steered by its hash.
     fn pass_stray(&mut self, owner: WorkerId, origin: &Origin, body: &Place) {
-        let packet = self.outlet.octets(&mut self.ring, body).to_vec();
-        let stray = Stray { socket: origin.socket, path: origin.path, packet };
-        if self.pass_to(owner, ToWorker::Stray(Box::new(stray))) {
+        let len = self.outlet.octets(&mut self.ring, body).len();
+        let stray = self.claim(owner, len).map(|claim| {
+            let packet = claim.hold(self.outlet.octets(&mut self.ring, body));
+            ToWorker::Stray(Box::new(Stray { socket: origin.socket, path: origin.path, packet }))
+        });
+        if self.pass_packets(owner, 1, stray) {
             self.counters.udp_strays.add(1);
         }
     }
@@ -128,7 +131,7 @@ impl Worker {
     /// A datagram that arrived at another worker.
     pub(in crate::worker) fn on_stray(&mut self, stray: Stray) {
         let Stray { socket, path, packet } = stray;
-        let body = self.outlet.hold_owned(packet);
+        let body = self.outlet.hold_owned(packet.into_octets());
         if let FrameKind::Esp(spi) = classify(self.outlet.octets(&mut self.ring, &body)) {
             self.take_udp_esp(&Origin { socket, path }, spi, body);
         }

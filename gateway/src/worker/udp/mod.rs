@@ -13,6 +13,7 @@ mod send;
 use std::net::SocketAddr;
 
 use crate::types::{Path, Transport};
+use crate::worker::Passed;
 use outgoing::Outgoing;
 
 /// How long a session that moved from UDP to TCP is still heard over UDP: what was on its way.
@@ -25,7 +26,7 @@ pub struct Stray {
     /// Our address and the sender's.
     pub path: Path,
     /// The ESP packet.
-    pub packet: Vec<u8>,
+    pub packet: Passed,
 }
 
 /// Where a datagram came in, and from where.
