@@ -3,13 +3,13 @@
 //! Speaks rtnetlink. The queues of a device belong to the workers; this only gives it an MTU, its VRF,
 //! addresses and thereby routes for the pools.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::stream::StreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::sync::mpsc;
@@ -98,16 +98,16 @@ fn warn_without_forwarding(pools: &[PoolConfig]) {
     }
 }
 
-/// The host's own addresses, where these networks are.
+/// The addresses whose packets the host keeps for itself, where these networks are.
 #[derive(Clone, Debug)]
 pub struct LocalAddrs {
     /// Networks whose devices are in one network namespace.
     pub networks: Vec<NetworkId>,
-    /// The addresses of that namespace.
+    /// Those of that namespace.
     pub addrs: Arc<[IpAddr]>,
 }
 
-/// The host's own addresses, on every interface.
+/// The addresses whose packets the host keeps for itself: its own on every interface, and what follows from them.
 ///
 /// # Errors
 /// [`Failure::Environment`] when netlink does not tell.
@@ -124,20 +124,41 @@ async fn list(handle: &Handle) -> Result<Arc<[IpAddr]>, rtnetlink::Error> {
     let mut addrs = Vec::new();
     let mut messages = handle.address().get().execute();
     while let Some(message) = messages.try_next().await? {
-        let mut own = None;
-        for attribute in message.attributes {
-            match attribute {
-                // On a point-to-point interface `Address` is the other end; `Local` wins.
-                AddressAttribute::Local(addr) => own = Some(addr),
-                AddressAttribute::Address(addr) => own = own.or(Some(addr)),
-                _ => {}
-            }
-        }
-        addrs.extend(own);
+        addrs.extend(kept_for(&message));
     }
     addrs.sort_unstable();
     addrs.dedup();
     Ok(addrs.into())
+}
+
+/// What the host takes as its own because of one address: itself, the broadcast addresses of its subnet (RFC 919 §7, and any
+/// other it was given) and the anycast address of the subnet's routers, of which a host that forwards is one (RFC 4291
+/// §2.6.1; Linux knows none for prefixes of 127 and 128 bits, RFC 6164 §5).
+fn kept_for(message: &AddressMessage) -> impl Iterator<Item = IpAddr> {
+    let (mut local, mut subnet, mut broadcast) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(addr) => local = Some(*addr),
+            AddressAttribute::Address(addr) => subnet = Some(*addr),
+            AddressAttribute::Broadcast(addr) => broadcast = Some(IpAddr::V4(*addr)),
+            _ => {}
+        }
+    }
+    // On a point-to-point interface `Address` is the other end; `Local` wins.
+    let own = local.or(subnet);
+    let len = u32::from(message.header.prefix_len);
+    let derived = match (own, subnet) {
+        (Some(IpAddr::V6(own)), _) if len < 127 => {
+            let host = u128::MAX.checked_shr(len).unwrap_or(0);
+            Some(IpAddr::V6(Ipv6Addr::from_bits(own.to_bits() & !host)))
+        }
+        (_, Some(IpAddr::V4(subnet))) if len < 31 => {
+            let host = u32::MAX.checked_shr(len).unwrap_or(0);
+            Some(IpAddr::V4(Ipv4Addr::from_bits(subnet.to_bits() | host)))
+        }
+        _ => None,
+    };
+    [own, broadcast, derived].into_iter().flatten()
 }
 
 /// Reports the host's addresses whenever they change, for as long as `changes` is open. `networks` are those whose
@@ -165,4 +186,51 @@ pub fn watch_local_addrs(networks: Vec<NetworkId>, changes: mpsc::Sender<LocalAd
         }
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// What is kept for an address with its prefix length, as the kernel tells of it.
+    fn kept(prefix_len: u8, attributes: Vec<AddressAttribute>) -> Vec<IpAddr> {
+        let mut message = AddressMessage::default();
+        message.header.prefix_len = prefix_len;
+        message.attributes = attributes;
+        let mut kept: Vec<IpAddr> = kept_for(&message).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        kept
+    }
+
+    #[test]
+    fn r919_7_broadcasts_of_a_subnet_are_the_hosts_own() {
+        use AddressAttribute::{Address, Broadcast, Local};
+        let own = || [Address(addr("10.77.0.5")), Local(addr("10.77.0.5"))];
+        let both = [addr("10.77.0.5"), addr("10.77.0.255")];
+        assert_eq!(kept(24, own().into()), both, "also where it is not told");
+        assert_eq!(kept(24, [&own()[..], &[Broadcast([10, 77, 0, 255].into())]].concat()), both);
+        let other = kept(24, [&own()[..], &[Broadcast([10, 77, 0, 0].into())]].concat());
+        assert_eq!(other, [addr("10.77.0.0"), addr("10.77.0.5"), addr("10.77.0.255")]);
+        assert_eq!(kept(31, own().into()), [addr("10.77.0.5")], "RFC 3021: no broadcasts");
+        assert_eq!(kept(32, own().into()), [addr("10.77.0.5")]);
+        // The other end of a point-to-point interface is not ours; its subnet is.
+        let peer = vec![Address(addr("10.78.0.9")), Local(addr("10.77.0.5"))];
+        assert_eq!(kept(30, peer), [addr("10.77.0.5"), addr("10.78.0.11")]);
+        assert_eq!(kept(0, own().into()), [addr("10.77.0.5"), addr("255.255.255.255")]);
+    }
+
+    #[test]
+    fn r4291_2_6_1_the_anycast_address_of_a_subnets_routers_is_the_hosts_own() {
+        let own = || vec![AddressAttribute::Address(addr("fd77::ab:5"))];
+        assert_eq!(kept(64, own()), [addr("fd77::"), addr("fd77::ab:5")]);
+        assert_eq!(kept(112, own()), [addr("fd77::ab:0"), addr("fd77::ab:5")]);
+        assert_eq!(kept(126, own()), [addr("fd77::ab:4"), addr("fd77::ab:5")]);
+        assert_eq!(kept(127, own()), [addr("fd77::ab:5")]);
+        assert_eq!(kept(128, own()), [addr("fd77::ab:5")]);
+    }
 }

@@ -147,7 +147,7 @@ pub enum ToWorker {
     },
     /// Answer with [`ToControl::FenceReached`] when all earlier messages are in force.
     Fence(u64),
-    /// Replace the table of the host's own addresses in a network (packets to them are dropped).
+    /// Replace the table of addresses whose packets the host keeps for itself in a network (UEs do not reach them).
     LocalAddrs {
         /// The network.
         network: NetworkId,

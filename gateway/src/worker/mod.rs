@@ -15,6 +15,7 @@ mod footprint;
 mod front;
 mod gather;
 pub mod inbox;
+mod isolation;
 mod lifecycle;
 mod moves;
 mod opening;
@@ -159,7 +160,7 @@ pub struct NetworkConfig {
     pub mtu: u16,
     /// Whether UEs may reach each other and the gateway itself.
     pub hairpin: bool,
-    /// The host's own addresses there at start.
+    /// The addresses whose packets the host there keeps for itself, at start.
     pub local_addrs: Arc<[IpAddr]>,
 }
 
@@ -215,7 +216,7 @@ impl NetworkConfig {
 /// An inner network while it is served.
 struct Network {
     config: NetworkConfig,
-    /// The host's own addresses there.
+    /// The addresses whose packets the host there keeps for itself.
     local_addrs: AHashSet<IpAddr>,
     /// Its device may have more packets than were read.
     is_ready: bool,

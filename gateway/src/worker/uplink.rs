@@ -565,7 +565,7 @@ fn admit(network: &Network, child: &Child, packet: &mut [u8]) -> Result<InnerHea
         return Err(DropReason::UplinkSelector);
     }
     if !network.config.hairpin {
-        if network.local_addrs.contains(&inner.dst) {
+        if network.keeps(inner.dst) {
             return Err(DropReason::ToGateway);
         }
         if network.config.in_a_pool(inner.dst) {

@@ -101,6 +101,7 @@ fn forbidden(ue: &Ue) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let whole = datagram(b"forbidden");
     let four = |src: Ipv4Addr, dst: Ipv4Addr| ipv4(src, dst, &[], 0, &whole);
     let six = |src: Ipv6Addr, dst: Ipv6Addr| ipv6(src, dst, UDP, &whole);
+    let to = |addr: &str| addr.parse().expect("an address");
     let neighbour = Ipv4Addr::new(10, 64, 0, 77);
     let neighbour6 = Ipv6Addr::from_bits(ue.addr6.to_bits() + 76);
     vec![
@@ -119,6 +120,15 @@ fn forbidden(ue: &Ue) -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("ue_to_ue", "fragment to a neighbour", ipv4(ue.addr, neighbour, &[], OFFSET, &[4; 50])),
         ("ue_to_ue", "v6 to a neighbour", six(ue.addr6, neighbour6)),
         ("to_gateway", "to the gateway", four(ue.addr, Ipv4Addr::new(192, 0, 2, 9))),
+        ("to_gateway", "limited broadcast", four(ue.addr, Ipv4Addr::BROADCAST)),
+        ("to_gateway", "to all hosts of the link", four(ue.addr, Ipv4Addr::new(224, 0, 0, 1))),
+        ("to_gateway", "loopback", four(ue.addr, Ipv4Addr::LOCALHOST)),
+        ("to_gateway", "v6 to all nodes of the link", six(ue.addr6, to("ff02::1"))),
+        ("to_gateway", "v6 to all nodes of the interface", six(ue.addr6, to("ff01::1"))),
+        ("to_gateway", "v6 to a transient group of the link", six(ue.addr6, to("ff12::77"))),
+        ("to_gateway", "v6 to all routers of the site", six(ue.addr6, to("ff05::2"))),
+        ("to_gateway", "v6 link local", six(ue.addr6, to("fe80::1"))),
+        ("to_gateway", "v6 loopback", six(ue.addr6, Ipv6Addr::LOCALHOST)),
     ]
 }
 
@@ -206,6 +216,22 @@ fn r4301_5_2_spoofed_sources_and_forbidden_destinations_never_reach_the_core() {
             assert_eq!((rig.drops(0, reason), rig.all_drops(0)), (before + 1, count), "{name}");
         }
         assert!(peer.is_quiet());
+    }
+}
+
+#[test]
+fn what_goes_beyond_the_link_is_the_kernels_to_route() {
+    let rig = Rig::new(1);
+    let [(mut ue, mut peer), _other] = attached(&rig, false);
+    for group in [[239, 1, 2, 3], [224, 0, 1, 1], [169, 254, 1, 1], [10, 77, 0, 255]] {
+        let packet = udp(ue.addr, group.into(), b"on");
+        peer.send(&ue.frame(&packet));
+        assert_eq!(rig.core_receives(0), packet, "{group:?}");
+    }
+    for group in ["ff0e::1", "ff05::1:3"] {
+        let packet = ipv6(ue.addr6, group.parse().expect("a group"), UDP, &datagram(b"on"));
+        peer.send(&ue.frame(&packet));
+        assert_eq!(rig.core_receives(0), packet, "{group}");
     }
 }
 
