@@ -113,6 +113,16 @@ impl BlockPool {
         Self { free: Spares::new(BLOCK_SIZES), lent: 0, max }
     }
 
+    /// Octets that one connection may hold ahead: any number while there is memory, less as it runs out, and with hardly any
+    /// left none but a few frames, so that a crowd whose peers read nothing does not get what is left.
+    pub fn ahead_max(&self) -> usize {
+        match self.lent / (self.max / 8).max(1) {
+            0..4 => usize::MAX,
+            4..6 => BLOCK_SIZES[1],
+            _ => 0,
+        }
+    }
+
     /// An empty block for `wanted` octets, as far as the sizes and the memory go, and at least for `needed`.
     pub fn take(&mut self, needed: usize, wanted: usize) -> Option<Block> {
         let classes = class_of(needed)..=class_of(wanted.max(needed));
@@ -253,6 +263,17 @@ mod tests {
         };
         round();
         assert_eq!(measure(|| (0..10).for_each(|_| round())).count_total, 0);
+    }
+
+    #[test]
+    fn the_less_there_is_the_less_a_connection_may_hold() {
+        let mut pool = BlockPool::new(2 << 20);
+        let mut ahead = Vec::new();
+        while let Some(_block) = pool.take(256 * 1024, 256 * 1024) {
+            ahead.push(pool.ahead_max());
+        }
+        let [some, none] = [usize::MAX, 0];
+        assert_eq!(ahead, [some, some, some, 32 * 1024, 32 * 1024, none, none, none]);
     }
 
     #[test]

@@ -230,10 +230,15 @@ impl Worker {
                 if queue.octets + frame_len > self.limits.send_queue_octets {
                     break Err(DropReason::SendQueueFull);
                 }
+                if queue.octets + frame_len > self.blocks.ahead_max().max(2 * frame_len) {
+                    break Err(DropReason::SendMemory);
+                }
                 if !queue.reserve(&mut self.blocks, frame_len, expected) {
                     break Err(DropReason::SendMemory);
                 }
-            } else if !queue.has_room(frame_len) || !queue.reserve(&mut self.blocks, frame_len, expected) {
+            } else if !queue.has_room(frame_len, self.blocks.ahead_max())
+                || !queue.reserve(&mut self.blocks, frame_len, expected)
+            {
                 break Ok(());
             }
             let Some(range) = aim.segmenter.next(packet, false) else { break Ok(()) };

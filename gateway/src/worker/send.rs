@@ -58,19 +58,19 @@ impl SendQueue {
         self.called.is_some_and(|at| now.saturating_duration_since(at) < IN_CALL)
     }
 
-    /// Whether a frame of `frame_len` octets may be sealed now.
-    pub(super) fn has_room(&self, frame_len: usize) -> bool {
+    /// Whether a frame of `frame_len` octets may be sealed now, where a connection may hold `ahead_max` octets.
+    pub(super) fn has_room(&self, frame_len: usize, ahead_max: usize) -> bool {
         if self.pace.sealed_frames() == 1 {
             // Packets of a call that had to wait together leave in one segment: congestion control counts those.
             return self.in_flight == 0 && self.octets <= frame_len / 4;
         }
         let sealed = self.in_flight + self.octets + frame_len;
-        sealed <= self.pace.sealed_max().max(self.pace.sealed_frames() * frame_len)
+        sealed <= self.pace.sealed_max().min(ahead_max).max(self.pace.sealed_frames() * frame_len)
     }
 
     /// Makes room in a block for a frame of `frame_len` octets, one of about `expected` that follow at once.
     pub(super) fn reserve(&mut self, blocks: &mut BlockPool, frame_len: usize, expected: usize) -> bool {
-        let expected = expected.max(self.usual).min(self.pace.sealed_max());
+        let expected = expected.max(self.usual).min(self.pace.sealed_max()).min(blocks.ahead_max());
         let frame_len = frame_len + self.records_room;
         if let Some(block) = self.blocks.back_mut()
             && (block.room().len() >= frame_len || blocks.grow(block, frame_len, expected))
@@ -220,7 +220,7 @@ impl Worker {
             let Some(conn) = self.conns.get_mut(slot) else { break Served::Done(sealed) };
             let Some(ue) = conn.queue.waiting else { break Served::Done(sealed) };
             let frame_max = self.flow_queues.mtu(ue) + FRAME_OVERHEAD_MAX;
-            if !conn.queue.has_room(frame_max) {
+            if !conn.queue.has_room(frame_max, self.blocks.ahead_max()) {
                 // Its turn comes again when the send in flight has ended.
                 break Served::Done(sealed);
             }
@@ -395,13 +395,13 @@ mod tests {
             queue.pace.sent(2_000, true, true, now);
         }
         let frame_max = 1_500;
-        assert!(queue.has_room(frame_max));
+        assert!(queue.has_room(frame_max, usize::MAX));
         queue.octets = 150;
-        assert!(queue.has_room(frame_max));
+        assert!(queue.has_room(frame_max, usize::MAX));
         // Behind a full frame nothing is sealed, nor while one is on its way into the socket.
         queue.octets = 1_440;
-        assert!(!queue.has_room(frame_max));
+        assert!(!queue.has_room(frame_max, usize::MAX));
         (queue.octets, queue.in_flight) = (0, 150);
-        assert!(!queue.has_room(frame_max));
+        assert!(!queue.has_room(frame_max, usize::MAX));
     }
 }

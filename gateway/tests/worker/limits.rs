@@ -105,43 +105,63 @@ fn d10_many_deaf_peers_share_the_workers_bound() {
     }
 }
 
+/// A worker with 1 MiB for sends and so many UEs that do not read; and one more.
+fn with_deaf_crowd(flow_queue: bool, count: u8) -> (Rig, Vec<(Ue, Peer)>, (Ue, Peer)) {
+    let mut limits = limits();
+    limits.send_memory = 1 << 20;
+    limits.connections = 300;
+    limits.connections_per_source = 300;
+    let rig = Rig::configured(1, limits, flow_queue);
+    let mut ues: Vec<(Ue, Peer)> = (0..=count)
+        .map(|number| {
+            let (mut ue, mut peer) = (Ue::install(&rig, 0, number), Peer::connect(&rig, 0));
+            peer.send(&ue.frame_to(CORE, b"attach"));
+            rig.core_receives(0);
+            (ue, peer)
+        })
+        .collect();
+    let other = ues.pop().expect("the last");
+    (rig, ues, other)
+}
+
 #[test]
 fn d10_deaf_peers_do_not_keep_the_memory_that_others_send_with() {
     for flow_queue in [true, false] {
-        let mut limits = limits();
-        limits.send_memory = 1 << 20;
-        let rig = Rig::configured(1, limits, flow_queue);
-        let mut ues: Vec<(Ue, Peer)> = (0..40)
-            .map(|number| {
-                let (mut ue, mut peer) = (Ue::install(&rig, 0, number), Peer::connect(&rig, 0));
-                peer.send(&ue.frame_to(CORE, b"attach"));
-                rig.core_receives(0);
-                (ue, peer)
-            })
-            .collect();
-        let (mut other, mut peer) = ues.pop().expect("the last");
-        // As much as fills every socket, and blocks behind them.
-        for _ in 0..4000 {
-            for (ue, _) in &ues {
+        let (rig, deaf, (mut other, mut peer)) = with_deaf_crowd(flow_queue, 40);
+        // As much as fills every socket, and blocks behind them, and others hear at once all the while.
+        for turn in 0..1500_u16 {
+            for (ue, _) in &deaf {
                 rig.to_ue(0, &udp(CORE, ue.addr, &[7; 1300]));
             }
-            if rig.closes(0, "backlog") > 0 {
-                break;
+            if turn % 50 == 0 {
+                rig.to_ue(0, &udp(CORE, other.addr, &turn.to_be_bytes()));
+                assert!(other.open(peer.receive()).ends_with(&turn.to_be_bytes()), "{flow_queue}");
             }
         }
-        rig.to_ue(0, &udp(CORE, other.addr, b"unhurt"));
-        assert!(other.open(peer.receive()).ends_with(b"unhurt"), "{flow_queue}");
-        // As many as was needed.
-        let closed = rig.closes(0, "backlog");
-        assert!((1..39).contains(&closed), "{closed}");
-        // The kernel keeps nothing of them either.
-        let is_reset = |peer: &Peer| {
-            let error = peer.stream.take_error().expect("asked");
-            error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
-        };
-        std::thread::sleep(Duration::from_millis(100));
-        assert!(ues.iter().filter(|(_, peer)| is_reset(peer)).count() as u64 >= closed);
+        assert_eq!(rig.drops(0, "no_session"), 0);
     }
+}
+
+#[test]
+fn d10_so_many_deaf_peers_that_memory_runs_out_are_closed_until_others_can_send() {
+    // Each holds a frame or two at least: that many are more than there is memory for.
+    let (rig, deaf, (mut other, mut peer)) = with_deaf_crowd(true, 250);
+    while rig.closes(0, "backlog") == 0 {
+        for (ue, _) in &deaf {
+            rig.to_ue(0, &udp(CORE, ue.addr, &[7; 1300]));
+        }
+    }
+    rig.to_ue(0, &udp(CORE, other.addr, b"unhurt"));
+    assert!(other.open(peer.receive()).ends_with(b"unhurt"));
+    // As many as was needed, and the kernel keeps nothing of them either.
+    let closed = rig.closes(0, "backlog");
+    assert!((1..250).contains(&closed), "{closed}");
+    let is_reset = |peer: &Peer| {
+        let error = peer.stream.take_error().expect("asked");
+        error.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    };
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(deaf.iter().filter(|(_, peer)| is_reset(peer)).count() as u64 >= closed);
 }
 
 #[test]
