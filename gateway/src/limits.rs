@@ -182,7 +182,8 @@ limits! {
     retransmit_first_ms: u32 = 1_000, 100..=30_000, "milliseconds";
     /// Time a connection has for the six octets of the stream prefix (D1). Memory: none.
     prefix_s: u32 = 8, 1..=60, "seconds";
-    /// TLS handshakes under way at once on one worker; further connections are closed. Memory: 8 KB each.
+    /// TLS handshakes under way at once on one worker; beyond it the connection whose handshake began first is closed.
+    /// Memory: 8 KB each.
     tls_handshakes: u32 = 2_048, 1..=1_000_000, "handshakes";
     /// Time a connection has until a message finds or makes an IKE SA (D2). Memory: none.
     first_message_s: u32 = 15, 1..=120, "seconds";

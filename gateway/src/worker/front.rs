@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use super::Worker;
-use super::conn::{Conn, State};
+use super::conn::{Conn, ConnTable, State};
 use super::counters::{CloseCause, DropReason};
 use super::send::plain_block;
 use crate::io::block::{Block, BlockPool};
@@ -20,6 +20,9 @@ use crate::types::{ConnId, Transport};
 
 /// Connections in a handshake that go on in one turn.
 const HANDSHAKES_PER_TURN: u32 = 8;
+
+/// Handshakes that are done and still listed among those that began, beyond as many as may be under way.
+const BEGUN_SPARE: usize = 64;
 
 /// Octets of handshake, tickets and alerts that a peer may leave unread: the longest chain of certificates and more.
 const OUTPUT_MAX: usize = 96 * 1024;
@@ -34,6 +37,8 @@ pub(super) struct Guard {
     later: Vec<u8>,
     /// Counted among the handshakes.
     counted: bool,
+    /// Among those that may have to make room.
+    listed: bool,
     /// It has said goodbye, or there is nobody to say it to.
     parted: bool,
 }
@@ -43,6 +48,8 @@ pub(super) struct Guard {
 pub(super) struct Handshakes {
     /// Begun and not done.
     open: u32,
+    /// Those that began, the oldest first; some are done by now.
+    begun: VecDeque<ConnId>,
     /// That may still go on in this turn.
     left: u32,
     /// Connections whose octets wait.
@@ -60,7 +67,7 @@ impl Guard {
     /// The front of a new connection on an address of `kind`; none where the stream is plain.
     pub fn new(kind: StreamKind, server: Option<&TlsServer>) -> Option<Box<Self>> {
         let front = Front::new(kind, server)?;
-        Some(Box::new(Self { front, later: Vec::new(), counted: false, parted: false }))
+        Some(Box::new(Self { front, later: Vec::new(), counted: false, listed: false, parted: false }))
     }
 
     /// Octets of memory that depend on what the peer left unfinished.
@@ -70,7 +77,7 @@ impl Guard {
 
     /// It has arrived at another worker, which counts it anew.
     pub fn arrived(mut self: Box<Self>) -> Box<Self> {
-        self.counted = false;
+        (self.counted, self.listed) = (false, false);
         self
     }
 }
@@ -179,16 +186,11 @@ impl Worker {
             return self.after_no_session(slot, outcome);
         };
         let (output, over) = (session.output_octets(), session.is_peer_closed());
-        let refused = outcome.as_ref().is_ok() && !session.is_established() && self.over_handshakes();
-        let Some(conn) = self.conns.get_mut(slot) else { return };
         conn.path.transport = Transport::Tls;
         if output > 0 {
             self.mark_dirty(slot);
         }
-        if refused {
-            self.counters.dropped(DropReason::TlsHandshakes);
-            return self.close(slot, CloseCause::Limit);
-        }
+        self.bound_handshakes(slot);
         if !plain.is_empty() {
             let place = self.outlet.hold_owned(plain);
             self.cut(slot, place);
@@ -225,8 +227,39 @@ impl Worker {
         self.close(slot, CloseCause::Tls);
     }
 
-    fn over_handshakes(&self) -> bool {
-        self.handshakes.open > self.limits.tls_handshakes
+    /// Where more are in a handshake than may be, the one that began first makes room for the newest: peers that begin and
+    /// fall silent keep nobody out who does not.
+    fn bound_handshakes(&mut self, slot: u32) {
+        let Some(id) = self.conns.id(slot) else { return };
+        let guard = self.conns.get_mut(slot).and_then(|conn| conn.front.as_mut());
+        if guard.is_some_and(|guard| guard.counted && !mem::replace(&mut guard.listed, true)) {
+            self.handshakes.begun.push_back(id);
+        }
+        let counted = |conns: &mut ConnTable, id: ConnId| {
+            conns.find(id).and_then(|conn| conn.front.as_ref()).is_some_and(|guard| guard.counted)
+        };
+        while self.handshakes.open > self.limits.tls_handshakes
+            && let Some(first) = self.handshakes.begun.pop_front()
+        {
+            if counted(&mut self.conns, first) {
+                self.counters.dropped(DropReason::TlsHandshakes);
+                self.close(first.slot, CloseCause::Limit);
+                self.forget_handshake_of(first.slot);
+            }
+        }
+        if self.handshakes.begun.len() > 2 * self.limits.tls_handshakes as usize + BEGUN_SPARE {
+            self.handshakes.begun.retain(|&id| counted(&mut self.conns, id));
+        }
+    }
+
+    /// A connection that says goodbye takes no part in handshakes any more either.
+    fn forget_handshake_of(&mut self, slot: u32) {
+        if let Some(mut guard) = self.conns.get_mut(slot).and_then(|conn| conn.front.take()) {
+            self.forget_handshake(Some(&mut guard));
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.front = Some(guard);
+            }
+        }
     }
 
     /// Ends a TLS connection as TLS ends it: what waits for the socket is sent, a close_notify last (RFC 9329
