@@ -49,6 +49,7 @@ impl PushPop {
             range: 0..self.packet.len(),
             buffer: &mut self.packet,
             segmenter: self.segmenter.clone(),
+            mtu: PACKET_LEN as u16,
             spi_in: EspSpi(0x1000),
             flow: at as u64,
             voice: false,
