@@ -230,7 +230,8 @@ impl Worker {
                 if queue.octets + frame_len > self.limits.send_queue_octets {
                     break Err(DropReason::SendQueueFull);
                 }
-                if queue.octets + frame_len > self.blocks.ahead_max().max(2 * frame_len) {
+                // What comes at once stays together: it is what waited before that may be too much.
+                if packets == 0 && queue.octets > self.blocks.ahead_max().max(frame_len) {
                     break Err(DropReason::SendMemory);
                 }
                 if !queue.reserve(&mut self.blocks, frame_len, expected) {

@@ -166,7 +166,8 @@ impl Worker {
             && let Some(id) = self.handshakes.waiting.pop_front()
         {
             let Some(conn) = self.conns.find(id) else { continue };
-            let Some(mut guard) = conn.front.take() else { continue };
+            let goes_on = matches!(conn.state, State::Open | State::Moving(_));
+            let Some(mut guard) = conn.front.take_if(|_| goes_on) else { continue };
             let (mut later, mut plain) = (mem::take(&mut guard.later), Vec::new());
             let outcome = self.handshakes.step(&mut guard, &mut later, &mut plain);
             if matches!(outcome, Ok(Said::Plain)) {
@@ -190,7 +191,9 @@ impl Worker {
         if output > 0 {
             self.mark_dirty(slot);
         }
-        self.bound_handshakes(slot);
+        if outcome.is_ok() {
+            self.bound_handshakes(slot);
+        }
         if !plain.is_empty() {
             let place = self.outlet.hold_owned(plain);
             self.cut(slot, place);

@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Worker;
 use super::conn::{Conn, Move, State};
@@ -21,9 +21,6 @@ use crate::types::{ConnId, Path, SessionId, WorkerId};
 /// Reports that may wait for the control thread beyond its queue: each stands for a connection that came, and with so many
 /// waiting no further one is taken. Memory: about 200 octets each.
 const LATE_MAX: usize = 65_536;
-
-/// How lately a connection brought something that a session may go back to.
-const HEARD_JUST_NOW: Duration = Duration::from_secs(5);
 
 /// Octets in a socket that may be unsent where nothing waits before encryption.
 const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
@@ -220,7 +217,7 @@ impl Worker {
     }
 
     /// A connection carries no frame of its session any more. The session goes on over the one that it was last heard on
-    /// beside it, if that was just now: what a network held of an old connection may come, and move the session back to it,
+    /// beside it, if that is still open: what a network held of an old connection may come, and move the session back to it,
     /// behind the first packets of a new one. What waits goes along.
     pub(super) fn let_session_go(&mut self, slot: u32) {
         let Some(id) = self.conns.get_mut(slot).and_then(|conn| conn.session.take()) else { return };
@@ -231,8 +228,7 @@ impl Worker {
         }
         let heard = session.bound.iter().filter_map(|&slot| {
             let conn = self.conns.get_mut(slot).filter(|conn| conn.can_send())?;
-            let since = self.now.saturating_duration_since(conn.last_received);
-            (since < HEARD_JUST_NOW).then_some((conn.last_received, slot))
+            Some((conn.last_received, slot))
         });
         if let Some((_, other)) = heard.max() {
             self.bind(id, other);

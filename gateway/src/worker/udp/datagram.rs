@@ -98,6 +98,8 @@ impl Worker {
         let octets = self.outlet.octets(&mut self.ring, body);
         let message = octets.get(message).unwrap_or_default().to_vec();
         let conn = ConnId::datagrams(self.id);
+        // What was heard before it is told before it.
+        self.tell_moves();
         if self.report(ToControl::Ike { conn, path: origin.path, message }) {
             self.udp.ike_waiting += 1;
         }
