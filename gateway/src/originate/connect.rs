@@ -267,7 +267,7 @@ fn open_stream(stream: &mut FrameStream, buffer: &mut [u8]) -> io::Result<Option
         ReadEnd::Octets(len) => len,
         ReadEnd::Nothing => 0,
         ReadEnd::Closed => return Err(io::ErrorKind::ConnectionReset.into()),
-        ReadEnd::Refused(error) => return Err(io::Error::other(error)),
+        ReadEnd::Refused(_, error) => return Err(io::Error::other(error)),
     };
     Ok(stream.is_open().then_some(len))
 }

@@ -34,9 +34,13 @@ impl Adapter {
                     }
                 }
                 ReadEnd::Nothing => break,
-                ReadEnd::Refused(error) => {
+                ReadEnd::Refused(len, error) => {
                     tracing::debug!(%error, "the gateway's stream is broken");
-                    self.on_broken(slot);
+                    self.parse(slot, &buffer[..len]);
+                    // Unless a frame among them has broken it already.
+                    if self.link(slot).is_some_and(|link| link.stream().is_some()) {
+                        self.on_broken(slot);
+                    }
                     break;
                 }
                 ReadEnd::Closed => {

@@ -31,7 +31,8 @@ impl Worker {
                         break;
                     }
                 }
-                ReadEnd::Refused(error) => {
+                ReadEnd::Refused(len, error) => {
+                    self.parse(slot, &buffer[..len]);
                     self.counters.dropped(refusal_drop(&error), 1);
                     self.close(slot, RelayClose::Tls);
                     break;

@@ -3,6 +3,9 @@
 //! A frame once begun is finished, or the connection ends (RFC 9329 §3). What the socket does not take at
 //! once waits here, ESP within a bound and IKE ahead of no one: frames leave in the order they were queued.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 
@@ -40,8 +43,9 @@ pub enum ReadEnd {
     Nothing,
     /// The peer closed or reset the connection.
     Closed,
-    /// What came is not what the connection should carry; an alert may be on its way to the peer.
-    Refused(FrontError),
+    /// So many octets lie in the buffer, and what came behind them is not what the connection should carry; an alert
+    /// may be on its way to the peer. Nothing follows.
+    Refused(usize, FrontError),
 }
 
 /// What became of frames to be sent.
@@ -126,20 +130,18 @@ impl FrameStream {
             end => return end,
         };
         let mut plain = Vec::with_capacity(len);
-        match self.take_in(buffer.get_mut(..len).unwrap_or_default(), &mut plain) {
-            Err(error) => ReadEnd::Refused(error),
-            Ok(Said::Plain) => {
-                self.front = None;
-                ReadEnd::Octets(len)
-            }
-            Ok(Said::Inside) if plain.is_empty() => ReadEnd::Nothing,
-            Ok(Said::Inside) => match buffer.get_mut(..plain.len()) {
-                Some(place) => {
-                    place.copy_from_slice(&plain);
-                    ReadEnd::Octets(plain.len())
-                }
-                None => ReadEnd::Closed,
-            },
+        let said = self.take_in(buffer.get_mut(..len).unwrap_or_default(), &mut plain);
+        if matches!(said, Ok(Said::Plain)) {
+            self.front = None;
+            return ReadEnd::Octets(len);
+        }
+        let Some(place) = buffer.get_mut(..plain.len()) else { return ReadEnd::Closed };
+        place.copy_from_slice(&plain);
+        match said {
+            // The records before the one that fails have verified, and no peer sends them again.
+            Err(error) => ReadEnd::Refused(plain.len(), error),
+            Ok(_) if plain.is_empty() => ReadEnd::Nothing,
+            Ok(_) => ReadEnd::Octets(plain.len()),
         }
     }
 
@@ -327,93 +329,4 @@ fn frame_length(body_len: usize) -> Option<[u8; LENGTH_LEN]> {
 /// Whether the socket only asks for patience.
 fn is_retry(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use codec::stream::BODY_LEN_MAX;
-
-    use super::*;
-
-    fn pair() -> (FrameStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
-        let (far, _) = listener.accept().expect("accepted");
-        near.set_nonblocking(true).expect("non-blocking");
-        (FrameStream::new(near, Deframer::originator()), far)
-    }
-
-    /// Reads frames at the far end until there are `count`; their bodies.
-    fn frames(far: &mut TcpStream, near: &mut FrameStream, count: usize) -> Vec<Vec<u8>> {
-        let (mut deframer, mut carry, mut found) = (Deframer::originator(), Vec::new(), Vec::new());
-        let mut buffer = vec![0; 65_536];
-        while found.len() < count {
-            near.flush().expect("open");
-            let len = far.read(&mut buffer).expect("open");
-            let (input, mut at) = (&buffer[..len], 0);
-            loop {
-                match deframer.next(input, &mut at, &mut carry).expect("frames") {
-                    Next::Pending => break,
-                    Next::InPlace(range) => found.push(input[range].to_vec()),
-                    Next::Carried => found.push(carry.clone()),
-                }
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn r9329_3_frames_of_every_size_leave_whole_and_in_order() {
-        let (mut near, mut far) = pair();
-        let bodies: Vec<Vec<u8>> = (1..=100).map(|n| vec![n as u8; n * 14]).collect();
-        let queued = near.queue_esp(bodies.iter().map(Vec::as_slice), 1 << 20).expect("open");
-        assert_eq!(queued, Queued { frames: 100, dropped: 0 });
-        near.queue_ike(b"an IKE message").expect("open");
-        near.queue_ike(&vec![1; BODY_LEN_MAX]).expect("too long is not sent");
-        let longest = vec![9; BODY_LEN_MAX];
-        near.queue_esp([&longest[..], &[7; BODY_LEN_MAX + 1]].into_iter(), 1 << 20).expect("open");
-        let found = frames(&mut far, &mut near, 102);
-        assert_eq!(found[..100], bodies);
-        assert_eq!(found[100], b"\0\0\0\0an IKE message");
-        assert_eq!(found[101], longest);
-    }
-
-    #[test]
-    fn d10_a_peer_that_does_not_read_costs_whole_frames_and_a_bounded_backlog() {
-        let (mut near, mut far) = pair();
-        let packet = vec![5; 1400];
-        let (mut taken, mut dropped) = (0, 0);
-        while dropped < 100 {
-            let queued = near.queue_esp(std::iter::repeat_n(&packet[..], 64), 100_000).expect("open");
-            taken += queued.frames;
-            dropped += queued.dropped;
-            assert!(near.backlog_octets() <= 100_000 + 64 * 1402, "one call may be cut short by the socket");
-        }
-        near.queue_ike(b"not dropped").expect("open");
-        let found = frames(&mut far, &mut near, taken + 1);
-        assert!(found[..taken].iter().all(|body| *body == packet), "no frame was cut");
-        assert_eq!(found[taken], b"\0\0\0\0not dropped");
-        assert_eq!(near.backlog.capacity(), 0, "the memory is given back");
-    }
-
-    #[test]
-    fn r9329_6_1_7_what_a_broken_connection_left_unfinished_is_gone() {
-        let (mut near, mut far) = pair();
-        far.write_all(&[0, 10, 1, 2, 3]).expect("open");
-        let mut buffer = [0; 64];
-        let read = loop {
-            match near.read(&mut buffer) {
-                ReadEnd::Nothing => std::thread::yield_now(),
-                end => break end,
-            }
-        };
-        assert!(matches!(read, ReadEnd::Octets(5)));
-        assert_eq!(near.next(&buffer[..5], &mut 0), Ok(Next::Pending));
-        assert!(near.carry_octets() > 0);
-        drop(far);
-        while matches!(near.read(&mut buffer), ReadEnd::Nothing) {}
-        assert!(matches!(near.read(&mut buffer), ReadEnd::Closed));
-    }
 }
