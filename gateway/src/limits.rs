@@ -11,6 +11,10 @@ pub const BRIDGE_EXCHANGES_MAX: usize = 16;
 /// Octets of those requests and answers, per leg and connection: four messages of the greatest length.
 pub const BRIDGE_OCTETS_MAX: usize = 256 * 1024;
 
+/// Fragments of one IKE message (RFC 7383) that a bridge takes, as many as the gateway does: 65,535 octets in packets of
+/// 576 octets, the smallest that §2.5.1 advises, are fewer than 150.
+pub const BRIDGE_FRAGMENTS_MAX: u16 = 256;
+
 /// Connections of a worker whose path is watched at once, because a call shares them with something busy. On the others
 /// calls wait in the path's queue. Memory: a descriptor and 200 octets each.
 pub const WATCHED_MAX: usize = 1_024;

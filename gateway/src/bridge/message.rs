@@ -2,6 +2,8 @@
 
 use codec::ike::{ExchangeType, HEADER_LEN, IkeHeader, IkeSpi, MessageId, PayloadType};
 
+use crate::limits::BRIDGE_FRAGMENTS_MAX;
+
 /// Octets from the start of a message to the Fragment Number of an SKF payload that comes first.
 const FRAGMENT_AT: usize = HEADER_LEN + 4;
 
@@ -76,11 +78,13 @@ impl MessageInfo {
     }
 }
 
-/// RFC 7383 §2.5: numbers from 1 to the total.
+/// RFC 7383 §2.5: numbers from 1 to the total. `None` beyond [`BRIDGE_FRAGMENTS_MAX`]: fragments are kept one by one,
+/// looked for among their like, and sent again all at once.
 fn fragment(message: &[u8]) -> Option<Fragment> {
     let [n1, n0, t1, t0] = *message.get(FRAGMENT_AT..)?.first_chunk::<4>()?;
     let (number, total) = (u16::from_be_bytes([n1, n0]), u16::from_be_bytes([t1, t0]));
-    (1..=total).contains(&number).then_some(Fragment { number, total })
+    let numbered = (1..=total).contains(&number) && total <= BRIDGE_FRAGMENTS_MAX;
+    numbered.then_some(Fragment { number, total })
 }
 
 #[cfg(test)]
@@ -144,6 +148,8 @@ pub(crate) mod tests {
         for (number, total) in [(0, 0), (0, 2), (3, 2)] {
             assert_eq!(part(number, total), None);
         }
+        assert!(part(1, BRIDGE_FRAGMENTS_MAX).is_some());
+        assert_eq!(part(1, BRIDGE_FRAGMENTS_MAX + 1), None, "more than any message needs");
         let cut = encode(1, 1, ExchangeType::IKE_AUTH, false, PayloadType::ENCRYPTED_FRAGMENT, &[0, 0, 0]);
         assert_eq!(MessageInfo::parse(&cut), None);
     }

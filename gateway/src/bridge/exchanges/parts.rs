@@ -8,6 +8,8 @@ pub(super) struct Parts {
     octets: Vec<Box<[u8]>>,
     numbers: Vec<u16>,
     total: u16,
+    /// Octets of all of them, counted as they come.
+    len: usize,
 }
 
 /// What [`Parts::file`] made of a datagram.
@@ -33,13 +35,14 @@ impl Parts {
         }
         // RFC 7383 §2.6.1: a message fragmented anew, into smaller fragments, starts over.
         let replaces = !self.octets.is_empty() && (same.is_some() || self.total != fragment.total);
-        if message.len() > room + if replaces { self.octets() } else { 0 } {
+        if message.len() > room + if replaces { self.len } else { 0 } {
             return Filed::NoRoom;
         }
         if replaces {
             *self = Self::default();
         }
         self.total = fragment.total;
+        self.len += message.len();
         self.octets.push(message.into());
         self.numbers.push(fragment.number);
         if replaces { Filed::Replaced } else { Filed::Added }
@@ -63,8 +66,9 @@ impl Parts {
         &self.octets
     }
 
+    /// Octets kept.
     pub fn octets(&self) -> usize {
-        self.octets.iter().map(|octets| octets.len()).sum()
+        self.len
     }
 }
 
@@ -105,5 +109,8 @@ mod tests {
         assert_eq!(parts.octets(), 0);
         assert_eq!(parts.file(Fragment::WHOLE, b"1234", 4), Filed::Added);
         assert_eq!(parts.file(Fragment::WHOLE, b"abcd", 0), Filed::Replaced, "in place of the other");
+        assert_eq!(parts.octets(), 4);
+        assert_eq!(parts.file(part(1, 2), b"ab", 0), Filed::Replaced);
+        assert_eq!(parts.octets(), 2, "of what was replaced nothing counts");
     }
 }
