@@ -25,12 +25,20 @@ pub const WATCHED_MAX: usize = 1_024;
 /// (`handoff_full`). Memory: this per worker.
 pub const PASSED_OCTETS_MAX: usize = 16 << 20;
 
-/// IKE SAs one `swugate originate` carries, a connection each. Memory: 2 KB each, what its IKE exchanges keep
+/// IKE SAs one `swugate originate` carries, a connection each. Memory: 5 KB each, what its IKE exchanges keep
 /// (above), and 256 KB while its connection does not drain.
 pub const ORIGINATE_LINKS_MAX: usize = 16_384;
 
 /// IKE SAs of one local address among them.
 pub const ORIGINATE_LINKS_PER_CLIENT: usize = 1_024;
+
+/// IKE SPIs of one of them that are remembered; the one used longest ago makes room. An IKE SA that is rekeyed has
+/// two, or four when both ends begin at once (RFC 7296 §2.8.1). Memory: 100 octets each.
+pub const ORIGINATE_IKE_SPIS_PER_LINK: usize = 16;
+
+/// Ports of its client that are remembered for one of them, in the same way: one, and another after each time a NAT
+/// on the way forgets it. Memory: 100 octets each.
+pub const ORIGINATE_SOURCES_PER_LINK: usize = 16;
 
 /// ESP SPIs of local clients that are remembered with the IKE SA they belong to.
 pub const ORIGINATE_SPIS_MAX: usize = 65_536;

@@ -10,6 +10,7 @@
 //! A link is bound to the client's address: SPIs travel in clear, and nobody else on the local network takes
 //! over an IKE SA by knowing them.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use ahash::AHashMap;
@@ -17,7 +18,7 @@ use codec::esp::EspSpi;
 use codec::ike::{ExchangeType, IkeSpi};
 
 use crate::bridge::MessageInfo;
-use crate::limits::ORIGINATE_SPIS_MAX;
+use crate::limits::{ORIGINATE_IKE_SPIS_PER_LINK, ORIGINATE_SOURCES_PER_LINK, ORIGINATE_SPIS_MAX};
 
 /// What is known of the links. A link is named by its slot.
 #[derive(Default)]
@@ -26,19 +27,26 @@ pub(super) struct Book {
     by_esp: AHashMap<(SocketAddr, EspSpi), u32>,
     /// Links of a source, the one that made an SA last at the end.
     by_source: AHashMap<SocketAddr, Vec<u32>>,
+    /// What stands of each link in `by_ike` and `by_source`.
+    of_link: AHashMap<u32, Known>,
+}
+
+/// What is known of one link, last used at the end: what comes with every message is bounded, whoever sends it.
+#[derive(Default)]
+struct Known {
+    spis: VecDeque<(IpAddr, IkeSpi)>,
+    sources: VecDeque<SocketAddr>,
 }
 
 impl Book {
     /// The link of an IKE message; `None` when it needs a new one.
     pub fn ike(&mut self, from: SocketAddr, info: &MessageInfo) -> Option<u32> {
-        if let Some(&slot) = self.by_ike.get(&(from.ip(), info.spi_i)) {
-            return Some(slot);
-        }
-        if info.opens_session() {
-            return None;
-        }
-        // A successor by rekey, or an IKE SA from before this process: that one gets a link of its own.
-        let slot = *self.by_source.get(&from)?.last()?;
+        let slot = match self.by_ike.get(&(from.ip(), info.spi_i)) {
+            Some(&slot) => slot,
+            None if info.opens_session() => return None,
+            // A successor by rekey, or an IKE SA from before this process: that one gets a link of its own.
+            None => *self.by_source.get(&from)?.last()?,
+        };
         self.learn(slot, from.ip(), info.spi_i);
         Some(slot)
     }
@@ -64,11 +72,25 @@ impl Book {
 
     /// Notes that messages of this IKE SA are the link's, whichever leg they came by.
     pub fn learn(&mut self, slot: u32, client: IpAddr, spi_i: IkeSpi) {
-        self.by_ike.insert((client, spi_i), slot);
+        let key = (client, spi_i);
+        if let Some(before) = self.by_ike.insert(key, slot)
+            && before != slot
+            && let Some(known) = self.of_link.get_mut(&before)
+        {
+            known.spis.retain(|other| *other != key);
+        }
+        let known = self.of_link.entry(slot).or_default();
+        if let Some(oldest) = refresh(&mut known.spis, key, ORIGINATE_IKE_SPIS_PER_LINK) {
+            self.by_ike.remove(&oldest);
+        }
     }
 
     /// Notes that the link's client sends from `from`, and whether it is making an SA.
     pub fn seen(&mut self, slot: u32, from: SocketAddr, exchange: ExchangeType) {
+        let known = self.of_link.entry(slot).or_default();
+        if let Some(oldest) = refresh(&mut known.sources, from, ORIGINATE_SOURCES_PER_LINK) {
+            self.leave(slot, oldest);
+        }
         let makes_sa = matches!(exchange, ExchangeType::IKE_AUTH | ExchangeType::CREATE_CHILD_SA);
         let links = self.by_source.entry(from).or_default();
         if !makes_sa && links.contains(&slot) {
@@ -83,18 +105,37 @@ impl Book {
 
     /// Forgets a link.
     pub fn remove(&mut self, slot: u32) {
-        self.by_ike.retain(|_, other| *other != slot);
         self.by_esp.retain(|_, other| *other != slot);
-        self.by_source.retain(|_, links| {
-            links.retain(|other| *other != slot);
-            !links.is_empty()
-        });
+        let known = self.of_link.remove(&slot).unwrap_or_default();
+        for key in &known.spis {
+            self.by_ike.remove(key);
+        }
+        for from in known.sources {
+            self.leave(slot, from);
+        }
+    }
+
+    /// Forgets that the link's client sends from `from`.
+    fn leave(&mut self, slot: u32, from: SocketAddr) {
+        let Some(links) = self.by_source.get_mut(&from) else { return };
+        links.retain(|other| *other != slot);
+        if links.is_empty() {
+            self.by_source.remove(&from);
+        }
     }
 
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        self.by_ike.is_empty() && self.by_esp.is_empty() && self.by_source.is_empty()
+        let found = self.by_ike.is_empty() && self.by_esp.is_empty() && self.by_source.is_empty();
+        found && self.of_link.is_empty()
     }
+}
+
+/// Takes `item` to the end of `list`; what that leaves no room for at the front, with `max` places.
+fn refresh<T: PartialEq>(list: &mut VecDeque<T>, item: T, max: usize) -> Option<T> {
+    list.retain(|other| *other != item);
+    list.push_back(item);
+    if list.len() > max { list.pop_front() } else { None }
 }
 
 #[cfg(test)]
@@ -176,6 +217,38 @@ mod tests {
         book.remove(0);
         assert_eq!(book.esp(PHONE, EspSpi(1000)), None);
         assert_eq!(book.esp(OTHER, EspSpi(1000)), Some(1));
+        book.remove(1);
+        assert!(book.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_of_an_ike_sa_is_bounded_and_what_it_uses_stays() {
+        let mut book = Book::default();
+        attach(&mut book, 0, PHONE, 1);
+        attach(&mut book, 1, PHONE, 2);
+        book.seen(0, PHONE, ExchangeType::CREATE_CHILD_SA);
+        for n in 0..10_000_u64 {
+            // Messages of either side with SPIs that nobody has negotiated, among honest ones of both links.
+            let unknown =
+                MessageInfo { spi_i: IkeSpi((n + 1000).to_be_bytes()), ..info(3, ExchangeType::IKE_AUTH) };
+            assert_eq!(book.ike(PHONE, &unknown), Some(0));
+            book.learn(0, PHONE.ip(), IkeSpi((n + 100_000).to_be_bytes()));
+            assert_eq!(book.ike(PHONE, &info(1, ExchangeType::INFORMATIONAL)), Some(0));
+            assert_eq!(book.ike(PHONE, &info(2, ExchangeType::INFORMATIONAL)), Some(1));
+            assert!(book.by_ike.len() <= 2 * ORIGINATE_IKE_SPIS_PER_LINK);
+        }
+        for port in 5000..6000 {
+            let elsewhere = SocketAddr::new(PHONE.ip(), port);
+            assert_eq!(book.ike(elsewhere, &info(1, ExchangeType::INFORMATIONAL)), Some(0));
+            book.seen(0, elsewhere, ExchangeType::INFORMATIONAL);
+            book.seen(0, PHONE, ExchangeType::INFORMATIONAL);
+            assert!(book.by_source.len() <= 2 * ORIGINATE_SOURCES_PER_LINK);
+        }
+        assert_eq!(book.last(PHONE), Some(0));
+        // An SPI that another link brings is that one's from then on.
+        book.learn(1, PHONE.ip(), IkeSpi([1; 8]));
+        book.remove(0);
+        assert_eq!(book.ike(PHONE, &info(1, ExchangeType::INFORMATIONAL)), Some(1));
         book.remove(1);
         assert!(book.is_empty());
     }
