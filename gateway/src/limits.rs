@@ -15,6 +15,11 @@ pub const BRIDGE_OCTETS_MAX: usize = 256 * 1024;
 /// 576 octets, the smallest that §2.5.1 advises, are fewer than 150.
 pub const BRIDGE_FRAGMENTS_MAX: u16 = 256;
 
+/// Octets of IKE that wait on one connection of a bridge that does not drain, besides its ESP. Beyond it a relay closes
+/// the connection; originate takes no more of its client, which sends it again, and replaces a connection on which the
+/// gateway asks again and again without reading.
+pub const BRIDGE_IKE_BACKLOG_OCTETS: usize = 128 * 1024;
+
 /// Connections of a worker whose path is watched at once, because a call shares them with something busy. On the others
 /// calls wait in the path's queue. Memory: a descriptor and 200 octets each.
 pub const WATCHED_MAX: usize = 1_024;
@@ -26,7 +31,8 @@ pub const WATCHED_MAX: usize = 1_024;
 pub const PASSED_OCTETS_MAX: usize = 16 << 20;
 
 /// IKE SAs one `swugate originate` carries, a connection each. Memory: 5 KB each, what its IKE exchanges keep
-/// (above), and 256 KB while its connection does not drain.
+/// (above), and 384 KB while its connection does not drain: [`ORIGINATE_QUEUE_OCTETS`] and
+/// [`BRIDGE_IKE_BACKLOG_OCTETS`].
 pub const ORIGINATE_LINKS_MAX: usize = 16_384;
 
 /// IKE SAs of one local address among them.

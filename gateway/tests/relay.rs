@@ -260,6 +260,33 @@ fn owns_the_reliability_of_the_udp_leg() {
 }
 
 #[test]
+fn r9329_6_2_a_peer_that_asks_again_and_does_not_read_gets_no_pile_of_answers() {
+    if !is_root() {
+        return;
+    }
+    const REPETITIONS: u64 = 2_000;
+    let lab = Lab::new("relg", CONFIG);
+    let mut ue = lab.ue();
+    let request = marked(&ike(6, 0, ExchangeType::IKE_SA_INIT, false, b"request"));
+    send_frame(&mut ue, &request);
+    let (_, port) = datagram(&lab.backend);
+    let response = marked(&ike(6, 0, ExchangeType::IKE_SA_INIT, true, &vec![7; 40_000]));
+    lab.backend.send_to(&response, port).expect("sent");
+    assert_eq!(receive_frame(&mut ue), response);
+    // 80 MB of answers, of which the sockets hold a few.
+    (0..REPETITIONS).for_each(|_| send_frame(&mut ue, &request));
+    eventually("all have been looked at", || lab.stats()["drops"]["ike_duplicate"] == REPETITIONS);
+    let asked = marked(&ike(6, 0, ExchangeType::INFORMATIONAL, false, b"and you?"));
+    lab.backend.send_to(&asked, port).expect("sent");
+    let answers = std::iter::repeat_with(|| receive_frame(&mut ue)).take_while(|body| *body != asked).count();
+    assert!(answers as u64 <= REPETITIONS / 2, "{answers} answers waited");
+    // The connection lives, and answers those who read.
+    send_frame(&mut ue, &request);
+    assert_eq!(receive_frame(&mut ue), response);
+    assert_eq!(lab.stats()["connections"], 1);
+}
+
+#[test]
 fn a_new_connection_is_a_new_port_and_nothing_moves_by_an_spi() {
     if !is_root() {
         return;

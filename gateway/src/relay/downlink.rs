@@ -15,9 +15,6 @@ use crate::io::datagram;
 /// Runs received for one connection before the others get their turn.
 const RUNS_MAX: usize = 4;
 
-/// Octets of IKE a peer may leave unread before its connection is closed; the backend keeps the IKE SA.
-const IKE_BACKLOG_OCTETS: usize = 128 * 1024;
-
 impl Worker {
     /// The backend has sent something to the connection's port, or to the one of its first exchanges.
     pub(super) fn on_backend(&mut self, slot: u32, initial: bool) {
@@ -101,16 +98,12 @@ impl Worker {
         link.spis = (info.spi_i, info.spi_r);
         match link.exchanges.handle_parsed(now, Leg::Datagram, &info, message) {
             Verdict::Forward => {
-                link.ike_backlog += message.len();
-                let unread = link.stream.backlog_octets() > 0 && link.ike_backlog > IKE_BACKLOG_OCTETS;
-                if unread {
+                if !link.stream.takes_ike(message.len()) {
+                    // The peer does not read; the backend keeps the IKE SA.
                     return self.close(slot, RelayClose::Backlog);
                 }
                 if link.stream.queue_ike(message).is_err() {
                     return self.close(slot, RelayClose::Peer);
-                }
-                if link.stream.backlog_octets() == 0 {
-                    link.ike_backlog = 0;
                 }
                 self.counters.ike_messages.add(1);
             }

@@ -49,8 +49,6 @@ pub(super) struct Link {
     pub bad_in_a_row: u32,
     /// Whether epoll tells when the socket takes more.
     pub wants_write: bool,
-    /// Octets of IKE in the backlog since it was last empty.
-    pub ike_backlog: usize,
     pub accepted: Instant,
     pub stage_since: Instant,
     pub active: Instant,
@@ -74,7 +72,6 @@ impl Link {
             spis: (IkeSpi::ZERO, IkeSpi::ZERO),
             bad_in_a_row: 0,
             wants_write: false,
-            ike_backlog: 0,
             accepted: now,
             stage_since: now,
             active: now,

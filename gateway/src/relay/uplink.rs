@@ -1,5 +1,6 @@
 //! From the stream to the backend.
 
+use std::io;
 use std::mem;
 use std::ops::Range;
 
@@ -8,7 +9,7 @@ use codec::stream::{FrameError, FrameKind, NON_ESP_MARKER, Next, classify};
 use super::counters::{RelayClose, RelayDrop};
 use super::link::Ports;
 use super::worker::Worker;
-use crate::bridge::{Dropped, Leg, MessageInfo, ReadEnd, Verdict};
+use crate::bridge::{Dropped, FrameStream, Leg, MessageInfo, ReadEnd, Verdict};
 use crate::tls::{FrontError, Refusal};
 
 /// Reads from one connection before the others get their turn.
@@ -182,7 +183,7 @@ impl Worker {
             Verdict::Drop(reason) => self.counters.dropped(ike_drop(reason), 1),
             Verdict::Repeat(parts) => {
                 self.counters.dropped(RelayDrop::IkeDuplicate, 1);
-                broken = parts.iter().any(|part| link.stream.queue_ike(part).is_err());
+                broken = repeat(&mut link.stream, parts).is_err();
             }
         }
         if broken {
@@ -209,6 +210,21 @@ impl Worker {
         counters.dropped(RelayDrop::IkeGivenUp, given_up);
         self.settle_ike(slot);
     }
+}
+
+/// Answers again with `parts`, as long as the peer reads. The answer has gone down this very connection, which delivers
+/// it while it lives (RFC 9329 §6.2): repetitions that wait would be of use to nobody, and without end.
+///
+/// # Errors
+/// When the connection is broken.
+fn repeat(stream: &mut FrameStream, parts: &[Box<[u8]>]) -> io::Result<()> {
+    for part in parts {
+        if stream.backlog_octets() > 0 {
+            break;
+        }
+        stream.queue_ike(part)?;
+    }
+    Ok(())
 }
 
 fn forward(ports: &Ports, message: &[u8], initial: bool, counters: &super::RelayCounters) {

@@ -300,9 +300,6 @@ impl Worker {
         if link.stream.flush().is_err() {
             return self.close(slot, RelayClose::Peer);
         }
-        if link.stream.backlog_octets() == 0 {
-            link.ike_backlog = 0;
-        }
         self.watch_writable(slot);
     }
 

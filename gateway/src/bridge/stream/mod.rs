@@ -11,6 +11,7 @@ use std::net::TcpStream;
 
 use codec::stream::{Deframer, FrameError, LENGTH_LEN, NON_ESP_MARKER, Next};
 
+use crate::limits::BRIDGE_IKE_BACKLOG_OCTETS;
 use crate::tls::{CARRY_MAX, Front, FrontError, Said};
 
 /// Most frames of one [`FrameStream::queue_esp`].
@@ -32,6 +33,10 @@ pub struct FrameStream {
     /// Octets the socket has not taken, from `sent` on; they begin anywhere in a frame, or a record, and end with one.
     backlog: Vec<u8>,
     sent: usize,
+    /// Octets of the IKE messages in the backlog, counted until the last of them has left, and of the backlog up to
+    /// there. ESP behind it may never end on a slow connection.
+    ike_waiting: usize,
+    ike_end: usize,
 }
 
 /// How a read ended.
@@ -60,7 +65,17 @@ pub struct Queued {
 impl FrameStream {
     /// A connection whose peer speaks as `deframer` expects.
     pub fn new(tcp: TcpStream, deframer: Deframer) -> Self {
-        Self { tcp, front: None, deframer, begun: false, carry: Vec::new(), backlog: Vec::new(), sent: 0 }
+        Self {
+            tcp,
+            front: None,
+            deframer,
+            begun: false,
+            carry: Vec::new(),
+            backlog: Vec::new(),
+            sent: 0,
+            ike_waiting: 0,
+            ike_end: 0,
+        }
     }
 
     /// A connection whose frames are behind `front`, if there is one.
@@ -212,7 +227,13 @@ impl FrameStream {
         self.flush()
     }
 
-    /// Sends an IKE message, or queues it whatever waits already: the caller bounds that.
+    /// Whether an IKE message of `len` octets may be queued: nothing waits, or no more than
+    /// [`BRIDGE_IKE_BACKLOG_OCTETS`] of IKE with it.
+    pub fn takes_ike(&self, len: usize) -> bool {
+        self.backlog_octets() == 0 || self.ike_waiting + len <= BRIDGE_IKE_BACKLOG_OCTETS
+    }
+
+    /// Sends an IKE message, or queues it whatever waits already: the caller asks [`FrameStream::takes_ike`] first.
     ///
     /// # Errors
     /// When the connection is broken. A message too long for a frame is not sent (RFC 9329 §3).
@@ -222,7 +243,12 @@ impl FrameStream {
         let mut head = [0; LENGTH_LEN + NON_ESP_MARKER.len()];
         head[..LENGTH_LEN].copy_from_slice(&length);
         let parts = [IoSlice::new(&head), IoSlice::new(message)];
-        self.write(&parts)
+        self.write(&parts)?;
+        if self.backlog_octets() > 0 {
+            self.ike_waiting += message.len();
+            self.ike_end = self.backlog_octets();
+        }
+        Ok(())
     }
 
     /// Sends the ESP packets `bodies`, at most [`STREAM_FRAMES_MAX`] of them, in one call where the socket
@@ -269,7 +295,7 @@ impl FrameStream {
     pub fn flush(&mut self) -> io::Result<()> {
         while self.sent < self.backlog.len() {
             match (&self.tcp).write(&self.backlog[self.sent..]) {
-                Ok(len) => self.sent += len,
+                Ok(len) => self.note_sent(len),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_retry(&error) => return Ok(()),
                 Err(error) => return Err(error),
@@ -281,6 +307,14 @@ impl FrameStream {
             self.backlog = Vec::new();
         }
         Ok(())
+    }
+
+    fn note_sent(&mut self, len: usize) {
+        self.sent += len;
+        self.ike_end = self.ike_end.saturating_sub(len);
+        if self.ike_end == 0 {
+            self.ike_waiting = 0;
+        }
     }
 
     fn write_records(&mut self, plain: &[u8]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 use std::net::TcpListener;
 
 use codec::stream::BODY_LEN_MAX;
+use socket2::SockRef;
 
 use super::*;
 use crate::tls::{Refusal, StreamKind, TlsClient, TlsServer};
@@ -64,6 +65,32 @@ fn d10_a_peer_that_does_not_read_costs_whole_frames_and_a_bounded_backlog() {
     assert!(found[..taken].iter().all(|body| *body == packet), "no frame was cut");
     assert_eq!(found[taken], b"\0\0\0\0not dropped");
     assert_eq!(near.backlog.capacity(), 0, "the memory is given back");
+}
+
+#[test]
+fn ike_that_waits_is_bounded_and_counts_until_it_has_left() {
+    const BACKLOG: usize = 200_000;
+    let (mut near, mut far) = pair();
+    // The kernel's share does not grow: it never takes all that waits at once.
+    SockRef::from(&near.tcp).set_send_buffer_size(32 * 1024).expect("set");
+    SockRef::from(&far).set_recv_buffer_size(32 * 1024).expect("set");
+    let (packet, message) = (vec![5; 1400], vec![6; 1000]);
+    while near.queue_esp(std::iter::repeat_n(&packet[..], 64), BACKLOG).expect("open").dropped == 0 {}
+    let mut waiting = 0;
+    while near.takes_ike(message.len()) {
+        near.queue_ike(&message).expect("open");
+        waiting += message.len();
+    }
+    assert!(waiting <= BRIDGE_IKE_BACKLOG_OCTETS && waiting + message.len() > BRIDGE_IKE_BACKLOG_OCTETS);
+    // The peer reads, slowly: ESP waits all the time, and IKE has its room again once it has left.
+    let (mut buffer, mut read) = (vec![0; 65_536], 0);
+    while !near.takes_ike(message.len()) {
+        read += far.read(&mut buffer).expect("open");
+        near.flush().expect("open");
+        near.queue_esp(std::iter::repeat_n(&packet[..], 128), 2 * BACKLOG).expect("open");
+        assert!(near.backlog_octets() > 0);
+        assert!(read < 1 << 26, "IKE has left long ago");
+    }
 }
 
 #[test]
