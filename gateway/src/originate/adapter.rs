@@ -82,7 +82,7 @@ pub(super) struct Tally {
     pub malformed: u64,
     /// ESP without a connection.
     pub no_connection: u64,
-    /// ESP for a connection that does not drain.
+    /// ESP and IKE for a connection that does not drain.
     pub queue_full: u64,
     /// Datagrams beyond a limit, or that the kernel did not take.
     pub refused: u64,
@@ -100,7 +100,7 @@ pub(super) struct Adapter {
     pub(super) book: Book,
     pub(super) links: Vec<Option<Box<Link>>>,
     free: Vec<u32>,
-    per_client: AHashMap<std::net::IpAddr, usize>,
+    pub(super) per_client: AHashMap<std::net::IpAddr, usize>,
     generation: u32,
     /// The gateway address the next connection goes to.
     pub(super) next_gateway: usize,
@@ -133,7 +133,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
 }
 
 impl Adapter {
-    fn new(options: Options, ike: UdpSocket, nat: UdpSocket) -> io::Result<Self> {
+    pub(super) fn new(options: Options, ike: UdpSocket, nat: UdpSocket) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let readable = |token: Token| EpollEvent::new(EpollFlags::EPOLLIN, token.pack());
         let mut mask = SigSet::empty();
@@ -223,13 +223,14 @@ impl Adapter {
 
     /// Makes a link for a client, unless there are too many.
     pub(super) fn add_link(&mut self, from: SocketAddr, port: Port) -> Option<u32> {
-        let of_client = self.per_client.entry(from.ip()).or_insert(0);
+        // Nothing is left behind by those that are refused: anybody can send from any address.
+        let of_client = self.per_client.get(&from.ip()).copied().unwrap_or(0);
         let open = self.links.len() - self.free.len();
-        if open >= ORIGINATE_LINKS_MAX || *of_client >= ORIGINATE_LINKS_PER_CLIENT {
+        if open >= ORIGINATE_LINKS_MAX || of_client >= ORIGINATE_LINKS_PER_CLIENT {
             self.tally.refused += 1;
             return None;
         }
-        *of_client += 1;
+        self.per_client.insert(from.ip(), of_client + 1);
         self.generation = self.generation.wrapping_add(1) & 0xff_ffff;
         let link = Box::new(Link::new(self.generation, from, port, self.now));
         match self.free.pop() {

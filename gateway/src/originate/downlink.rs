@@ -8,6 +8,7 @@ use codec::stream::{FrameKind, NON_ESP_MARKER, Next, classify};
 
 use super::Port;
 use super::adapter::Adapter;
+use super::link::Way;
 use crate::bridge::{Leg, MessageInfo, ReadEnd, Verdict, send_one};
 use crate::io::datagram;
 
@@ -148,10 +149,12 @@ impl Adapter {
                 false
             }
             Verdict::Repeat(parts) => {
-                // RFC 9329 §6.2: the gateway asks again on a new connection; the client has answered.
-                let parts = parts.to_vec();
-                if let Some(stream) = link.stream() {
-                    broken = parts.iter().any(|part| stream.queue_ike(part).is_err());
+                // RFC 9329 §6.2: the gateway asks again on a new connection; the client has answered. A gateway that
+                // asks and does not read gets another connection before the answers fill our memory.
+                if let Way::Connected(stream, _) = &mut link.way {
+                    broken = parts
+                        .iter()
+                        .any(|part| !stream.takes_ike(part.len()) || stream.queue_ike(part).is_err());
                 }
                 self.tally.ike_duplicates += 1;
                 false
@@ -203,7 +206,7 @@ impl Adapter {
         let mut buffer = mem::take(&mut self.buffer);
         for _ in 0..READS_MAX {
             let Some(link) = self.link(slot) else { break };
-            let super::link::Way::Udp(socket) = &link.way else { break };
+            let Way::Udp(socket) = &link.way else { break };
             let run = match datagram::receive_run(socket, &mut buffer) {
                 Ok(run) => run,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,

@@ -14,6 +14,8 @@ mod connect;
 mod downlink;
 mod link;
 mod probe;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 use std::net::{IpAddr, SocketAddr};

@@ -159,6 +159,11 @@ impl Adapter {
     fn pass_up(&mut self, slot: u32, info: &MessageInfo, message: &[u8]) {
         let now = self.now;
         let Some(link) = self.link(slot) else { return };
+        if link.stream().is_some_and(|stream| !stream.takes_ike(message.len())) {
+            // As if it had been lost on the way: it is not remembered, and the client sends it again.
+            self.tally.queue_full += 1;
+            return;
+        }
         let mut repeated = Vec::new();
         let mut broken = false;
         match link.exchanges.handle_parsed(now, Leg::Datagram, info, message) {
