@@ -39,11 +39,7 @@ impl Worker {
             }
             ToWorker::Bind { session, conn } => self.on_bind(session, conn),
             ToWorker::Locate { session } => self.note_moved(session),
-            ToWorker::BindPath { session, path, follow } => {
-                self.bind_path(session, &path, follow);
-                // As in `on_bind`.
-                self.note_moved(session);
-            }
+            ToWorker::BindPath { session, path, follow } => self.bind_path(session, &path, follow),
             ToWorker::SendTo { path, message, .. } => self.send_ike_to(&path, &message),
             ToWorker::CloseSession { session, report } => {
                 if report {
