@@ -66,6 +66,7 @@ impl<T, const N: usize> Spares<T, N> {
     }
 
     /// One of the size at `class`, if there is any.
+    #[inline]
     pub fn take(&mut self, class: usize) -> Option<T> {
         let buffer = self.by_size.get_mut(class)?.pop()?;
         self.octets -= self.sizes[class];
@@ -73,15 +74,19 @@ impl<T, const N: usize> Spares<T, N> {
     }
 
     /// Keeps one of the size at `class`, within `max` octets of all that are kept.
+    #[inline]
     pub fn keep(&mut self, class: usize, buffer: T, max: usize) {
         if let Some(same) = self.by_size.get_mut(class) {
             same.push(buffer);
             self.octets += self.sizes[class];
-            self.shrink_to(max);
+            if self.octets > max {
+                self.shrink_to(max);
+            }
         }
     }
 
     /// Frees buffers until those that are kept have at most `max` octets, of the size that holds most of them first.
+    #[cold]
     pub fn shrink_to(&mut self, max: usize) {
         while self.octets > max {
             let held = |class: usize| self.by_size[class].len() * self.sizes[class];

@@ -78,13 +78,19 @@ impl Memory {
     pub fn take(&mut self, len: usize) -> Box<[u8]> {
         let class = class_of(len);
         self.used += CLASSES[class];
-        if let Some(buffer) = self.buffers.take(class) {
-            return buffer;
+        match self.buffers.take(class) {
+            Some(buffer) => buffer,
+            None => self.make(class),
         }
+    }
+
+    #[cold]
+    fn make(&mut self, class: usize) -> Box<[u8]> {
         self.buffers.shrink_to(self.max.saturating_sub(self.used));
         vec![0; CLASSES[class]].into_boxed_slice()
     }
 
+    #[inline]
     pub fn add(&mut self, entry: Entry) -> u32 {
         if let Some(index) = self.vacant.pop() {
             self.entries[index as usize] = Some(entry);

@@ -79,7 +79,7 @@ struct Ue {
     slot: u32,
     deficit: i32,
     /// The most octets that a packet of it may have: the MTU of its network.
-    mtu: u16,
+    mtu: i32,
     in_round: bool,
     in_use: bool,
     /// Its place in the list of its size.
@@ -152,8 +152,8 @@ impl FlowQueues {
         let index = self.memory.add(entry);
         let ue = &mut self.ues[id.0 as usize];
         // A UDP path that sessions of several networks share has packets of all of them.
-        ue.mtu = ue.mtu.max(mtu);
-        ue.queue.push(bucket, index, &mut self.memory, ue.mtu.into());
+        ue.mtu = ue.mtu.max(mtu.into());
+        ue.queue.push(bucket, index, &mut self.memory, ue.mtu);
         self.resize(id);
     }
 
@@ -181,7 +181,7 @@ impl FlowQueues {
     ) -> Option<Segment> {
         let id = (*ue)?;
         let entry = self.ues.get_mut(id.0 as usize)?;
-        let terms = Terms { quantum: entry.mtu.into(), delay, voice_late: self.voice_late };
+        let terms = Terms { quantum: entry.mtu, delay, voice_late: self.voice_late };
         let departure = entry.queue.pop(&mut self.memory, terms, now, counters);
         if departure.as_ref().is_none_or(|departure| departure.last) {
             self.resize(id);
@@ -241,7 +241,7 @@ impl FlowQueues {
 
     /// Octets of the longest packet that a UE may have waiting.
     pub fn mtu(&self, ue: UeId) -> usize {
-        self.ues.get(ue.0 as usize).map_or(0, |entry| entry.mtu.into())
+        self.ues.get(ue.0 as usize).map_or(0, |entry| entry.mtu as usize)
     }
 
     /// The UE waits for another connection now.
@@ -260,7 +260,7 @@ impl FlowQueues {
         self.close(from);
         let Some(entry) = self.ues.get_mut(into.0 as usize) else { return };
         entry.mtu = entry.mtu.max(mtu);
-        entry.queue.append(&queue, &mut self.memory, entry.mtu.into());
+        entry.queue.append(&queue, &mut self.memory, entry.mtu);
         while entry.queue.octets() > self.ue_max {
             counters.dropped_many(DropReason::FlowQueueFull, entry.queue.drop_fattest(&mut self.memory));
         }

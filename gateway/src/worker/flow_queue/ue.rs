@@ -136,6 +136,7 @@ impl UeQueue {
     }
 
     /// Puts a chain of entries, by its first and last and the octets of its buffers, at the end of a flow.
+    #[inline]
     fn append_chain(
         &mut self,
         bucket: usize,
