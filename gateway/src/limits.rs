@@ -20,6 +20,10 @@ pub const BRIDGE_FRAGMENTS_MAX: u16 = 256;
 /// gateway asks again and again without reading.
 pub const BRIDGE_IKE_BACKLOG_OCTETS: usize = 128 * 1024;
 
+/// Reports of a worker that may wait for the control thread beyond its queue: with so many no further connection is taken,
+/// since each brings more. Memory: about 200 octets each, per worker.
+pub const LATE_REPORTS_MAX: usize = 65_536;
+
 /// Connections of a worker whose path is watched at once, because a call shares them with something busy. On the others
 /// calls wait in the path's queue. Memory: a descriptor and 200 octets each.
 pub const WATCHED_MAX: usize = 1_024;
@@ -245,7 +249,9 @@ limits! {
     /// off; further packets are dropped before they get a sequence number. Memory: this for each connection that does not drain, within
     /// `send_memory_octets`.
     send_queue_octets: u32 = 262_144, 65_536..=16_777_216, "octets";
-    /// Octets of all send blocks of one worker, in use and kept for the next time. Memory: this per worker.
+    /// Octets of all send blocks of one worker, in use and kept for the next time. From half of it in use a
+    /// connection may hold less of it, and those whose peers do not read are closed (`backlog`), the sooner the less is left.
+    /// Memory: this per worker.
     send_memory_octets: u64 = 268_435_456, 4_194_304..=68_719_476_736, "octets";
     /// Sends of so many octets or more leave without a copy (SEND_ZC), smaller ones by copy; 0: all by copy. Costs what
     /// is in flight: such a block is lent, and counts towards `send_memory_octets`, until the peer has acknowledged it.

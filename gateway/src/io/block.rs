@@ -121,10 +121,12 @@ impl BlockPool {
     /// Octets that one connection may hold ahead: any number while there is memory, less as it runs out, and with hardly any
     /// left none but a few frames, so that a crowd whose peers read nothing does not get what is left.
     pub fn ahead_max(&self) -> usize {
-        match self.lent / (self.max / 8).max(1) {
-            0..4 => usize::MAX,
-            4..6 => BLOCK_SIZES[1],
-            _ => 0,
+        if self.lent < self.max / 2 {
+            usize::MAX
+        } else if self.lent < self.max / 4 * 3 {
+            BLOCK_SIZES[1]
+        } else {
+            0
         }
     }
 

@@ -247,21 +247,10 @@ impl Worker {
             if counted(&mut self.conns, first) {
                 self.counters.dropped(DropReason::TlsHandshakes);
                 self.close(first.slot, CloseCause::Limit);
-                self.forget_handshake_of(first.slot);
             }
         }
         if self.handshakes.begun.len() > 2 * self.limits.tls_handshakes as usize + BEGUN_SPARE {
             self.handshakes.begun.retain(|&id| counted(&mut self.conns, id));
-        }
-    }
-
-    /// A connection that says goodbye takes no part in handshakes any more either.
-    fn forget_handshake_of(&mut self, slot: u32) {
-        if let Some(mut guard) = self.conns.get_mut(slot).and_then(|conn| conn.front.take()) {
-            self.forget_handshake(Some(&mut guard));
-            if let Some(conn) = self.conns.get_mut(slot) {
-                conn.front = Some(guard);
-            }
         }
     }
 
@@ -271,6 +260,8 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return false };
         let Some(guard) = conn.front.as_mut().filter(|guard| !guard.parted) else { return false };
         guard.parted = true;
+        // It takes no part in handshakes any more.
+        self.handshakes.open -= u32::from(mem::take(&mut guard.counted));
         let Some(session) = guard.front.session() else { return false };
         session.close();
         if session.output_octets() == 0 {

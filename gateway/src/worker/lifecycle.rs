@@ -15,12 +15,9 @@ use super::udp::HEARD_AFTER_MOVE_S;
 use super::udp::flows::is_flow;
 use crate::io::block::Block;
 use crate::io::sockets;
+use crate::limits::LATE_REPORTS_MAX;
 use crate::tls::{SEALED_ROOM, StreamKind};
 use crate::types::{ConnId, Path, SessionId, WorkerId};
-
-/// Reports that may wait for the control thread beyond its queue: each stands for a connection that came, and with so many
-/// waiting no further one is taken. Memory: about 200 octets each.
-const LATE_MAX: usize = 65_536;
 
 /// Octets in a socket that may be unsent where nothing waits before encryption.
 const IN_SOCKET_WITHOUT: i32 = 256 * 1024;
@@ -31,7 +28,7 @@ impl Worker {
         let Ok((local, remote)) = sockets::prepare_accepted(socket.as_fd(), self.unsent_max()) else {
             return self.counters.closed(CloseCause::Peer);
         };
-        if self.late.len() >= LATE_MAX {
+        if self.late.len() >= LATE_REPORTS_MAX {
             return self.counters.closed(CloseCause::Limit);
         }
         let kind = self.kinds.get(listener).copied().unwrap_or(StreamKind::Tcp);
@@ -291,22 +288,21 @@ impl Worker {
     /// Closes once what is queued has been sent.
     pub(super) fn close_when_sent(&mut self, slot: u32, cause: CloseCause) {
         self.finish_opening();
-        let Some(conn) = self.conns.get_mut(slot).filter(|conn| conn.is_open()) else { return };
-        conn.state = State::Draining(cause);
+        if !self.conns.get_mut(slot).is_some_and(|conn| conn.is_open()) {
+            return;
+        }
         self.let_session_go(slot);
+        let waiting = self.conns.get_mut(slot).and_then(|conn| conn.queue.waiting.take());
+        self.discard_waiting(waiting);
         let Some(conn) = self.conns.get_mut(slot) else { return };
-        let waiting = conn.queue.waiting.take();
         if conn.all_sent() && !conn.sending {
-            conn.state = State::Open;
-            self.discard_waiting(waiting);
-            self.close(slot, cause);
-        } else {
-            self.discard_waiting(waiting);
-            // Nobody waits for ever for a peer that reads nothing.
-            let due = self.now + self.limits.linger;
-            if self.conns.get_mut(slot).is_some_and(|conn| conn.deadline.is_none_or(|(at, _)| at > due)) {
-                self.set_deadline(slot, due, cause);
-            }
+            return self.close(slot, cause);
+        }
+        conn.state = State::Draining(cause);
+        // Nobody waits for ever for a peer that reads nothing.
+        let due = self.now + self.limits.linger;
+        if conn.deadline.is_none_or(|(at, _)| at > due) {
+            self.set_deadline(slot, due, cause);
         }
     }
 

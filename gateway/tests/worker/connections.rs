@@ -4,15 +4,7 @@ use std::time::Duration;
 
 use gateway::worker::inbox::{ToControl, ToWorker};
 
-use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, limits, udp};
-
-fn attached(rig: &Rig) -> (Ue, Peer) {
-    let mut ue = Ue::install(rig, 0, 0);
-    let mut peer = Peer::connect(rig, 0);
-    peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.core_receives(0);
-    (ue, peer)
-}
+use crate::rig::{CORE, Peer, Rig, Ue, attached, ike_frame, limits, udp};
 
 /// Whether the UE's packets from the core come on `peer`.
 fn downlink_is_on(rig: &Rig, ue: &mut Ue, peer: &mut Peer) {
@@ -26,7 +18,7 @@ fn r9329_6_1_17_a_replaced_connection_closes_when_it_is_idle_and_the_current_one
     let mut limits = limits();
     limits.replaced_idle = Duration::from_secs(1);
     let rig = Rig::with(1, limits);
-    let (mut ue, mut old) = attached(&rig);
+    let (mut ue, mut old) = attached(&rig, 0, 0);
     let mut new = Peer::connect(&rig, 0);
     // Both are used for longer than that: neither is idle.
     for _ in 0..6 {
@@ -53,7 +45,7 @@ fn d12_an_idle_connection_with_a_session_is_never_closed() {
     (limits.prefix_timeout, limits.first_message_timeout) = (second, second);
     (limits.linger, limits.replaced_idle, limits.half_open_timeout) = (second, second, second);
     let rig = Rig::with(1, limits);
-    let (mut ue, mut peer) = attached(&rig);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     let mut without = Peer::connect(&rig, 0);
     assert!(without.is_closed(), "one without a session has a second");
     std::thread::sleep(Duration::from_secs(4));
@@ -64,7 +56,7 @@ fn d12_an_idle_connection_with_a_session_is_never_closed() {
 #[test]
 fn d9_the_replay_window_belongs_to_the_sa_and_not_to_a_connection() {
     let rig = Rig::new(1);
-    let (mut ue, mut one) = attached(&rig);
+    let (mut ue, mut one) = attached(&rig, 0, 0);
     let mut other = Peer::connect(&rig, 0);
     let frames: Vec<_> = (0..60u8).map(|number| ue.frame_to(CORE, &[number; 20])).collect();
     // The later half arrives first; each connection is in order of its own.
@@ -87,7 +79,7 @@ fn d9_the_replay_window_belongs_to_the_sa_and_not_to_a_connection() {
 #[test]
 fn r9329_10_6_only_what_is_decrypted_authentic_and_fresh_moves_the_downlink() {
     let rig = Rig::new(1);
-    let (mut ue, mut current) = attached(&rig);
+    let (mut ue, mut current) = attached(&rig, 0, 0);
     let old = ue.frame_to(CORE, b"left of the window");
     let used = (0..200).map(|_| ue.frame_to(CORE, b"used")).collect::<Vec<_>>();
     for frame in &used {
@@ -121,7 +113,7 @@ fn r9329_10_6_only_what_is_decrypted_authentic_and_fresh_moves_the_downlink() {
 #[test]
 fn r9329_10_3_frames_are_not_looked_for_in_a_stream_that_is_out_of_step() {
     let rig = Rig::new(1);
-    let (mut ue, mut peer) = attached(&rig);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     // One octet too many makes a Length of 256 out of the next one: what lies inside is not searched.
     peer.send(&[1]);
     let frames: Vec<u8> = (0..2).flat_map(|_| ue.frame_to(CORE, &[0; 60])).collect();
@@ -136,7 +128,7 @@ fn r9329_10_3_frames_are_not_looked_for_in_a_stream_that_is_out_of_step() {
 #[test]
 fn r4303_3_4_2_a_packet_of_an_unknown_sa_is_discarded_and_counted() {
     let rig = Rig::new(1);
-    let (mut ue, mut peer) = attached(&rig);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     for (count, spi) in (1..).zip([[0, 0, 0, 1], [0, 0, 0, 255], [0x77, 0x77, 0x77, 0]]) {
         let mut frame = ue.frame_to(CORE, b"nobody's");
         frame[2..6].copy_from_slice(&spi);
@@ -175,7 +167,7 @@ fn what_came_before_the_end_of_a_connection_is_delivered_whatever_the_cipher() {
 #[test]
 fn r9329_6_1_15_a_session_goes_back_to_the_connection_that_is_left() {
     let rig = Rig::new(1);
-    let (mut ue, mut old) = attached(&rig);
+    let (mut ue, mut old) = attached(&rig, 0, 0);
     let mut new = Peer::connect(&rig, 0);
     new.send(&ue.frame_to(CORE, b"on the new one"));
     rig.core_receives(0);

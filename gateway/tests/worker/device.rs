@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use gateway::io::tun::{InnerDevice, Offloads, TunQueue};
 use gateway::worker::inbox::ToControl;
 
-use crate::rig::{CORE, Peer, Rig, Ue, limits, udp};
+use crate::rig::{CORE, Rig, attached, limits, udp};
 
 /// A device whose calls end with the error that the test has set; 0 is none.
 struct Faulty {
@@ -55,17 +55,10 @@ fn faulty() -> (Rig, Arc<AtomicI32>, Arc<AtomicI32>) {
     (rig, read, write)
 }
 
-fn attached(rig: &Rig) -> (Ue, Peer) {
-    let (mut ue, mut peer) = (Ue::install(rig, 0, 0), Peer::connect(rig, 0));
-    peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.core_receives(0);
-    (ue, peer)
-}
-
 #[test]
 fn a_device_without_room_costs_the_packets_it_refuses_and_no_others() {
     let (rig, _, write) = faulty();
-    let (mut ue, mut peer) = attached(&rig);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     for (count, error) in (1..).zip([libc::EAGAIN, libc::ENOBUFS, libc::ENOMEM]) {
         write.store(error, Ordering::Relaxed);
         peer.send(&ue.frame_to(CORE, &[1; 300]));
@@ -86,7 +79,7 @@ fn a_device_without_room_costs_the_packets_it_refuses_and_no_others() {
 fn a_core_that_takes_nothing_costs_counted_packets_and_holds_nobody_up() {
     // The queue itself: it says at once that it is full.
     let rig = Rig::over(1, limits(), true, |queue| Box::new(queue));
-    let (mut ue, mut peer) = attached(&rig);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     // A packet is counted when it is written, and may arrive a moment before.
     rig.until("attached", 1, |rig| rig.seats[0].counters.uplink_packets.get());
     const PACKETS: u64 = 2000;
@@ -111,7 +104,7 @@ fn a_core_that_takes_nothing_costs_counted_packets_and_holds_nobody_up() {
 #[test]
 fn a_deleted_device_is_reported_once_and_both_ways_are_counted() {
     let (rig, read, write) = faulty();
-    let (mut ue, mut peer) = attached(&rig);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     read.store(libc::EBADFD, Ordering::Relaxed);
     write.store(libc::EBADFD, Ordering::Relaxed);
     rig.to_ue(0, &udp(CORE, ue.addr, b"never read"));

@@ -7,15 +7,7 @@ use gateway::types::WorkerId;
 use gateway::worker::inbox::ToWorker;
 
 use crate::queueing::super_packet;
-use crate::rig::{CORE, Peer, Rig, Ue, ike_frame, udp};
-
-fn attached(rig: &Rig, worker: usize, number: u8) -> (Ue, Peer) {
-    let mut ue = Ue::install(rig, worker, number);
-    let mut peer = Peer::connect(rig, worker);
-    peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.core_receives(worker);
-    (ue, peer)
-}
+use crate::rig::{CORE, Peer, Rig, Ue, attached, ike_frame, udp};
 
 #[test]
 fn packets_reach_their_ue_in_order_and_nobody_else() {

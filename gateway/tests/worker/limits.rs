@@ -5,7 +5,7 @@ use std::time::Duration;
 use gateway::types::CloseReason;
 use gateway::worker::inbox::{ToControl, ToWorker};
 
-use crate::rig::{CORE, PATIENCE, Peer, REPORTS_MAX, Rig, Ue, ike_frame, limits, udp};
+use crate::rig::{CORE, PATIENCE, Peer, REPORTS_MAX, Rig, Ue, attached, ike_frame, limits, udp};
 
 #[test]
 fn connections_beyond_the_bound_of_a_source_are_refused_and_others_live() {
@@ -37,12 +37,7 @@ fn too_many_unanswered_ike_messages_close_the_connection() {
 
 /// Two UEs, the first of which is to be deaf, and their connections.
 fn two_attached(rig: &Rig) -> [(Ue, Peer); 2] {
-    [0, 1].map(|number| {
-        let (mut ue, mut peer) = (Ue::install(rig, 0, number), Peer::connect(rig, 0));
-        peer.send(&ue.frame_to(CORE, b"attach"));
-        rig.core_receives(0);
-        (ue, peer)
-    })
+    [0, 1].map(|number| attached(rig, 0, number))
 }
 
 /// Sends packets to a UE until some are dropped for `reason`; returns how many.
@@ -82,14 +77,7 @@ fn d10_many_deaf_peers_share_the_workers_bound() {
     let mut limits = limits();
     limits.flow_memory = 2 << 20;
     let rig = Rig::with(1, limits);
-    let mut ues: Vec<(Ue, Peer)> = (0..8)
-        .map(|number| {
-            let (mut ue, mut peer) = (Ue::install(&rig, 0, number), Peer::connect(&rig, 0));
-            peer.send(&ue.frame_to(CORE, b"attach"));
-            rig.core_receives(0);
-            (ue, peer)
-        })
-        .collect();
+    let mut ues: Vec<(Ue, Peer)> = (0..8).map(|number| attached(&rig, 0, number)).collect();
     let (mut other, mut peer) = ues.pop().expect("the eighth");
     let mut sent = 0;
     while rig.drops(0, "flow_memory") < 100 {
@@ -112,14 +100,7 @@ fn with_deaf_crowd(flow_queue: bool, count: u8) -> (Rig, Vec<(Ue, Peer)>, (Ue, P
     limits.connections = 300;
     limits.connections_per_source = 300;
     let rig = Rig::configured(1, limits, flow_queue);
-    let mut ues: Vec<(Ue, Peer)> = (0..=count)
-        .map(|number| {
-            let (mut ue, mut peer) = (Ue::install(&rig, 0, number), Peer::connect(&rig, 0));
-            peer.send(&ue.frame_to(CORE, b"attach"));
-            rig.core_receives(0);
-            (ue, peer)
-        })
-        .collect();
+    let mut ues: Vec<(Ue, Peer)> = (0..=count).map(|number| attached(&rig, 0, number)).collect();
     let other = ues.pop().expect("the last");
     (rig, ues, other)
 }

@@ -6,19 +6,12 @@ use std::time::Duration;
 
 use codec::ip::{Checksum, Gso, InnerHeader, VirtioHeader};
 
-use crate::rig::{CORE, Peer, Rig, Ue, udp};
+use crate::rig::{CORE, Peer, Rig, Ue, attached, udp};
 
 const MSS: usize = 1348;
 
 /// How long nothing comes when nothing more will.
 const QUIET: Duration = Duration::from_millis(400);
-
-fn attached(rig: &Rig, number: u8) -> (Ue, Peer) {
-    let (mut ue, mut peer) = (Ue::install(rig, 0, number), Peer::connect(rig, 0));
-    peer.send(&ue.frame_to(CORE, b"attach"));
-    rig.core_receives(0);
-    (ue, peer)
-}
 
 /// A TCP super-packet from the core as the kernel hands it over, starting at `sequence`.
 pub fn super_packet(dst: Ipv4Addr, sequence: u32, payload: &[u8]) -> (VirtioHeader, Vec<u8>) {
@@ -61,7 +54,7 @@ fn assert_checksums(packet: &[u8]) {
 #[test]
 fn a_super_packet_arrives_as_packets_of_the_mtu() {
     let rig = Rig::new(1);
-    let (mut ue, mut peer) = attached(&rig, 0);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     let payload: Vec<u8> = (0..60_000u32).map(|octet| (octet / 7) as u8).collect();
     for round in 0..4 {
         let (virtio, packet) = super_packet(ue.addr, round * 60_000, &payload);
@@ -82,7 +75,7 @@ fn a_super_packet_arrives_as_packets_of_the_mtu() {
 #[test]
 fn an_offload_that_does_not_fit_is_dropped_under_its_reason() {
     let rig = Rig::new(1);
-    let (mut ue, mut peer) = attached(&rig, 0);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     let (virtio, packet) = super_packet(ue.addr, 0, &[1; 5000]);
     rig.to_ue_offloaded(0, &VirtioHeader { gso: Gso::Tcp6, ..virtio }, &packet);
     rig.to_ue_offloaded(0, &VirtioHeader { csum_start: 60_000, ..virtio }, &packet);
@@ -114,7 +107,7 @@ fn next(ue: &mut Ue, peer: &mut Peer) -> Option<Vec<u8>> {
 /// Lets voice come to a backlog of super-packets; whether it went out between two segments of one of them.
 fn voice_divides_a_super_packet() -> bool {
     let rig = Rig::new(1);
-    let (mut ue, mut peer) = attached(&rig, 0);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     // More than loopback buffers, and less than drops what is being cut.
     backlog(&rig, &ue, 14);
     let mut voice = udp(CORE, ue.addr, &[9; 132]);
@@ -143,8 +136,8 @@ fn voice_passes_between_the_segments_of_a_super_packet() {
 #[test]
 fn a_flooded_ue_takes_nothing_from_others() {
     let rig = Rig::new(1);
-    let (greedy, mut greedy_peer) = attached(&rig, 0);
-    let mut others: Vec<(Ue, Peer)> = (1..20).map(|number| attached(&rig, number)).collect();
+    let (greedy, mut greedy_peer) = attached(&rig, 0, 0);
+    let mut others: Vec<(Ue, Peer)> = (1..20).map(|number| attached(&rig, 0, number)).collect();
     let reader = std::thread::spawn(move || {
         let mut sink = vec![0; 1 << 16];
         while greedy_peer.stream.read(&mut sink).is_ok_and(|len| len > 0) {}
@@ -167,7 +160,7 @@ fn a_flooded_ue_takes_nothing_from_others() {
 #[test]
 fn r8289_a_reader_too_slow_for_the_rate_costs_packets_of_its_own_flow() {
     let rig = Rig::new(1);
-    let (mut ue, mut peer) = attached(&rig, 0);
+    let (mut ue, mut peer) = attached(&rig, 0, 0);
     backlog(&rig, &ue, 100);
     peer.stream.set_read_timeout(Some(QUIET)).expect("timeout");
     let mut received = 0u64;
@@ -188,7 +181,7 @@ fn r8289_a_reader_too_slow_for_the_rate_costs_packets_of_its_own_flow() {
 #[test]
 fn what_waits_follows_the_ue_to_its_new_connection() {
     let rig = Rig::new(1);
-    let (mut ue, mut old) = attached(&rig, 0);
+    let (mut ue, mut old) = attached(&rig, 0, 0);
     backlog(&rig, &ue, 100);
     rig.to_ue(0, &udp(CORE, ue.addr, b"the last one"));
     rig.until("dropped", 1, |rig| u64::from(rig.drops(0, "flow_queue_full") > 0));

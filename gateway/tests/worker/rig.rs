@@ -363,6 +363,15 @@ impl Drop for Rig {
     }
 }
 
+/// Session `number` on `worker`, and the connection on which it has sent a packet.
+pub fn attached(rig: &Rig, worker: usize, number: u8) -> (Ue, Peer) {
+    let mut ue = Ue::install(rig, worker, number);
+    let mut peer = Peer::connect(rig, worker);
+    peer.send(&ue.frame_to(CORE, b"attach"));
+    rig.core_receives(worker);
+    (ue, peer)
+}
+
 /// A UE's end of one session.
 pub struct Ue {
     pub session: SessionId,
