@@ -10,7 +10,7 @@ mod tunnel;
 
 pub use iperf::require as require_iperf;
 pub use row::Row;
-pub use scenario::{FleetLoad, Load, Scenario};
+pub use scenario::{CALL_PACKETS_PER_S, CALLS, FleetLoad, Load, Scenario};
 
 use crate::bed::{Bed, Cores, Ground};
 use crate::cli::PathArgs;

@@ -12,10 +12,10 @@ use loadgen::probe::SizePlan;
 /// Octets of a bulk packet and of a voice packet.
 const BULK: u16 = 1400;
 const VOICE: u16 = 160;
-/// Inner bits per second of a UE's call.
-const VOICE_BITS_PER_S: f64 = VOICE_PACKETS_PER_S * VOICE as f64 * 8.0;
-/// UEs of the scenarios in which every packet is another UE's.
-const VOICE_UES: u32 = 1024;
+/// Calls of the scenarios in which every packet is another UE's.
+pub const CALLS: u32 = 1024;
+/// Their packets per second.
+pub const CALL_PACKETS_PER_S: f64 = CALLS as f64 * VOICE_PACKETS_PER_S;
 
 /// One scenario.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,18 @@ impl Scenario {
         Self { title, load: Load::Fleet(load), direction }
     }
 
+    /// Calls of many UEs, none of which has two packets under way.
+    pub fn calls(direction: Direction) -> Self {
+        let load = FleetLoad {
+            ues: CALLS,
+            size: SizePlan::Fixed(VOICE),
+            esp: GCM,
+            rate: Some(CALL_PACKETS_PER_S * f64::from(VOICE) * 8.0),
+            interleave: true,
+        };
+        Self::new("gcm-160-each-ue", load, direction)
+    }
+
     /// iperf3 through one real UE.
     pub fn iperf(direction: Direction) -> Self {
         Self { title: "iperf3-1ue", load: Load::Iperf, direction }
@@ -93,24 +105,17 @@ impl Scenario {
 }
 
 fn all() -> Vec<Scenario> {
-    let voice_run = FleetLoad { size: SizePlan::Fixed(VOICE), ..FleetLoad::bulk(1, GCM) };
-    let voice_each = FleetLoad {
-        ues: VOICE_UES,
-        rate: Some(f64::from(VOICE_UES) * VOICE_BITS_PER_S),
-        interleave: true,
-        ..voice_run
-    };
-    let loads = [
-        ("gcm-1400-1ue", Load::Fleet(FleetLoad::bulk(1, GCM))),
-        ("gcm-1400-64ue", Load::Fleet(FleetLoad::bulk(64, GCM))),
-        ("gcm-160-one-flow", Load::Fleet(voice_run)),
-        ("gcm-160-each-ue", Load::Fleet(voice_each)),
-        ("cbc-1400-64ue", Load::Fleet(FleetLoad::bulk(64, CBC))),
-        ("iperf3-1ue", Load::Iperf),
+    let bulk = |title, ues| move |direction| Scenario::new(title, FleetLoad::bulk(ues, GCM), direction);
+    let voice = FleetLoad { size: SizePlan::Fixed(VOICE), ..FleetLoad::bulk(1, GCM) };
+    let scenarios: [&dyn Fn(Direction) -> Scenario; 6] = [
+        &bulk("gcm-1400-1ue", 1),
+        &bulk("gcm-1400-64ue", 64),
+        &|direction| Scenario::new("gcm-160-one-flow", voice, direction),
+        &Scenario::calls,
+        &|direction| Scenario::new("cbc-1400-64ue", FleetLoad::bulk(64, CBC), direction),
+        &Scenario::iperf,
     ];
-    let both =
-        |(title, load)| [Direction::Up, Direction::Down].map(|direction| Scenario { title, load, direction });
-    loads.into_iter().flat_map(both).collect()
+    scenarios.into_iter().flat_map(|scenario| [Direction::Up, Direction::Down].map(scenario)).collect()
 }
 
 /// Returns the scenarios whose name contains one of `filters`; all without a filter.

@@ -17,7 +17,8 @@ fn suite(keywords: &str) -> EspSuite {
     EspSuite { cipher: proposal.ciphers()[0], integ: proposal.integs().first().copied(), esn: true }
 }
 
-fn pair(keywords: &str) -> (OutboundSa, InboundSa) {
+/// Returns both sides of an SA.
+pub fn pair(keywords: &str) -> (OutboundSa, InboundSa) {
     let suite = suite(keywords);
     let keymat = vec![7; suite.keymat_len()];
     let keys = || EspKeys::new(&suite, &keymat).expect("keys of the suite's length");

@@ -8,27 +8,32 @@
 //! Each stage runs on the gateway's core as the gateway would run it, with nothing else: kernel copies, the cipher, the
 //! sum, over as many connections as the path has that is held against it, and to a far end that receives. What they cost
 //! together is about the limit of a gateway over this kernel and cipher; framing, lookups, replay windows, timers and
-//! wake-ups are what the path has on top.
+//! wake-ups are what the path has on top. Part of that is no gateway's: stages that share a core disturb each other. So they
+//! also run in one loop that does nothing else, and the path's share of that is printed beside.
 //!
 //! A machine with neighbours is another one from one second to the next, so stages and paths take turns for a few rounds,
 //! and the medians are held against each other.
 
 mod crypto;
+mod limit;
 mod tcp;
+mod together;
 mod tun;
 
 use crate::bed::{Bed, CBC, Cores, GCM, Ground};
 use crate::cli::RooflineArgs;
 use crate::machine::Snapshot;
-use crate::path::{self, FleetLoad, Row, Scenario};
-use crate::report::{environment, print_table, write_json};
+use crate::path::{self, CALL_PACKETS_PER_S, CALLS, FleetLoad, Scenario};
+use crate::report::{environment, figure, print_table, write_json};
 use crate::stage::PACKET_LEN;
+use limit::{Calls, Limit, Stage, median_stages, rate};
 use loadgen::demo::topology::Topology;
 use loadgen::engine::traffic::Direction;
 use loadgen::error::Failure;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::time::Duration;
+use together::Shape;
 
 /// Packets of one super-packet: as many as fit into 64 KiB.
 const SEGMENTS: usize = 46;
@@ -36,47 +41,13 @@ const SEGMENTS: usize = 46;
 /// Connections side by side: one suffers from every pause of its other end, many share the kernel's batches and the caches.
 const CONNECTIONS: [usize; 2] = [1, 64];
 
-/// What one stage costs.
-#[derive(Clone, Debug, Serialize)]
-pub struct Stage {
-    /// What it does.
-    pub name: Cow<'static, str>,
-    /// Thread CPU nanoseconds per packet of 1400 octets.
-    pub ns_per_packet: f64,
-}
-
-/// A direction's limit and the paths measured against it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Limit {
-    /// `up` or `down`.
-    pub direction: &'static str,
-    /// Connections that the TCP stage and the paths have.
-    pub connections: usize,
-    /// The stages that every packet passes.
-    pub stages: Vec<Stage>,
-    /// Their sum.
-    pub ns_per_packet: f64,
-    /// Bits per second that one core carries when nothing else costs anything.
-    pub bits_per_s: f64,
-    /// The same run's paths.
-    pub paths: Vec<PathShare>,
-}
-
-/// A path and its share of the limit.
-#[derive(Clone, Debug, Serialize)]
-pub struct PathShare {
-    /// What was measured.
-    pub row: Row,
-    /// Part of the limit, 0 to 1.
-    pub share: Option<f64>,
-}
-
 #[derive(Serialize)]
 struct Report {
     command: &'static str,
     config: serde_json::Value,
     environment: serde_json::Value,
     limits: Vec<Limit>,
+    calls: Vec<Calls>,
     beside: Vec<Stage>,
     stolen: f64,
 }
@@ -102,7 +73,7 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
         ground.progress.step(&format!("round {number} of {}", args.rounds));
         rounds.push(Round::measure(&ground, &cores, args.seconds)?);
     }
-    let Round { limits, beside } = Round::median(&rounds);
+    let Round { limits, calls, beside } = Round::median(&rounds);
     let report = Report {
         command: "roofline",
         config: serde_json::json!({
@@ -110,6 +81,7 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
         }),
         environment: environment(),
         limits,
+        calls,
         beside,
         stolen: snapshot.usage().stolen,
     };
@@ -121,54 +93,51 @@ pub fn run(args: &RooflineArgs) -> Result<bool, Failure> {
 /// Stages and paths, measured once.
 struct Round {
     limits: Vec<Limit>,
+    calls: Vec<Calls>,
+    beside: Vec<Stage>,
+}
+
+/// The stages of a round.
+struct Stages {
+    limits: Vec<Limit>,
+    /// Direction, and what a packet of a call costs in a loop.
+    calls: Vec<(Direction, f64)>,
     beside: Vec<Stage>,
 }
 
 impl Round {
     fn measure(ground: &Ground, cores: &Cores, seconds: f64) -> Result<Self, Failure> {
-        let (mut limits, beside) = stages(ground, cores, Duration::from_secs_f64(seconds))?;
+        let Stages { mut limits, calls, beside } = stages(ground, cores, Duration::from_secs_f64(seconds))?;
         let bed = Bed::start(ground, cores.clone(), true)?;
         bed.set_super_packets(true)?;
+        let measure = |scenario: Scenario| {
+            ground.progress.step(&format!("the path: {}", scenario.name()));
+            let mut row = path::measure_one(&bed, &scenario, seconds)?;
+            row.super_packets = true;
+            Ok(row)
+        };
         for limit in &mut limits {
             let direction = if limit.direction == "up" { Direction::Up } else { Direction::Down };
             for scenario in paths(direction, limit.connections) {
-                ground.progress.step(&format!("the path: {}", scenario.name()));
-                let mut row = path::measure_one(&bed, &scenario, seconds)?;
-                row.super_packets = true;
-                limit.paths.push(limit.share(row));
+                limit.paths.push(limit.share(measure(scenario)?));
             }
         }
-        Ok(Self { limits, beside })
-    }
-
-    /// The median of every stage, and of every path the row with the median rate; all rounds have the same ones.
-    fn median(rounds: &[Self]) -> Self {
-        let limits = rounds[0].limits.iter().enumerate().map(|(at, first)| {
-            let limits: Vec<&Limit> = rounds.iter().map(|round| &round.limits[at]).collect();
-            let stages = median_stages(limits.iter().map(|limit| &*limit.stages));
-            let mut whole = Limit::new(first.direction, first.connections, stages);
-            for path in 0..first.paths.len() {
-                let rows = limits.iter().map(|limit| &limit.paths[path].row);
-                let row = middle(rows.collect(), |row| row.bits_per_cpu_s.unwrap_or(0.0)).clone();
-                whole.paths.push(whole.share(row));
-            }
-            whole
+        let calls = calls.into_iter().map(|(direction, together)| {
+            let name = if direction == Direction::Up { "up" } else { "down" };
+            Ok(Calls::new(name, CALLS as usize, together, measure(Scenario::calls(direction))?))
         });
-        let beside = median_stages(rounds.iter().map(|round| &*round.beside));
-        Self { limits: limits.collect(), beside }
+        Ok(Self { limits, calls: calls.collect::<Result<_, Failure>>()?, beside })
     }
-}
 
-fn median_stages<'a>(rounds: impl Iterator<Item = &'a [Stage]>) -> Vec<Stage> {
-    let rounds: Vec<&[Stage]> = rounds.collect();
-    let of = |at: usize| rounds.iter().map(|stages| &stages[at]).collect();
-    (0..rounds[0].len()).map(|at| middle(of(at), |stage| stage.ns_per_packet).clone()).collect()
-}
-
-/// The one in the middle; of an even number the lower.
-fn middle<T>(mut values: Vec<&T>, key: impl Fn(&T) -> f64) -> &T {
-    values.sort_by(|one, other| key(one).total_cmp(&key(other)));
-    values[(values.len() - 1) / 2]
+    /// The medians; all rounds have the same limits, calls and stages.
+    fn median(rounds: &[Self]) -> Self {
+        let limits = (0..rounds[0].limits.len())
+            .map(|at| Limit::median(&rounds.iter().map(|round| &round.limits[at]).collect::<Vec<_>>()));
+        let calls = (0..rounds[0].calls.len())
+            .map(|at| Calls::median(&rounds.iter().map(|round| &round.calls[at]).collect::<Vec<_>>()));
+        let beside = median_stages(rounds.iter().map(|round| &*round.beside));
+        Self { limits: limits.collect(), calls: calls.collect(), beside }
+    }
 }
 
 fn paths(direction: Direction, connections: usize) -> Vec<Scenario> {
@@ -180,7 +149,7 @@ fn paths(direction: Direction, connections: usize) -> Vec<Scenario> {
 }
 
 /// Measures every stage: those of the limits, and for comparison those that a path may have instead.
-fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>, Vec<Stage>), Failure> {
+fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<Stages, Failure> {
     let topology = ground.network(cores)?;
     let field = Field { topology: &topology, cores, span };
     let step = |text: &str| ground.progress.step(&format!("stage: {text}"));
@@ -205,7 +174,8 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
     let [seal_cbc, open_cbc] = field.on_gateway(|| Ok(crypto::seal_and_open(CBC, span)))?;
     let checksum = field.on_gateway(|| Ok(crypto::checksum(span)))?;
     step("the inner device");
-    let device = tun::measure(&field)?;
+    let queue = tun::make(&field)?;
+    let device = tun::measure(&field, &queue)?;
     let stage = |name, ns_per_packet| Stage { name: Cow::Borrowed(name), ns_per_packet };
     let up = |sink| {
         vec![
@@ -225,10 +195,19 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
     };
     let (mut limits, mut limits_down) = (Vec::new(), Vec::new());
     for (connections, sink, source) in tcp {
-        limits.push(Limit::new("up", connections, up(sink)));
-        limits_down.push(Limit::new("down", connections, down(source)));
+        step(&format!("all in one loop, {connections} connection(s)"));
+        let together = together::up(&field, &queue, Shape::bulk(connections))?;
+        limits.push(Limit::new("up", connections, up(sink), together));
+        let together = together::down(&field, &queue, Shape::bulk(connections))?;
+        limits_down.push(Limit::new("down", connections, down(source), together));
     }
     limits.append(&mut limits_down);
+    step(&format!("calls in one loop, {CALLS} connections"));
+    let shape = Shape::voice(CALLS as usize, CALL_PACKETS_PER_S);
+    let calls = vec![
+        (Direction::Up, together::up(&field, &queue, shape)?),
+        (Direction::Down, together::down(&field, &queue, shape)?),
+    ];
     step("sends with and without a copy");
     let mut beside = sends(&field)?;
     beside.extend([
@@ -237,7 +216,7 @@ fn stages(ground: &Ground, cores: &Cores, span: Duration) -> Result<(Vec<Limit>,
         stage("open, AES-CBC-256 + HMAC-SHA2-256, one at a time", open_cbc),
         stage("seal, AES-CBC-256 + HMAC-SHA2-256, one at a time", seal_cbc),
     ]);
-    Ok((limits, beside))
+    Ok(Stages { limits, calls, beside })
 }
 
 /// What the ring's sends cost by size, copied and not.
@@ -255,19 +234,6 @@ fn sends(field: &Field<'_>) -> Result<Vec<Stage>, Failure> {
         }
     }
     Ok(stages)
-}
-
-impl Limit {
-    fn new(direction: &'static str, connections: usize, stages: Vec<Stage>) -> Self {
-        let ns_per_packet: f64 = stages.iter().map(|stage| stage.ns_per_packet).sum();
-        let bits_per_s = PACKET_LEN as f64 * 8.0 / ns_per_packet * 1e9;
-        Self { direction, connections, stages, ns_per_packet, bits_per_s, paths: Vec::new() }
-    }
-
-    fn share(&self, row: Row) -> PathShare {
-        let share = row.bits_per_cpu_s.map(|bits| bits / self.bits_per_s);
-        PathShare { row, share }
-    }
 }
 
 impl Field<'_> {
@@ -290,57 +256,38 @@ fn print(report: &Report) {
         let title = format!("{}, one core, {} {connections}", limit.direction, limit.connections);
         let sum = Stage { name: "sum".into(), ns_per_packet: limit.ns_per_packet };
         print_table(&title, &["ns per packet"], limit.stages.iter().chain([&sum]).map(ns));
-        let paths = limit.paths.iter().map(|path| {
-            let bits = path.row.bits_per_cpu_s;
-            let cells = [bits.map(|bits| bits / 1e9), path.share.map(|share| share * 100.0)];
-            let [rate, share] = cells.map(|value| crate::report::figure(value, 1));
-            vec![path.row.scenario.clone(), rate, share]
-        });
-        let limit_row =
-            vec!["the stages' limit".into(), format!("{:.1}", limit.bits_per_s / 1e9), "100".into()];
+        let row = |name: &str, bits: Option<f64>, shares: [Option<f64>; 2]| {
+            let [share, of_loop] = shares.map(|share| figure(share.map(|share| share * 100.0), 1));
+            vec![name.to_owned(), figure(bits.map(|bits| bits / 1e9), 1), share, of_loop]
+        };
+        let in_a_loop = rate(limit.loop_ns_per_packet);
+        let limits = [
+            row("the stages' limit", Some(limit.bits_per_s), [Some(1.0), None]),
+            row("the stages in one loop", Some(in_a_loop), [Some(in_a_loop / limit.bits_per_s), Some(1.0)]),
+        ];
+        let paths = limit
+            .paths
+            .iter()
+            .map(|path| row(&path.row.scenario, path.row.bits_per_cpu_s, [path.share, path.share_of_loop]));
         print_table(
             "the path",
-            &["Gbit/s per core", "% of the limit"],
-            std::iter::once(limit_row).chain(paths),
+            &["Gbit/s per core", "% of the limit", "% of the loop"],
+            limits.into_iter().chain(paths),
         );
     }
+    let calls = report.calls.iter().map(|calls| {
+        let cost = |packets_per_cpu_s: Option<f64>| packets_per_cpu_s.map(|packets| 1e9 / packets);
+        let share = calls.share_of_loop.map(|share| share * 100.0);
+        vec![
+            format!("{}, {} calls", calls.direction, calls.connections),
+            figure(Some(calls.loop_ns_per_packet), 0),
+            figure(cost(calls.path.packets_per_cpu_s), 0),
+            figure(share, 1),
+        ]
+    });
+    let columns = ["the stages in one loop", "the path", "% of the loop"];
+    print_table("160 octets, each another connection's, ns per packet", &columns, calls);
     print_table("beside", &["ns per packet"], report.beside.iter().map(ns));
     println!("ciphers: {}", codec::esp::backend::choose());
     println!("the hypervisor kept {:.2} cores", report.stolen);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_is_the_inverse_of_the_sum() {
-        let limit = Limit::new(
-            "up",
-            1,
-            vec![
-                Stage { name: "a".into(), ns_per_packet: 300.0 },
-                Stage { name: "b".into(), ns_per_packet: 400.0 },
-            ],
-        );
-        assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
-    }
-
-    #[test]
-    fn medians_are_taken_of_stages_and_paths_apart() {
-        let round = |ns: f64, bits: f64| {
-            let stage = || Stage { name: "a".into(), ns_per_packet: ns };
-            let mut limit =
-                Limit::new("up", 1, vec![stage(), Stage { name: "b".into(), ns_per_packet: 100.0 }]);
-            let row = Row { bits_per_cpu_s: Some(bits), ..Row::default() };
-            limit.paths.push(limit.share(row));
-            Round { limits: vec![limit], beside: vec![stage()] }
-        };
-        let whole = Round::median(&[round(600.0, 9e9), round(900.0, 8e9), round(300.0, 12e9)]);
-        let limit = &whole.limits[0];
-        assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
-        assert_eq!((limit.paths[0].row.bits_per_cpu_s, limit.paths[0].share), (Some(9e9), Some(9.0 / 16.0)));
-        assert_eq!(whole.beside[0].ns_per_packet, 600.0);
-        assert_eq!(Round::median(&[round(600.0, 9e9), round(500.0, 8e9)]).limits[0].ns_per_packet, 600.0);
-    }
 }

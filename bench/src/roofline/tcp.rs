@@ -17,9 +17,9 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 /// Octets of blocks in flight, as many as a worker has by default.
-const SEND_MEMORY: usize = 256 << 20;
+pub const SEND_MEMORY: usize = 256 << 20;
 /// Octets of one read or write at the load's end, and of one write at the gateway's.
-const CHUNK_LEN: usize = 256 << 10;
+pub const CHUNK_LEN: usize = 256 << 10;
 /// Octets of receive buffers, as many as a worker has.
 const RECEIVE_MEMORY: usize = 8 << 20;
 /// Connections side by side where the size of a send is what matters.
@@ -55,12 +55,7 @@ pub fn source(field: &Field<'_>, streams: usize) -> Result<f64, Failure> {
         }
         Ok((total, thread_cpu_s() - cpu_before))
     };
-    let receive = |mut stream: TcpStream| {
-        let mut chunk = vec![0; CHUNK_LEN];
-        while stream.read(&mut chunk)? > 0 {}
-        Ok(())
-    };
-    transfer(field, streams, send, receive)
+    transfer(field, streams, send, drain)
 }
 
 /// Thread CPU seconds per octet that the ring of the gateway's workers sends in blocks of `octets`, copied or not, and the
@@ -68,19 +63,73 @@ pub fn source(field: &Field<'_>, streams: usize) -> Result<f64, Failure> {
 pub fn ring_source(field: &Field<'_>, octets: usize, zero_copy: bool) -> Result<(f64, Option<f64>), Failure> {
     let span = field.span;
     let copied = std::sync::Mutex::new(None);
-    let receive = |mut stream: TcpStream| {
-        let mut chunk = vec![0; CHUNK_LEN];
-        while stream.read(&mut chunk)? > 0 {}
-        Ok(())
-    };
     let send = |listener: TcpListener, streams: usize| {
         let (total, cpu_s, usage) = send_on_ring(listener, streams, span, octets, zero_copy)?;
         let share = (usage.sends > 0).then(|| usage.copied as f64 / usage.sends as f64);
         *copied.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = share;
         Ok((total, cpu_s))
     };
-    let cost = transfer(field, STREAMS, |listener| send(listener, STREAMS), receive)?;
+    let cost = transfer(field, STREAMS, |listener| send(listener, STREAMS), drain)?;
     Ok((cost, copied.into_inner().unwrap_or_default()))
+}
+
+/// The ring of the gateway's workers for `connections`, without an inner device: the other end of the pair that stands for it,
+/// which comes with it, never speaks.
+pub fn ring(
+    connections: usize,
+    listener: Option<TcpListener>,
+    zero_copy: Option<usize>,
+) -> io::Result<(Ring, UnixDatagram)> {
+    let (device, silent) = UnixDatagram::pair()?;
+    let ring = Ring::new(RingParams {
+        submissions: SUBMISSIONS,
+        connections: connections as u32,
+        receive_memory: RECEIVE_MEMORY,
+        listeners: Vec::from_iter(listener),
+        datagrams: Vec::new(),
+        datagram_memory: 0,
+        devices: vec![device.into()],
+        wake: Wake::new()?,
+        zero_copy,
+    })?;
+    Ok((ring, silent))
+}
+
+/// Reads to the end.
+pub fn drain(mut stream: TcpStream) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK_LEN];
+    while stream.read(&mut chunk)? > 0 {}
+    Ok(())
+}
+
+/// Reads many streams to their end, as an engine of UEs does.
+pub fn drain_on_ring(streams: Vec<TcpStream>) -> io::Result<()> {
+    let (mut ring, _silent) = ring(streams.len(), None, None)?;
+    let mut open = 0;
+    for stream in streams {
+        ring.open(open, 1, stream.into())?;
+        ring.arm_receive(open);
+        open += 1;
+    }
+    while open > 0 {
+        ring.wait(Sleep::AtMost(Duration::from_secs(1)))?;
+        while let Some(completion) = ring.complete() {
+            if let Completion::Received { slot, outcome, armed } = completion {
+                match outcome {
+                    Received::Octets(octets) => ring.release(octets),
+                    Received::Starved => {}
+                    Received::End | Received::Failed => {
+                        open -= 1;
+                        continue;
+                    }
+                }
+                if !armed {
+                    ring.arm_receive(slot);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn send_on_ring(
@@ -90,18 +139,7 @@ fn send_on_ring(
     octets: usize,
     zero_copy: bool,
 ) -> io::Result<(usize, f64, ZeroCopyUsage)> {
-    let (device, _silent) = UnixDatagram::pair()?;
-    let mut ring = Ring::new(RingParams {
-        submissions: SUBMISSIONS,
-        connections: streams as u32,
-        receive_memory: RECEIVE_MEMORY,
-        listeners: Vec::new(),
-        datagrams: Vec::new(),
-        datagram_memory: 0,
-        devices: vec![device.into()],
-        wake: Wake::new()?,
-        zero_copy: zero_copy.then_some(octets),
-    })?;
+    let (mut ring, _silent) = ring(streams, None, zero_copy.then_some(octets))?;
     let mut pool = BlockPool::new(SEND_MEMORY);
     let mut idle: Vec<u32> = Vec::new();
     for (slot, stream) in (0..).zip(listener.incoming().take(streams)) {
@@ -139,12 +177,29 @@ fn same_congestion_control(socket: &impl AsFd) -> io::Result<()> {
     congestion().map_or(Ok(()), |name| Ok(setsockopt(socket, sockopt::TcpCongestion, &OsString::from(name))?))
 }
 
-/// Runs both ends of `streams` connections; `gateway` returns octets and CPU seconds.
-fn transfer(
+/// Runs both ends of `streams` connections, the load's each in a thread of its own; `gateway` returns octets and CPU seconds.
+/// Returns CPU seconds per octet.
+pub fn transfer(
     field: &Field<'_>,
     streams: usize,
     gateway: impl FnOnce(TcpListener) -> io::Result<(usize, f64)> + Send,
     load: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + Copy,
+) -> Result<f64, Failure> {
+    transfer_by_one(field, streams, gateway, |connected| {
+        std::thread::scope(|scope| {
+            let ends: Vec<_> =
+                connected.into_iter().map(|stream| scope.spawn(move || load(stream))).collect();
+            ends.into_iter().try_for_each(|end| end.join().unwrap_or_else(|_| Err(panicked())))
+        })
+    })
+}
+
+/// Does what [`transfer`] does, with one thread for all connections of the load.
+pub fn transfer_by_one(
+    field: &Field<'_>,
+    streams: usize,
+    gateway: impl FnOnce(TcpListener) -> io::Result<(usize, f64)> + Send,
+    load: impl FnOnce(Vec<TcpStream>) -> io::Result<()> + Send,
 ) -> Result<f64, Failure> {
     let explain = |error: io::Error| Failure::Environment(format!("plain TCP: {error}"));
     // A port of the kernel's choice: the one of the run before may still be held.
@@ -152,38 +207,29 @@ fn transfer(
     let address = listener.local_addr().map_err(explain)?;
     // Accepted connections have it from here.
     same_congestion_control(&listener).map_err(explain)?;
+    let connect = || {
+        let connected = TcpStream::connect(address)?;
+        same_congestion_control(&connected)?;
+        Ok(connected)
+    };
     std::thread::scope(|scope| {
-        let ends = (0..streams).map(|_| {
-            scope.spawn(move || {
-                field.topology.ue.enter(field.cores.load)?;
-                let connected = TcpStream::connect(address).map_err(explain)?;
-                same_congestion_control(&connected).map_err(explain)?;
-                load(connected).map_err(explain)
-            })
+        let end = scope.spawn(move || {
+            field.topology.ue.enter(field.cores.load)?;
+            let connected: io::Result<Vec<TcpStream>> = (0..streams).map(|_| connect()).collect();
+            connected.and_then(load).map_err(explain)
         });
-        let ends: Vec<_> = ends.collect();
         let (octets, cpu_s) = field.on_gateway(|| gateway(listener).map_err(explain))?;
-        for end in ends {
-            end.join().unwrap_or_else(|_| Err(Failure::Check("the load's end of TCP panicked".into())))?;
-        }
+        end.join().unwrap_or_else(|_| Err(explain(panicked())))?;
         Ok(cpu_s / octets.max(1) as f64)
     })
 }
 
+fn panicked() -> io::Error {
+    io::Error::other("the load's end panicked")
+}
+
 fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, f64)> {
-    // No inner device: the other end of this pair never speaks.
-    let (device, _silent) = UnixDatagram::pair()?;
-    let mut ring = Ring::new(RingParams {
-        submissions: SUBMISSIONS,
-        connections: streams as u32,
-        receive_memory: RECEIVE_MEMORY,
-        listeners: vec![listener],
-        datagrams: Vec::new(),
-        datagram_memory: 0,
-        devices: vec![device.into()],
-        wake: Wake::new()?,
-        zero_copy: None,
-    })?;
+    let (mut ring, _silent) = ring(streams, Some(listener), None)?;
     let (mut total, mut cpu_before) = (0, thread_cpu_s());
     let (mut opened, mut ended) = (0, 0);
     while ended < streams {
