@@ -91,10 +91,13 @@ impl<'a> UnderWay<'a> {
     /// Waits until there is no more than a turn's worth, or what there is will never come.
     pub fn settle(&mut self) {
         let patience = Instant::now() + PATIENCE;
-        while self.is_much() && Instant::now() < patience {
+        while self.is_much() {
+            if Instant::now() >= patience {
+                self.sent = self.arrived.load(Ordering::Relaxed);
+                return;
+            }
             std::thread::sleep(PAUSE);
         }
-        self.sent = self.sent.min(self.arrived.load(Ordering::Relaxed) + TURN_LEN);
     }
 }
 
@@ -120,7 +123,7 @@ pub fn with_far_end<R>(
     })
 }
 
-/// Takes its time.
+/// Evenly spaced times; a thread that was kept from them for long does not make up for it.
 pub struct Ticks {
     next_at: Instant,
     every: Duration,
@@ -138,7 +141,8 @@ impl Ticks {
         if self.every.is_zero() {
             return;
         }
-        self.next_at += self.every;
+        let now = Instant::now();
+        self.next_at = (self.next_at + self.every).max(now.checked_sub(PATIENCE).unwrap_or(now));
         while Instant::now() < self.next_at {
             std::thread::yield_now();
         }
