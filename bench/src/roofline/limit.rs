@@ -175,11 +175,20 @@ mod tests {
         assert_eq!((limit.ns_per_packet, limit.bits_per_s), (700.0, 16e9));
         let path = &limit.paths[0];
         assert_eq!((path.row.bits_per_cpu_s, path.share), (Some(9e9), Some(9.0 / 16.0)));
-        assert_eq!(
-            (limit.loop_ns_per_packet, path.share_of_loop.unwrap().to_bits()),
-            (900.0, (9e9_f64 / rate(900.0)).to_bits())
-        );
+        // 900 ns for 11,200 bits are 12.44 Gbit/s.
+        let of_loop = path.share_of_loop.unwrap();
+        assert!(limit.loop_ns_per_packet == 900.0 && (of_loop - 0.723_214).abs() < 1e-6, "{of_loop}");
         // Of an even number the lower.
         assert_eq!(Limit::median(&[&rounds[0], &rounds[1]]).stages[0].ns_per_packet, 600.0);
+    }
+
+    #[test]
+    fn calls_are_held_against_the_loop_by_packets() {
+        let round = |ns: f64, packets: f64| {
+            Calls::new("up", 2, ns, Row { packets_per_cpu_s: Some(packets), ..Row::default() })
+        };
+        let rounds = [round(9_000.0, 100_000.0), round(12_000.0, 50_000.0), round(10_000.0, 80_000.0)];
+        let whole = Calls::median(&rounds.each_ref());
+        assert_eq!((whole.loop_ns_per_packet, whole.share_of_loop), (10_000.0, Some(0.8)));
     }
 }

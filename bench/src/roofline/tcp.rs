@@ -36,7 +36,7 @@ pub fn sink(field: &Field<'_>, streams: usize) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    transfer(field, streams, |listener| receive_on_ring(listener, streams), send)
+    transfer(field, streams, |listener| receive_on_ring(listener, streams, |_, _| Ok(0.0)), send)
 }
 
 /// Returns thread CPU seconds per octet sent on `streams` connections.
@@ -228,9 +228,15 @@ fn panicked() -> io::Error {
     io::Error::other("the load's end panicked")
 }
 
-fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, f64)> {
+/// Receives on `streams` connections to their end; `take` has what each brings, and returns CPU seconds that do not count.
+/// Returns octets and CPU seconds since all connections are there.
+pub fn receive_on_ring(
+    listener: TcpListener,
+    streams: usize,
+    mut take: impl FnMut(u32, &mut [u8]) -> io::Result<f64>,
+) -> io::Result<(usize, f64)> {
     let (mut ring, _silent) = ring(streams, Some(listener), None)?;
-    let (mut total, mut cpu_before) = (0, thread_cpu_s());
+    let (mut total, mut cpu_before, mut beside_s) = (0, thread_cpu_s(), 0.0);
     let (mut opened, mut ended) = (0, 0);
     while ended < streams {
         ring.wait(Sleep::AtMost(Duration::from_secs(1)))?;
@@ -240,12 +246,13 @@ fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, 
                     ring.open(opened, 1, socket)?;
                     ring.arm_receive(opened);
                     opened += 1;
-                    if opened == 1 {
-                        cpu_before = thread_cpu_s();
+                    if opened as usize == streams {
+                        (total, cpu_before, beside_s) = (0, thread_cpu_s(), 0.0);
                     }
                 }
                 Completion::Received { slot, outcome: Received::Octets(octets), armed } => {
                     total += octets.len();
+                    beside_s += take(slot, ring.bytes_mut(&octets))?;
                     ring.release(octets);
                     if !armed {
                         ring.arm_receive(slot);
@@ -257,5 +264,5 @@ fn receive_on_ring(listener: TcpListener, streams: usize) -> io::Result<(usize, 
             }
         }
     }
-    Ok((total, thread_cpu_s() - cpu_before))
+    Ok((total, thread_cpu_s() - cpu_before - beside_s))
 }

@@ -13,7 +13,7 @@ use crate::stage::{PACKET_LEN, VOICE_LEN, udp_super_packet};
 use codec::esp::{InboundSa, OutboundSa};
 use codec::ip::{Checksum, InnerHeader, Segmenter, VirtioHeader};
 use gateway::io::block::{Block, BlockPool};
-use gateway::io::ring::{Completion, Received, Sleep};
+use gateway::io::ring::{Completion, Sleep};
 use gateway::io::tun::{InnerDevice, TunQueue};
 use loadgen::demo::topology;
 use loadgen::error::Failure;
@@ -168,41 +168,15 @@ impl<'a> Uplink<'a> {
 
     /// Returns octets of frames and CPU seconds.
     fn run(mut self, listener: TcpListener) -> io::Result<(usize, f64)> {
-        let (mut ring, _silent) = tcp::ring(self.connections.len(), Some(listener), None)?;
-        let (mut total, mut cpu_before, mut waiting_s) = (0, thread_cpu_s(), 0.0);
-        let (mut opened, mut ended) = (0, 0);
-        while ended < self.connections.len() {
-            ring.wait(Sleep::AtMost(Duration::from_secs(1)))?;
-            while let Some(completion) = ring.complete() {
-                match completion {
-                    Completion::Accepted { socket, .. } => {
-                        ring.open(opened, 1, socket)?;
-                        ring.arm_receive(opened);
-                        opened += 1;
-                        if opened as usize == self.connections.len() {
-                            (total, cpu_before, waiting_s) = (0, thread_cpu_s(), 0.0);
-                        }
-                    }
-                    Completion::Received { slot, outcome: Received::Octets(octets), armed } => {
-                        total += octets.len();
-                        self.take(slot, ring.bytes_mut(&octets))?;
-                        ring.release(octets);
-                        if !armed {
-                            ring.arm_receive(slot);
-                        }
-                        if self.under_way.is_much() {
-                            let before = thread_cpu_s();
-                            self.under_way.settle();
-                            waiting_s += thread_cpu_s() - before;
-                        }
-                    }
-                    Completion::Received { slot, outcome: Received::Starved, .. } => ring.arm_receive(slot),
-                    Completion::Received { .. } => ended += 1,
-                    _ => {}
-                }
+        tcp::receive_on_ring(listener, self.connections.len(), |slot, octets| {
+            self.take(slot, octets)?;
+            if !self.under_way.is_much() {
+                return Ok(0.0);
             }
-        }
-        Ok((total, thread_cpu_s() - cpu_before - waiting_s))
+            let before = thread_cpu_s();
+            self.under_way.settle();
+            Ok(thread_cpu_s() - before)
+        })
     }
 
     /// What a connection brought. A frame that came in two parts is opened and summed, but not written: for the few there
